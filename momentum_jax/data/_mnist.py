@@ -1,0 +1,41 @@
+"""The embedded MNIST; `embed_mnist` builds it."""
+
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from momentum_jax.data._dataset import Dataset
+from momentum_jax.errors import InputError
+
+PATH = pathlib.Path(__file__).with_name("mnist.npz")
+# Of `Dataset.digest`, once in canonical order.
+DIGEST = "a3ccb6b0d70ed08f65e7fdc3a6ecc7cf97e161c2c91490f0255f0ff93ae38905"
+_REINSTALL = "install momentum-jax again"
+FIELDS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load_mnist() -> Dataset:
+    """Reads the embedded MNIST and checks its digest.
+
+    Raises:
+      InputError: the file is missing, damaged or altered.
+    """
+    try:
+        with np.load(PATH, allow_pickle=False) as arrays:
+            x_train, y_train, x_test, y_test = (arrays[field] for field in FIELDS)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"the embedded {PATH.name} is missing or damaged ({error}): {_REINSTALL}") from error
+    dataset = Dataset(
+        x_train,
+        y_train.astype(np.int32),
+        x_test,
+        y_test.astype(np.int32),
+        image_shape=(28, 28),
+        num_classes=10,
+        source="embedded MNIST",
+    )
+    if dataset.digest != DIGEST:
+        raise InputError(f"the embedded {PATH.name} is damaged (its digest is {dataset.digest}): {_REINSTALL}")
+    return dataset

@@ -1,0 +1,42 @@
+"""Errors for the person who made the mistake: the field, the value, what is allowed, the nearest spelling."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used; the message says what is allowed instead."""
+
+
+def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
+    """Builds the error for a name that does not exist, with the nearest spelling where one is near.
+
+    >>> str(unknown("dataset", "minst", ["mnist", "cifar"]))
+    "dataset: unknown 'minst'; did you mean 'mnist'? Allowed: cifar, mnist"
+    """
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return InputError(f"{what}: unknown {value!r}{hint} Allowed: {', '.join(names) or 'none'}")
+
+
+def check_integer(what: str, value: object, low: int, high: int | None = None) -> None:
+    """Raises `InputError` unless `value` is an integer (a bool is not) with low ≤ value ≤ high."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_integer and low <= value and (high is None or value <= high)):  # type: ignore[operator]
+        upper = "" if high is None else f" and at most {high}"
+        raise InputError(f"{what} must be an integer of at least {low}{upper}, not {value!r}")
+
+
+def check_real(what: str, value: object, low: float, high: float, *, below_high: bool = False) -> None:
+    """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high (< high on request)."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = is_number and math.isfinite(value) and low <= value  # type: ignore[arg-type, operator]
+    if not (inside and (value < high if below_high else value <= high)):  # type: ignore[operator]
+        allowed = (
+            f"finite and at least {low:g}"
+            if high == math.inf
+            else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
+        )
+        raise InputError(f"{what} must be {allowed}, not {value!r}")

@@ -1,0 +1,17 @@
+"""The momentum family as pure Optax transformations, written from their rules."""
+
+from momentum_jax.optimizers._momentum import MomentumState, momentum
+from momentum_jax.optimizers._nesterov import nesterov
+from momentum_jax.optimizers.registry import Hyperparameter, Method, available
+from momentum_jax.optimizers._sgd import SGDState, sgd
+
+__all__ = [
+    "Hyperparameter",
+    "Method",
+    "MomentumState",
+    "SGDState",
+    "available",
+    "momentum",
+    "nesterov",
+    "sgd",
+]

@@ -1,0 +1,209 @@
+"""From the description of an optimizer to the optimizer."""
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import optax
+import optax.contrib
+from jaxtyping import Array, Float
+
+from momentum_jax.config import OptimizerConfig, Schedule
+from momentum_jax.errors import InputError, unknown
+from momentum_jax.optimizers._hyperparameters import RANGES, Range, check_hyperparameter
+from momentum_jax.optimizers._momentum import momentum
+from momentum_jax.optimizers._nesterov import nesterov
+from momentum_jax.optimizers._sgd import sgd
+from momentum_jax.optimizers.schedules import FORMULAS
+
+
+class Hyperparameter(NamedTuple):
+    """What a hyperparameter may be; `default` is None where it must be given."""
+
+    default: float | None
+    range: Range
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One of this package's optimizers."""
+
+    name: str
+    factory: Callable[..., optax.GradientTransformation]
+    rule: str
+    paper: str
+
+    @property
+    def hyperparameters(self) -> dict[str, Hyperparameter]:
+        return {
+            name: Hyperparameter(
+                None if parameter.default is inspect.Parameter.empty else parameter.default, RANGES[name]
+            )
+            for name, parameter in inspect.signature(self.factory).parameters.items()
+        }
+
+
+_METHODS = {
+    method.name: method
+    for method in (
+        Method("sgd", sgd, "p ← p − η·g", "Robbins and Monro 1951"),
+        Method("momentum", momentum, "v ← m·v − η·g; p ← p + v", "Polyak 1964"),
+        Method("nesterov", nesterov, "v ← m·v − η·g; p ← p + m·v − η·g", "Nesterov 1983; Sutskever et al. 2013"),
+    )
+}
+_OPTAX_MODULES: dict[str, types.ModuleType] = {"optax.contrib.": optax.contrib, "optax.": optax}
+
+
+def available() -> dict[str, Method]:
+    """Every optimizer of this package by name: its rule, hyperparameters with defaults and ranges, its paper.
+
+    >>> available()["momentum"].hyperparameters["momentum"]
+    Hyperparameter(default=0.9, range=Range(low=0, high=1, below_high=True))
+    """
+    return dict(_METHODS)
+
+
+class TracedSchedule(NamedTuple):
+    """A schedule without its floats, as part of an optimizer's structure."""
+
+    name: str
+    fixed: tuple[tuple[str, int], ...]
+    floats: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """What of an optimizer is part of the compiled program: everything but its floats.
+
+    Two optimizers of the same structure run in one program, which takes the floats as arguments.
+    """
+
+    name: str | Callable[..., Any]
+    fixed: tuple[tuple[str, Any], ...]
+    floats: tuple[str, ...]
+    schedules: tuple[tuple[str, TracedSchedule], ...]
+
+
+Floats = dict[str, float]
+
+
+def split(config: OptimizerConfig) -> tuple[Structure, Floats]:
+    """Separates the floats, by name or "name.parameter" inside a schedule, from the rest of a description."""
+    fixed: dict[str, Any] = {}
+    floats: Floats = {}
+    schedules: dict[str, TracedSchedule] = {}
+    for key, value in config.items:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, Schedule):
+            inside = {k: v for k, v in value.items if isinstance(v, float)}
+            steps = tuple((k, v) for k, v in value.items if k not in inside)
+            schedules[key] = TracedSchedule(value.name, steps, tuple(inside))
+            floats |= {f"{key}.{k}": v for k, v in inside.items()}
+        elif isinstance(value, float) or (is_number and (config.name in _METHODS or key == "learning_rate")):
+            floats[key] = float(value)
+        else:
+            fixed[key] = value
+    own = tuple(key for key in floats if "." not in key)
+    return Structure(config.name, tuple(fixed.items()), own, tuple(schedules.items())), floats
+
+
+def fixed(config: OptimizerConfig) -> Structure:
+    """The structure of an optimizer whose every value is part of the program."""
+    return Structure(config.name, config.items, (), ())
+
+
+def build(
+    structure: Structure, floats: Mapping[str, float | Float[Array, ""]]
+) -> optax.GradientTransformationExtraArgs:
+    """Makes the optimizer; the floats may be traced.
+
+    Raises:
+      InputError: an unknown optimizer or hyperparameter, a missing one, or a concrete one out of its range.
+    """
+    factory = _factory(structure.name)
+    arguments: dict[str, Any] = {
+        key: FORMULAS[value.name](**value.hyperparameters) if isinstance(value, Schedule) else value
+        for key, value in structure.fixed
+    }
+    arguments |= {key: floats[key] for key in structure.floats}
+    for key, schedule in structure.schedules:
+        inside = {name: floats[f"{key}.{name}"] for name in schedule.floats}
+        arguments[key] = FORMULAS[schedule.name](**dict(schedule.fixed), **inside)
+    _check_arguments(structure.name, factory, arguments)
+    try:
+        optimizer = factory(**arguments)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{_text(structure.name)} refuses {arguments}: {error}") from error
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise InputError(f"{_text(structure.name)} made no optax.GradientTransformation, but {optimizer!r}")
+    return optax.with_extra_args_support(optimizer)
+
+
+def check(config: OptimizerConfig) -> None:
+    """Makes the optimizer with its concrete values, for the errors: names, then ranges.
+
+    Raises:
+      InputError: as `build`, and for a schedule whose values leave the range of its hyperparameter.
+    """
+    structure, floats = split(config)
+    build(structure, floats)
+    if config.name in _METHODS:
+        for key, value in floats.items():
+            hyperparameter, _, parameter = key.partition(".")
+            if parameter.endswith("value"):
+                check_hyperparameter(hyperparameter, value)
+
+
+def _factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
+    if callable(name):
+        return name
+    if name in _METHODS:
+        return _METHODS[name].factory
+    for prefix, module in _OPTAX_MODULES.items():
+        if name.startswith(prefix):
+            factories = _optax_factories(module)
+            if (short := name.removeprefix(prefix)) in factories:
+                return factories[short]
+            raise unknown("optimizer", name, [prefix + factory for factory in factories])
+    if ":" in name:
+        raise InputError(
+            f"optimizer {name!r} is a factory of the program that made this result; nothing is imported by a name "
+            "found in a file, so it can be read but not run: give the factory itself"
+        )
+    raise unknown("optimizer", name, [*_METHODS, "optax.<factory>", "optax.contrib.<factory>"])
+
+
+def _optax_factories(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
+    """The public functions of a module of Optax's that say that they return a transformation."""
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and (
+            "GradientTransformation" in str(inspect.signature(function).return_annotation)
+            or "learning_rate" in inspect.signature(function).parameters
+        )
+    }
+
+
+def _check_arguments(
+    name: str | Callable[..., Any], factory: Callable[..., Any], arguments: Mapping[str, Any]
+) -> None:
+    parameters = inspect.signature(factory).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for argument in arguments:
+        if argument not in names and not open_ended:
+            raise unknown(f"hyperparameter of {_text(name)}", argument, names)
+    for p in parameters:
+        if p.name in names and p.default is p.empty and p.name not in arguments:
+            raise InputError(f"{_text(name)} needs the hyperparameter {p.name!r}")
+
+
+def _text(name: str | Callable[..., Any]) -> str:
+    return f"optimizer {OptimizerConfig(name).name_text!r}"

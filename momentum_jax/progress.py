@@ -1,0 +1,38 @@
+"""How far a long computation is, and when it will end."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+Progress = Callable[[str, int, int], None]
+"""Called with a phase ("compiling", "training", "evaluating"), the units done in it, and their total."""
+
+_QUIET_SECONDS = 2.0
+_SECONDS_BETWEEN_LINES = 2.0
+
+
+def default_progress() -> Progress:
+    """A line on standard error that rewrites itself, where that is a terminal; otherwise nothing."""
+    return line_progress(sys.stderr, end="\r") if sys.stderr.isatty() else lambda phase, done, total: None
+
+
+def line_progress(
+    stream: TextIO, end: str = "\n", clock: Callable[[], float] = time.perf_counter
+) -> Progress:
+    """Writes "training: 700 of 2000, 3 s left" for phases of over two seconds, at most every two seconds."""
+    began: dict[str, float] = {}
+    last = clock()
+
+    def progress(phase: str, done: int, total: int) -> None:
+        nonlocal last
+        now = clock()
+        elapsed = now - began.setdefault(phase, now)
+        if elapsed < _QUIET_SECONDS or now - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = f", {elapsed * (total - done) / done:.0f} s left" if done else ""
+        stream.write(f"{phase}: {done} of {total}{left}{end}")
+        stream.flush()
+
+    return progress

@@ -1,0 +1,7 @@
+"""What is minimised: initial parameters, the loss on a batch, the data, an evaluation."""
+
+from momentum_jax.tasks._task import Data, Params, Scalars, Task, mean_over_examples
+from momentum_jax.tasks.classification import image_classification
+from momentum_jax.tasks.mlp import MLP
+
+__all__ = ["MLP", "Data", "Params", "Scalars", "Task", "image_classification", "mean_over_examples"]

@@ -1,0 +1,73 @@
+"""The interface between a problem and its training."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+Params = PyTree[Array]
+Data = PyTree[Any]
+"""Arrays with one leading axis of examples."""
+Scalars = dict[str, Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """What `train` minimises.
+
+    The functions must be pure; runs of tasks that share them share their compiled programs.
+
+    Attributes:
+      init: from a key to the initial parameters, a pytree; float leaves are cast to the config's dtype.
+      loss: from parameters and a batch (`train` with `batch_size` examples) to a scalar.
+      train: pytree of arrays whose leading axis counts the training examples.
+      test: likewise, the examples to judge by, or None.
+      evaluate: from parameters, `train` and `test` to named scalars; by default "train_loss" and, with test data,
+        "test_loss": the loss averaged over each set.
+      baseline_loss: the training loss that a constant predictor reaches, if there is such a thing. A run that ends
+        no better has failed.
+      provenance: where the data came from, kept with the result.
+    """
+
+    init: Callable[[Key[Array, ""]], Params]
+    loss: Callable[[Params, Data], Float[Array, ""]]
+    train: Data
+    test: Data | None = None
+    evaluate: Callable[[Params, Data, Data | None], Scalars] | None = None
+    baseline_loss: float | None = None
+    provenance: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_examples(self) -> int:
+        return int(jax.tree.leaves(self.train)[0].shape[0])
+
+
+def mean_over_examples(
+    function: Callable[[Data], PyTree[Array]], data: Data, slice_size: int = 1000
+) -> PyTree[Array]:
+    """The mean over all examples of a function that returns means over a batch, in bounded memory.
+
+    Args:
+      function: from `data` with fewer examples to a pytree of means over them.
+      data: pytree of arrays [examples, …].
+      slice_size: examples at a time.
+
+    >>> print(mean_over_examples(jnp.mean, jnp.arange(5.0), slice_size=2))
+    2.0
+    """
+    examples = jax.tree.leaves(data)[0].shape[0]
+    slices, rest = divmod(examples, slice_size)
+    parts: list[PyTree[Array]] = []
+    if slices:
+        head = jax.tree.map(
+            lambda a: a[: slices * slice_size].reshape(slices, slice_size, *a.shape[1:]), data
+        )
+        means = jax.lax.map(function, head)
+        parts.append(jax.tree.map(lambda m: m.mean(axis=0) * (slices * slice_size / examples), means))
+    if rest:
+        tail = function(jax.tree.map(lambda a: a[slices * slice_size :], data))
+        parts.append(jax.tree.map(lambda m: m * (rest / examples), tail))
+    return jax.tree.map(lambda *means: jnp.stack(means).sum(axis=0), *parts)

@@ -1,0 +1,91 @@
+"""Classification of images with an MLP."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int32, Key, UInt8
+
+from momentum_jax.config import Config
+from momentum_jax.data import Dataset
+from momentum_jax.tasks._task import Params, Scalars, Task, mean_over_examples
+from momentum_jax.tasks.mlp import MLP
+
+Batch = tuple[UInt8[Array, "batch features"], Int32[Array, " batch"]]
+
+
+def image_classification(cfg: Config, dataset: Dataset) -> Task:
+    """The task that a config describes: an MLP on pixels scaled to [0, 1].
+
+    The loss is the softmax cross-entropy plus 0.5·λ·Σ‖W‖² over the weights, λ = `cfg.l2`. The evaluation gives
+    "train_loss" and "test_loss" (without the penalty) and "test_accuracy" over the full sets. The baseline is the
+    entropy of the training labels in nats, the least loss of a predictor that does not look at the image.
+    """
+    init, loss, evaluate = _functions(
+        cfg.hidden_sizes,
+        dataset.num_classes,
+        cfg.activation,
+        cfg.weight_init,
+        cfg.l2,
+        dataset.x_train.shape[1],
+    )
+    frequencies = np.bincount(dataset.y_train) / len(dataset.y_train)
+    present = frequencies[frequencies > 0]
+    return Task(
+        init=init,
+        loss=loss,
+        train=(dataset.x_train, dataset.y_train),
+        test=(dataset.x_test, dataset.y_test),
+        evaluate=evaluate,
+        baseline_loss=float(-np.sum(present * np.log(present))),
+        provenance={"source": dataset.source, "digest": dataset.digest},
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _functions(
+    hidden_sizes: tuple[int, ...],
+    num_classes: int,
+    activation: str,
+    weight_init: str | float,
+    l2: float,
+    features: int,
+) -> tuple[Callable[..., Params], Callable[..., Any], Callable[..., Scalars]]:
+    """The task's functions; cached, so that equal networks share their compiled programs."""
+    mlp = MLP(hidden_sizes, num_classes, activation, weight_init)
+
+    def init(key: Key[Array, ""]) -> Params:
+        return mlp.init(key, jnp.zeros([1, features], jnp.float32))
+
+    def cross_entropy(params: Params, batch: Batch) -> tuple[Float[Array, " batch"], Float[Array, "batch classes"]]:
+        pixels, labels = batch
+        dtype = jax.tree.leaves(params)[0].dtype
+        logits = mlp.apply(params, pixels.astype(dtype) / 255)
+        logits = logits.astype(jnp.promote_types(dtype, jnp.float32))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits
+
+    def loss(params: Params, batch: Batch) -> Float[Array, ""]:
+        data_loss = cross_entropy(params, batch)[0].mean()
+        if l2 == 0:
+            return data_loss
+        weights = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
+        return data_loss + 0.5 * l2 * sum(jnp.sum(w.astype(data_loss.dtype) ** 2) for w in weights)
+
+    def evaluate(params: Params, train: Batch, test: Batch) -> Scalars:
+        def means(batch: Batch) -> dict[str, Array]:
+            losses, logits = cross_entropy(params, batch)
+            correct = logits.argmax(axis=-1) == batch[1]
+            return {"loss": losses.mean(), "accuracy": correct.mean(dtype=losses.dtype)}
+
+        on_test = mean_over_examples(means, test)
+        return {
+            "train_loss": mean_over_examples(means, train)["loss"],
+            "test_loss": on_test["loss"],
+            "test_accuracy": on_test["accuracy"],
+        }
+
+    return init, loss, evaluate
