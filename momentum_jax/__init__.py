@@ -1,8 +1,8 @@
 """A laboratory for momentum in JAX: does it help here, by how much, and why?
 
-    import momentum_jax as mj
+import momentum_jax as mj
 
-    result = mj.train(mj.Config(iterations=500))
+result = mj.train(mj.Config(iterations=500))
 """
 
 import importlib
@@ -46,7 +46,7 @@ _HOMES = {
     "sgd": "optimizers",
     "train": "training",
 }
-__all__ = [*_HOMES, "optimizers"]  # noqa: PLE0604
+__all__ = [*_HOMES, "optimizers"]
 
 
 def __getattr__(name: str) -> Any:

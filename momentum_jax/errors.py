@@ -35,8 +35,6 @@ def check_real(what: str, value: object, low: float, high: float, *, below_high:
     inside = is_number and math.isfinite(value) and low <= value  # type: ignore[arg-type, operator]
     if not (inside and (value < high if below_high else value <= high)):  # type: ignore[operator]
         allowed = (
-            f"finite and at least {low:g}"
-            if high == math.inf
-            else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
+            f"finite and at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
         )
         raise InputError(f"{what} must be {allowed}, not {value!r}")

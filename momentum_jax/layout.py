@@ -55,9 +55,7 @@ def meshes(sizes: Sequence[int], devices: Sequence[jax.Device]) -> list[Mesh]:
         return max(lanes), -width
 
     width = min(range(1, len(devices) + 1), key=makespan)
-    lanes = [
-        one_mesh(devices[first : first + width]) for first in range(0, len(devices) - width + 1, width)
-    ]
+    lanes = [one_mesh(devices[first : first + width]) for first in range(0, len(devices) - width + 1, width)]
     return [lanes[group % len(lanes)] for group in range(len(sizes))]
 
 

@@ -17,9 +17,7 @@ def default_progress() -> Progress:
     return line_progress(sys.stderr, end="\r") if sys.stderr.isatty() else lambda phase, done, total: None
 
 
-def line_progress(
-    stream: TextIO, end: str = "\n", clock: Callable[[], float] = time.perf_counter
-) -> Progress:
+def line_progress(stream: TextIO, end: str = "\n", clock: Callable[[], float] = time.perf_counter) -> Progress:
     """Writes "training: 700 of 2000, 3 s left" for phases of over two seconds, at most every two seconds."""
     began: dict[str, float] = {}
     last = clock()

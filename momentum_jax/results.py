@@ -7,7 +7,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from jaxtyping import Bool, Float, Int, PyTree
 
 from momentum_jax.config import Config, Schedule
 from momentum_jax.errors import InputError
+from momentum_jax.files import write_atomically
 
 ByLabel = dict[str, Any]
 _FORMAT = 1
@@ -138,7 +138,6 @@ class Result:
         structure, contents["params.npz"] = _pack(self.params)
         summary = {
             "format": _FORMAT,
-            "iterations": self.iterations.tolist(),
             "evaluation_iterations": self.evaluation_iterations.tolist(),
             "evaluations": _encode_arrays(self.evaluations),
             "failed": _encode_arrays(self.failed),
@@ -178,7 +177,6 @@ class Result:
         histories = _read_history(contents["history.parquet"], config, summary)
         return cls(
             config=config,
-            iterations=np.asarray(summary["iterations"], np.int64),
             evaluation_iterations=np.asarray(summary["evaluation_iterations"], np.int64),
             evaluations=_decode_arrays(summary["evaluations"]),
             failed=_decode_arrays(summary["failed"]),
@@ -211,28 +209,6 @@ def check_output_folder(folder: pathlib.Path, config: Config) -> None:
             f"output folder {str(folder)!r} holds the result of another config: its {field} is {theirs[field]!r}, "
             f"not {mine[field]!r}; choose another folder"
         )
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, flushed to the disk, takes its name."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _json_bytes(value: Any) -> bytes:
@@ -323,7 +299,8 @@ def _read_history(content: bytes, config: Config, summary: Mapping[str, Any]) ->
     import pyarrow.parquet as pq
 
     table = pq.read_table(pa.BufferReader(content))
-    seeds, recorded, labels = len(config.seed_tuple), len(summary["iterations"]), list(config.optimizers)
+    labels, seeds = list(config.optimizers), len(config.seed_tuple)
+    recorded = len(table) // (len(labels) * seeds)
 
     def split(name: str, kinds: Mapping[str, list[Any]] | None = None) -> dict[str, np.ndarray]:
         values = table.column(name).combine_chunks()
@@ -338,11 +315,10 @@ def _read_history(content: bytes, config: Config, summary: Mapping[str, Any]) ->
         return by_label
 
     return {
+        "iterations": table.column("iteration").to_numpy()[:recorded],
         "losses": split("loss"),
         "losses_before": split("loss_before"),
-        "metrics": {
-            name: split(f"metric.{name}", kinds) for name, kinds in summary["metric_shapes"].items()
-        },
+        "metrics": {name: split(f"metric.{name}", kinds) for name, kinds in summary["metric_shapes"].items()},
     }
 
 

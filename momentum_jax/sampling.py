@@ -53,9 +53,7 @@ def draw_batches(
     iterations = start + jnp.arange(length, dtype=jnp.int32)
     if sampling == "with_replacement":
         return jax.vmap(
-            lambda t: jax.random.randint(
-                jax.random.fold_in(key, t), (batch_size,), 0, num_examples, dtype=jnp.int32
-            )
+            lambda t: jax.random.randint(jax.random.fold_in(key, t), (batch_size,), 0, num_examples, dtype=jnp.int32)
         )(iterations)
     per_epoch = num_examples // batch_size
     first_epoch = start // per_epoch
@@ -80,17 +78,13 @@ def draw_all_batches(cfg: Config, seed: int, num_examples: int) -> Int32[np.ndar
         return np.asarray(draw(batch_key(seed), jnp.int32(0)))
 
 
-def draw_params(
-    init: Callable[[Key[Array, ""]], PyTree[Array]], cfg: Config, seed: int, label: str
-) -> PyTree[Array]:
+def draw_params(init: Callable[[Key[Array, ""]], PyTree[Array]], cfg: Config, seed: int, label: str) -> PyTree[Array]:
     """The initial parameters of a run: drawn in float32, float leaves cast to the config's dtype."""
     if label not in cfg.optimizers:
         raise unknown("optimizer's label", label, cfg.optimizers)
     with numerics(cfg.dtype):
         params = _jit(init)(init_key(seed, None if cfg.shared_init else label))
-        return jax.tree.map(
-            lambda p: p.astype(cfg.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params
-        )
+        return jax.tree.map(lambda p: p.astype(cfg.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
 
 
 @functools.lru_cache(maxsize=64)

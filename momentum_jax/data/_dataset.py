@@ -95,9 +95,7 @@ class Dataset:
             classes = num_classes or int(train[1].max()) + 1
             wrong = labels[(labels < 0) | (labels >= classes)]
             if len(wrong):
-                raise InputError(
-                    f"{source}: {name} label {wrong[0]} is outside the classes 0 to {classes - 1}"
-                )
+                raise InputError(f"{source}: {name} label {wrong[0]} is outside the classes 0 to {classes - 1}")
             parts += canonical_order(images.reshape(len(images), -1), labels.astype(np.int32))
         return cls(*parts, image_shape=image_shape, num_classes=classes, source=source)
 

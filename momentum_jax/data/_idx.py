@@ -58,8 +58,7 @@ def read_idx(path: pathlib.Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
         )
     if len(content) - header != math.prod(shape):
         raise InputError(
-            f"{path.name}: the header announces {shape}, {math.prod(shape)} bytes, but "
-            f"{len(content) - header} follow"
+            f"{path.name}: the header announces {shape}, {math.prod(shape)} bytes, but {len(content) - header} follow"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

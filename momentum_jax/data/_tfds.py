@@ -2,10 +2,9 @@
 
 import hashlib
 import importlib.util
+import io
 import json
-import os
 import pathlib
-import tempfile
 import zipfile
 import zlib
 from typing import Any
@@ -15,6 +14,7 @@ import platformdirs
 
 from momentum_jax.data._dataset import Dataset
 from momentum_jax.errors import InputError, unknown
+from momentum_jax.files import write_atomically
 
 _FIELDS = ("x_train", "y_train", "x_test", "y_test")
 _RANDOM_ACCESS = ("array_record", "parquet")
@@ -136,17 +136,17 @@ def _read_cache(path: pathlib.Path, source: str) -> Dataset | None:
 
 
 def _write_cache(path: pathlib.Path, dataset: Dataset) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        image_shape=np.asarray(dataset.image_shape),
+        num_classes=np.asarray(dataset.num_classes),
+        digest=np.asarray(dataset.digest),
+        **{field: getattr(dataset, field) for field in _FIELDS},
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez_compressed(
-                file,
-                image_shape=np.asarray(dataset.image_shape),
-                num_classes=np.asarray(dataset.num_classes),
-                digest=np.asarray(dataset.digest),
-                **{field: getattr(dataset, field) for field in _FIELDS},
-            )
-        os.replace(file.name, path)
+        write_atomically(path, content.getvalue())
     except OSError:
         # A cache that cannot be written only costs the decoding next time.
         return

@@ -2,8 +2,8 @@
 
 from momentum_jax.optimizers._momentum import MomentumState, momentum
 from momentum_jax.optimizers._nesterov import nesterov
-from momentum_jax.optimizers.registry import Hyperparameter, Method, available
 from momentum_jax.optimizers._sgd import SGDState, sgd
+from momentum_jax.optimizers.registry import Hyperparameter, Method, available
 
 __all__ = [
     "Hyperparameter",

@@ -52,9 +52,7 @@ def nesterov(
     """
     check_momentum(learning_rate, momentum)
 
-    def update(
-        updates: PyTree[Array], state: MomentumState, params: Any = None
-    ) -> tuple[PyTree[Array], MomentumState]:
+    def update(updates: PyTree[Array], state: MomentumState, params: Any = None) -> tuple[PyTree[Array], MomentumState]:
         del params
         eta, m = at_count(learning_rate, state.count), at_count(momentum, state.count)
         velocity = accelerate(state.velocity, updates, eta, m)

@@ -56,9 +56,7 @@ def sgd(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
         del params
         return SGDState(count=jnp.zeros([], jnp.int32))
 
-    def update(
-        updates: PyTree[Array], state: SGDState, params: Any = None
-    ) -> tuple[PyTree[Array], SGDState]:
+    def update(updates: PyTree[Array], state: SGDState, params: Any = None) -> tuple[PyTree[Array], SGDState]:
         del params
         eta = at_count(learning_rate, state.count)
 

@@ -191,9 +191,7 @@ def _optax_factories(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _check_arguments(
-    name: str | Callable[..., Any], factory: Callable[..., Any], arguments: Mapping[str, Any]
-) -> None:
+def _check_arguments(name: str | Callable[..., Any], factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     parameters = inspect.signature(factory).parameters.values()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)

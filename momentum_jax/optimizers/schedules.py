@@ -47,8 +47,8 @@ def warmup_linear(
 
 def step_decay(init_value: Scalar, transition_steps: int, decay_rate: Scalar) -> optax.Schedule:
     """η(t) = init·rate^⌊t / transition_steps⌋."""
-    return lambda count: init_value * jnp.asarray(decay_rate, dtype=float) ** jnp.astype(
-        count // transition_steps, float
+    return lambda count: (
+        init_value * jnp.asarray(decay_rate, dtype=float) ** jnp.astype(count // transition_steps, float)
     )
 
 

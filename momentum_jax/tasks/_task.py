@@ -45,9 +45,7 @@ class Task:
         return int(jax.tree.leaves(self.train)[0].shape[0])
 
 
-def mean_over_examples(
-    function: Callable[[Data], PyTree[Array]], data: Data, slice_size: int = 1000
-) -> PyTree[Array]:
+def mean_over_examples(function: Callable[[Data], PyTree[Array]], data: Data, slice_size: int = 1000) -> PyTree[Array]:
     """The mean over all examples of a function that returns means over a batch, in bounded memory.
 
     Args:
@@ -62,9 +60,7 @@ def mean_over_examples(
     slices, rest = divmod(examples, slice_size)
     parts: list[PyTree[Array]] = []
     if slices:
-        head = jax.tree.map(
-            lambda a: a[: slices * slice_size].reshape(slices, slice_size, *a.shape[1:]), data
-        )
+        head = jax.tree.map(lambda a: a[: slices * slice_size].reshape(slices, slice_size, *a.shape[1:]), data)
         means = jax.lax.map(function, head)
         parts.append(jax.tree.map(lambda m: m.mean(axis=0) * (slices * slice_size / examples), means))
     if rest:

@@ -1,0 +1,272 @@
+"""From a config to compiled programs: runs of one structure share one, and all are compiled at once."""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax.contrib
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int32, PyTree, UInt32
+
+from momentum_jax import layout
+from momentum_jax.config import Config, OptimizerConfig, Sampling
+from momentum_jax.errors import InputError
+from momentum_jax.optimizers import registry
+from momentum_jax.progress import Progress
+from momentum_jax.sampling import batch_key, draw_batches, draw_params, numerics
+from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
+from momentum_jax.train_step import Metric, Program, TrainState, make_train_step, train_chunk
+
+Batches = Mapping[int, Int32[np.ndarray, "iterations batch"]]
+"""Rows of the training data by seed."""
+
+
+class Run(NamedTuple):
+    """One optimizer with one set of hyperparameters and one seed."""
+
+    label: str
+    seed: int
+    floats: registry.Floats
+
+
+class Group(NamedTuple):
+    """Runs that share a program, on their devices; arrays have a leading axis of runs, padded to the mesh."""
+
+    program: Program
+    runs: tuple[Run, ...]
+    mesh: Mesh
+    floats: dict[str, Float[Array, " slots"]]
+    data: Data
+
+    def inputs(self, states: TrainState, batches: Batches) -> tuple[PyTree[Array], Data]:
+        """The arguments of the compiled `train_chunk` that goes on from `states`."""
+        own = layout.stack([batches[run.seed] for run in self.runs], self.mesh)
+        return (self.floats, states, own), self.data
+
+
+def check_optimizers(cfg: Config) -> None:
+    for label, optimizer in cfg.optimizers.items():
+        with _blame(label):
+            registry.check(optimizer)
+
+
+def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], devices: Sequence[jax.Device]) -> list[Group]:
+    """Puts all runs of one structure into one group, and each group on its devices."""
+    params = jax.eval_shape(lambda: draw_params(task.init, cfg, 0, next(iter(cfg.optimizers))))
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((cfg.batch_size, *a.shape[1:]), a.dtype), task.train)
+    if (shape := jax.eval_shape(task.loss, params, batch).shape) != ():
+        raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
+    runs: dict[Program, list[Run]] = {}
+    for label, optimizer in cfg.optimizers.items():
+        with _blame(label):
+            structure, floats = _structure(optimizer, task, params, batch, metrics)
+        program = Program(
+            loss=task.loss,
+            structure=structure,
+            metrics=tuple(metrics.items()),
+            dtype=cfg.dtype,
+        )
+        runs.setdefault(program, []).extend(Run(label, seed, floats) for seed in cfg.seed_tuple)
+    meshes = layout.meshes([len(group) for group in runs.values()], devices)
+    data = {mesh: layout.replicate(task.train, mesh) for mesh in set(meshes)}
+    return [
+        Group(
+            program=program,
+            runs=tuple(group),
+            mesh=mesh,
+            floats=layout.stack([_float_arrays(run.floats) for run in group], mesh),
+            data=data[mesh],
+        )
+        for (program, group), mesh in zip(runs.items(), meshes, strict=True)
+    ]
+
+
+def _structure(
+    optimizer: OptimizerConfig, task: Task, params: Params, batch: Data, metrics: Mapping[str, Metric]
+) -> tuple[registry.Structure, registry.Floats]:
+    """An optimizer's structure and floats, found to train on this task by tracing one step.
+
+    A factory that branches on the value of a hyperparameter gets all of them as part of the program.
+    """
+
+    def trace(structure: registry.Structure, floats: registry.Floats) -> None:
+        def one_step(floats: dict[str, Array], params: Params, batch: Data) -> Any:
+            transformation = registry.build(structure, floats)
+            state = TrainState(params, transformation.init(params))
+            return make_train_step(task.loss, transformation, metrics)(state, batch)
+
+        jax.eval_shape(one_step, _float_arrays(floats), params, batch)
+
+    structure, floats = registry.split(optimizer)
+    try:
+        try:
+            trace(structure, floats)
+        except jax.errors.ConcretizationTypeError:
+            structure, floats = registry.fixed(optimizer), {}
+            trace(structure, floats)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"cannot train with {optimizer}: {error}") from error
+    return structure, floats
+
+
+def _float_arrays(floats: registry.Floats) -> dict[str, np.ndarray]:
+    dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
+    return {name: np.asarray(value, dtype) for name, value in floats.items()}
+
+
+def initial_states(cfg: Config, task: Task, group: Group) -> TrainState:
+    """The states that the runs of a group start from, laid over its devices."""
+    states = []
+    for run in group.runs:
+        params = draw_params(task.init, cfg, run.seed, run.label)
+        optimizer = registry.build(group.program.structure, _float_arrays(run.floats))
+        states.append(TrainState(params, optimizer.init(params)))
+    return layout.stack(states, group.mesh)
+
+
+def compile_programs(
+    cfg: Config,
+    task: Task,
+    groups: Sequence[Group],
+    states: Sequence[TrainState],
+    ends: Sequence[int],
+    devices: Sequence[jax.Device],
+    progress: Progress,
+) -> tuple[
+    Callable[[int, int], Batches],
+    dict[tuple[int, int], jax.stages.Compiled],
+    Callable[[list[Params]], dict[str, np.ndarray]],
+]:
+    """Compiles all that a training needs, a thread a core.
+
+    Returns:
+      A function from the first and the last iteration (exclusive) to the batches; each group's chunk, by (number of
+      the group, length); a function from the parameters of all runs to what the evaluation gives for each.
+    """
+    mesh = layout.one_mesh(devices)
+    data = layout.replicate((task.train, task.test), mesh)
+    seeds = layout.stack([np.uint32(seed) for seed in cfg.seed_tuple], mesh)
+    lengths = sorted({end - start for start, end in itertools.pairwise([0, *ends])})
+
+    def draw_inputs(start: int) -> tuple[Any, Any]:
+        return seeds, layout.replicate(np.int32(start), mesh)
+
+    def evaluation_inputs(params: Sequence[Params]) -> tuple[Any, Any]:
+        return layout.stack(params, mesh), data
+
+    jobs: dict[Any, tuple[Callable[..., Any], Any]] = {
+        "evaluation": (
+            _evaluation_function(task.loss, task.evaluate, mesh),
+            evaluation_inputs(params_of_runs(groups, states)),
+        )
+    }
+    for length in lengths:
+        draw_function = _draw_function(length, task.num_examples, cfg.batch_size, cfg.sampling, mesh)
+        jobs["draw", length] = (draw_function, draw_inputs(0))
+        some_batches = dict.fromkeys(cfg.seed_tuple, np.zeros([length, cfg.batch_size], np.int32))
+        for i, group in enumerate(groups):
+            jobs[i, length] = (
+                _chunk_function(group.program, group.mesh),
+                group.inputs(states[i], some_batches),
+            )
+    with ThreadPoolExecutor(layout.cores()) as pool:
+        futures = {
+            key: pool.submit(_compile, function, cfg.dtype, _signature(inputs))
+            for key, (function, inputs) in jobs.items()
+        }
+        for count, _ in enumerate(as_completed(futures.values()), start=1):
+            progress("compiling", count, len(futures))
+    compiled = {key: future.result() for key, future in futures.items()}
+
+    def draw(start: int, end: int) -> Batches:
+        batches = jax.device_get(compiled["draw", end - start](*draw_inputs(start)))
+        return dict(zip(cfg.seed_tuple, batches, strict=False))
+
+    def evaluate(params: list[Params]) -> dict[str, np.ndarray]:
+        values = jax.device_get(compiled["evaluation"](*evaluation_inputs(params)))
+        return {name: value[: len(params)] for name, value in values.items()}
+
+    return draw, compiled, evaluate
+
+
+@functools.lru_cache(maxsize=256)
+def _draw_function(
+    length: int, num_examples: int, batch_size: int, sampling: Sampling, mesh: Mesh
+) -> Callable[..., Any]:
+    def draw(seed: UInt32[Array, ""], start: Int32[Array, ""]) -> Int32[Array, "iterations batch"]:
+        return draw_batches(
+            batch_key(seed),
+            start,
+            length,
+            num_examples=num_examples,
+            batch_size=batch_size,
+            sampling=sampling,
+        )
+
+    return layout.over_runs(draw, mesh)
+
+
+@functools.lru_cache(maxsize=256)
+def _chunk_function(program: Program, mesh: Mesh) -> Callable[..., Any]:
+    return layout.over_runs(functools.partial(train_chunk, program), mesh)
+
+
+@functools.lru_cache(maxsize=64)
+def _evaluation_function(
+    loss: Callable[..., Any], evaluate: Callable[..., Scalars] | None, mesh: Mesh
+) -> Callable[..., Any]:
+    def mean_losses(params: Params, train: Data, test: Data | None) -> Scalars:
+        data = {"train_loss": train, **({} if test is None else {"test_loss": test})}
+        return {
+            name: mean_over_examples(lambda batch: loss(params, batch), examples) for name, examples in data.items()
+        }
+
+    return layout.over_runs(lambda params, data: (evaluate or mean_losses)(params, *data), mesh)
+
+
+@functools.lru_cache(maxsize=256)
+def _compile(function: Any, dtype: str, signature: tuple[Any, tuple[Any, ...]]) -> jax.stages.Compiled:
+    structure, leaves = signature
+    # Settings made by context managers belong to one thread.
+    with numerics(dtype):
+        return function.lower(*structure.unflatten(leaves)).compile()
+
+
+def _signature(inputs: PyTree[Array]) -> tuple[Any, tuple[Any, ...]]:
+    leaves, structure = jax.tree.flatten(inputs)
+    return structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding) for a in leaves)
+
+
+def params_of_runs(groups: Sequence[Group], states: Sequence[TrainState]) -> list[Params]:
+    """The parameters of every run, on the host, in the order of the groups: those that are to be evaluated.
+
+    Schedule-Free trains at one point and is judged at another, the average that it keeps.
+    """
+    params = []
+    for group, stacked in zip(groups, states, strict=True):
+        on_host = jax.device_get(stacked)
+        for i in range(len(group.runs)):
+            state = jax.tree.map(lambda a, i=i: a[i], on_host)
+            averaged = [s for s in jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free) if _is_schedule_free(s)]
+            if averaged:
+                evaluated = optax.contrib.schedule_free_eval_params(averaged[0], state.params)
+                state = state._replace(params=jax.device_get(evaluated))
+            params.append(state.params)
+    return params
+
+
+def _is_schedule_free(node: Any) -> bool:
+    return isinstance(node, optax.contrib.ScheduleFreeState)
+
+
+@contextlib.contextmanager
+def _blame(label: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"optimizers[{label!r}]: {error}") from error.__cause__

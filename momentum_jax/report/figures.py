@@ -1,0 +1,92 @@
+"""Matplotlib figures, legible at a glance and without colour."""
+
+import io
+import itertools
+import pathlib
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from momentum_jax.analysis import smooth_curve
+from momentum_jax.files import write_atomically
+from momentum_jax.results import Result
+
+BAND = (10, 90)
+
+
+class Style(NamedTuple):
+    """How one optimizer is drawn: told apart by colour, by marker and by dashes."""
+
+    color: str
+    marker: str
+    linestyle: str
+
+
+# The colours of Okabe and Ito, made to be told apart by colour-blind readers.
+STYLES = [
+    Style("#D55E00", "v", "-"),
+    Style("#0072B2", "o", "-"),
+    Style("#000000", "s", "--"),
+    Style("#009E73", "^", "-"),
+    Style("#CC79A7", "D", "--"),
+    Style("#E69F00", "P", "-"),
+    Style("#56B4E9", "X", "--"),
+]
+
+
+def losses_figure(result: Result) -> Figure:
+    """The tutorial's figure: smoothed loss on the batch just used against iterations, markers every 100.
+
+    Over several seeds the line is the median of the smoothed curves and the band goes from their 10th to their 90th
+    percentile. Markers of one optimizer are shifted against those of the next, so that equal curves show both.
+    """
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    seeds = len(result.config.seed_tuple)
+    for i, ((label, losses), style) in enumerate(zip(result.losses.items(), itertools.cycle(STYLES), strict=False)):
+        curves = smooth_curve(losses)
+        # A diverged run's curve ends where it is no longer finite, at the top of the figure.
+        curves = np.where(np.isfinite(curves), curves, np.inf)
+        shift = i * 100 // len(result.losses)
+        axes.plot(
+            result.iterations,
+            np.median(curves, axis=0),
+            color=style.color,
+            linestyle=style.linestyle,
+            linewidth=1.3,
+            marker=style.marker,
+            markersize=5,
+            markerfacecolor=style.color if style.linestyle == "-" else "white",
+            markevery=(min(shift, len(result.iterations) - 1), 100),
+            label=label,
+        )
+        if seeds > 1:
+            low, high = np.percentile(np.minimum(curves, 1e6), BAND, axis=0)
+            axes.fill_between(result.iterations, low, high, color=style.color, alpha=0.2, linewidth=0)
+    over_seeds = f" (median of {seeds} seeds, band {BAND[0]}–{BAND[1]} %)" if seeds > 1 else ""
+    axes.set(
+        xlabel="Iterations (parameter updates)",
+        ylabel="Cross-entropy on the batch just used (nats, smoothed)",
+        ylim=(0, 1),
+        xlim=(0, max(int(result.iterations[-1]), 1)),
+        title=f"{' and '.join(result.losses)} on {result.config.dataset}{over_seeds}",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
+
+
+def save_figure(figure: Figure, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Writes STEM.png and STEM.svg, each whole or not at all, the same bytes for the same figure."""
+    paths = []
+    for suffix in (".png", ".svg"):
+        content = io.BytesIO()
+        with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
+            # Without a date the file depends on the figure alone.
+            figure.savefig(content, format=suffix[1:], dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
+        paths.append(stem.with_suffix(suffix))
+        write_atomically(paths[-1], content.getvalue())
+    return paths
