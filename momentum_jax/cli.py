@@ -84,14 +84,14 @@ def _arguments_type() -> type[Any]:
 
 
 def _config(arguments: Any) -> Config:
-    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
+    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
     optimizers: dict[str, OptimizerConfig] = {}
     for text in values.pop("optimizers"):
         label, optimizer = OptimizerConfig.parse(text)
         if label in optimizers:
             raise InputError(f"--optimizer: the label {label!r} is given twice")
         optimizers[label] = optimizer
-    return Config(**values, **({"optimizers": optimizers} if optimizers else {}))
+    return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
 
 
 def _train(arguments: Any) -> None:

@@ -18,7 +18,7 @@ from momentum_jax.config import Config, OptimizerConfig, Sampling
 from momentum_jax.errors import InputError
 from momentum_jax.optimizers import registry
 from momentum_jax.progress import Progress
-from momentum_jax.sampling import batch_key, draw_batches, draw_params, numerics
+from momentum_jax.sampling import batch_key, draw_batches, draw_params
 from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
 from momentum_jax.train_step import Metric, Program, TrainState, make_train_step, train_chunk
 
@@ -115,7 +115,8 @@ def _structure(
 
 
 def _float_arrays(floats: registry.Floats) -> dict[str, np.ndarray]:
-    dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
+    # Double precision where 64-bit types are on, which `numerics` decides.
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
     return {name: np.asarray(value, dtype) for name, value in floats.items()}
 
 
@@ -126,7 +127,8 @@ def initial_states(cfg: Config, task: Task, group: Group) -> TrainState:
         params = draw_params(task.init, cfg, run.seed, run.label)
         optimizer = registry.build(group.program.structure, _float_arrays(run.floats))
         states.append(TrainState(params, optimizer.init(params)))
-    return layout.stack(states, group.mesh)
+    stacked: TrainState = layout.stack(states, group.mesh)
+    return stacked
 
 
 def compile_programs(
@@ -174,9 +176,11 @@ def compile_programs(
                 _chunk_function(group.program, group.mesh),
                 group.inputs(states[i], some_batches),
             )
+    precision = jax.config.values["jax_default_matmul_precision"]
     with ThreadPoolExecutor(layout.cores()) as pool:
+        # Traced here, since the settings of JAX's context managers belong to one thread.
         futures = {
-            key: pool.submit(_compile, function, cfg.dtype, _signature(inputs))
+            key: pool.submit(_compile, _lower(function, cfg.dtype, precision, _signature(inputs)))
             for key, (function, inputs) in jobs.items()
         }
         for count, _ in enumerate(as_completed(futures.values()), start=1):
@@ -230,11 +234,19 @@ def _evaluation_function(
 
 
 @functools.lru_cache(maxsize=256)
-def _compile(function: Any, dtype: str, signature: tuple[Any, tuple[Any, ...]]) -> jax.stages.Compiled:
+def _lower(
+    function: Any, dtype: str, precision: str | None, signature: tuple[Any, tuple[Any, ...]]
+) -> jax.stages.Lowered:
+    """Traces for the shapes and devices of a signature; dtype and matmul precision are settings that tracing reads."""
+    del dtype, precision
     structure, leaves = signature
-    # Settings made by context managers belong to one thread.
-    with numerics(dtype):
-        return function.lower(*structure.unflatten(leaves)).compile()
+    lowered: jax.stages.Lowered = function.lower(*structure.unflatten(leaves))
+    return lowered
+
+
+@functools.lru_cache(maxsize=256)
+def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    return lowered.compile()
 
 
 def _signature(inputs: PyTree[Array]) -> tuple[Any, tuple[Any, ...]]:

@@ -60,7 +60,8 @@ def draw_batches(
     epochs = first_epoch + jnp.arange((length + per_epoch - 2) // per_epoch + 1, dtype=jnp.int32)
     orders = jax.lax.map(lambda e: jax.random.permutation(jax.random.fold_in(key, e), num_examples), epochs)
     offsets = (iterations % per_epoch * batch_size)[:, None] + jnp.arange(batch_size, dtype=jnp.int32)[None]
-    return orders[(iterations // per_epoch - first_epoch)[:, None], offsets].astype(jnp.int32)
+    batches: Array = orders[(iterations // per_epoch - first_epoch)[:, None], offsets]
+    return batches.astype(jnp.int32)
 
 
 def draw_all_batches(cfg: Config, seed: int, num_examples: int) -> Int32[np.ndarray, "iterations batch"]:

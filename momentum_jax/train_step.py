@@ -50,7 +50,9 @@ def make_train_step(
         updates, new_opt_state = optimizer.update(
             grads, opt_state, params, value=loss_before, grad=grads, value_fn=lambda p: loss(p, batch)
         )
-        params = optax.apply_updates(params, updates)
+        # Optax adds float32 updates to bfloat16 parameters in float32, which strict promotion would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            params = optax.apply_updates(params, updates)
         # A float32 hyperparameter beside bfloat16 parameters promotes the state of some of Optax's methods.
         opt_state = jax.tree.map(
             lambda new, old: jax.lax.convert_element_type(new, old.dtype), new_opt_state, opt_state

@@ -86,8 +86,8 @@ class Dataset:
                 f"{source}: training images are {image_shape}, test images {_image_shape(test[0])}; "
                 "images must have one size"
             )
-        parts = []
-        for name, (images, labels) in (("training", train), ("test", test)):
+        arrays: dict[str, np.ndarray] = {}
+        for name, part, (images, labels) in (("training", "train", train), ("test", "test", test)):
             if len(images) != len(labels):
                 raise InputError(f"{source}: {len(images)} {name} images but {len(labels)} labels")
             if len(images) == 0:
@@ -96,8 +96,9 @@ class Dataset:
             wrong = labels[(labels < 0) | (labels >= classes)]
             if len(wrong):
                 raise InputError(f"{source}: {name} label {wrong[0]} is outside the classes 0 to {classes - 1}")
-            parts += canonical_order(images.reshape(len(images), -1), labels.astype(np.int32))
-        return cls(*parts, image_shape=image_shape, num_classes=classes, source=source)
+            x, y = canonical_order(images.reshape(len(images), -1), labels.astype(np.int32))
+            arrays |= {f"x_{part}": x, f"y_{part}": y}
+        return cls(**arrays, image_shape=image_shape, num_classes=classes, source=source)
 
 
 def canonical_order(x: Images, y: Labels) -> tuple[Images, Labels]:

@@ -125,7 +125,7 @@ def _read_cache(path: pathlib.Path, source: str) -> Dataset | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             dataset = Dataset(
-                *(arrays[field] for field in _FIELDS),
+                **{field: arrays[field] for field in _FIELDS},
                 image_shape=tuple(int(size) for size in arrays["image_shape"]),
                 num_classes=int(arrays["num_classes"]),
                 source=source,

@@ -1,17 +1,17 @@
 """What the methods share: hyperparameters that are floats, traced scalars or schedules, and their ranges."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from momentum_jax.errors import InputError, check_real
 
-ScalarOrSchedule = float | Float[Array, ""] | optax.Schedule
+ScalarOrSchedule: TypeAlias = float | Float[Array, ""] | Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 class Range(NamedTuple):
@@ -53,4 +53,5 @@ def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> float | Float[Ar
 
 def compute_dtype(leaf: Array) -> Any:
     """The dtype a leaf is updated in: its own, but at least float32, so that 0.9 stays 0.9 beside bfloat16."""
-    return jnp.promote_types(leaf.dtype, jnp.float32)
+    is_small = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits < 32
+    return jnp.float32 if is_small else leaf.dtype

@@ -18,7 +18,7 @@ from momentum_jax.optimizers._hyperparameters import (
 class MomentumState(NamedTuple):
     """State of `momentum` and `nesterov`."""
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]
     """Updates made so far, for schedules."""
     velocity: PyTree[Array]
     """v, with the structure, shapes and dtypes of the parameters; it includes the learning rate."""
@@ -98,4 +98,4 @@ def momentum(
         velocity = accelerate(state.velocity, updates, eta, m)
         return velocity, MomentumState(count=optax.safe_increment(state.count), velocity=velocity)
 
-    return optax.GradientTransformation(init_momentum, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init_momentum, update)

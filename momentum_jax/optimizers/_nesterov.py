@@ -59,4 +59,4 @@ def nesterov(
         steps = accelerate(velocity, updates, eta, m)
         return steps, MomentumState(count=optax.safe_increment(state.count), velocity=velocity)
 
-    return optax.GradientTransformation(init_momentum, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init_momentum, update)

@@ -18,7 +18,7 @@ from momentum_jax.optimizers._hyperparameters import (
 class SGDState(NamedTuple):
     """State of `sgd`."""
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]
     """Updates made so far, for schedules."""
 
 
@@ -66,4 +66,4 @@ def sgd(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
 
         return jax.tree.map(step, updates), SGDState(count=optax.safe_increment(state.count))
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)

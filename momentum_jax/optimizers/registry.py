@@ -6,9 +6,9 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import optax
 import optax.contrib
-from jaxtyping import Array, Float
 
 from momentum_jax.config import OptimizerConfig, Schedule
 from momentum_jax.errors import InputError, unknown
@@ -114,9 +114,7 @@ def fixed(config: OptimizerConfig) -> Structure:
     return Structure(config.name, config.items, (), ())
 
 
-def build(
-    structure: Structure, floats: Mapping[str, float | Float[Array, ""]]
-) -> optax.GradientTransformationExtraArgs:
+def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
     """Makes the optimizer; the floats may be traced.
 
     Raises:
@@ -135,12 +133,26 @@ def build(
     try:
         optimizer = factory(**arguments)
     except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError | jax.errors.ConcretizationTypeError):
             raise
         raise InputError(f"{_text(structure.name)} refuses {arguments}: {error}") from error
     if not isinstance(optimizer, optax.GradientTransformation):
         raise InputError(f"{_text(structure.name)} made no optax.GradientTransformation, but {optimizer!r}")
-    return optax.with_extra_args_support(optimizer)
+    transformation = optax.with_extra_args_support(optimizer)
+    return transformation if structure.name in _METHODS else _leniently(transformation)
+
+
+def _leniently(optimizer: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """Runs others' code under JAX's own promotion rules: Optax is not written for the strict ones."""
+
+    def lenient(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **extra: Any) -> Any:
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                return function(*args, **extra)
+
+        return call
+
+    return optax.GradientTransformationExtraArgs(lenient(optimizer.init), lenient(optimizer.update))
 
 
 def check(config: OptimizerConfig) -> None:

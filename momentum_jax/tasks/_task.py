@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-Params = PyTree[Array]
-Data = PyTree[Any]
+Params: TypeAlias = PyTree[Array]
+Data: TypeAlias = PyTree[Any]
 """Arrays with one leading axis of examples."""
 Scalars = dict[str, Float[Array, ""]]
 

@@ -64,8 +64,8 @@ def _functions(
     def cross_entropy(params: Params, batch: Batch) -> tuple[Float[Array, " batch"], Float[Array, "batch classes"]]:
         pixels, labels = batch
         dtype = jax.tree.leaves(params)[0].dtype
-        logits = mlp.apply(params, pixels.astype(dtype) / 255)
-        logits = logits.astype(jnp.promote_types(dtype, jnp.float32))
+        outputs: Any = mlp.apply(params, pixels.astype(dtype) / 255)
+        logits = outputs.astype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits
 
     def loss(params: Params, batch: Batch) -> Float[Array, ""]:
@@ -78,7 +78,7 @@ def _functions(
     def evaluate(params: Params, train: Batch, test: Batch) -> Scalars:
         def means(batch: Batch) -> dict[str, Array]:
             losses, logits = cross_entropy(params, batch)
-            correct = logits.argmax(axis=-1) == batch[1]
+            correct = jnp.argmax(logits, axis=-1).astype(batch[1].dtype) == batch[1]
             return {"loss": losses.mean(), "accuracy": correct.mean(dtype=losses.dtype)}
 
         on_test = mean_over_examples(means, test)

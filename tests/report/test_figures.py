@@ -1,0 +1,172 @@
+"""The figure of the losses, from results made by hand."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+import momentum_jax as mj
+from momentum_jax.analysis import smooth_curve
+from momentum_jax.report import losses_figure, save_figure
+
+# From Okabe and Ito, Color Universal Design, 2008.
+OKABE_ITO = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
+
+
+def result_of(losses):
+    """A result with these losses by label, arrays [seeds, iterations], and nothing else of interest."""
+    seeds, iterations = next(iter(losses.values())).shape
+    return mj.Result(
+        config=mj.Config(
+            seeds=seeds,
+            iterations=iterations,
+            optimizers={label: mj.OptimizerConfig("sgd", learning_rate=0.01) for label in losses},
+        ),
+        iterations=np.arange(iterations),
+        losses=losses,
+        losses_before=losses,
+        metrics={},
+        evaluation_iterations=np.array([iterations]),
+        evaluations={},
+        failed={label: np.zeros(seeds, bool) for label in losses},
+        diverged_at={label: np.full(seeds, -1) for label in losses},
+        params={},
+        provenance={},
+    )
+
+
+def falling(labels=("sgd", "momentum"), seeds=1, iterations=500):
+    rng = np.random.default_rng(0)
+    curve = np.exp(-np.arange(iterations) / 100)
+    return {label: curve + 0.1 * rng.random((seeds, iterations)) for label in labels}
+
+
+def axes_of(losses):
+    (axes,) = losses_figure(result_of(losses)).axes
+    return axes
+
+
+def test_the_axes_say_what_they_show_and_in_what_unit():
+    axes = axes_of(falling())
+    assert axes.get_xlabel() == "Iterations (parameter updates)"
+    assert "ross-entropy" in axes.get_ylabel()
+    assert "nats" in axes.get_ylabel()
+    assert axes.get_ylim() == (0, 1)
+    assert axes.get_xlim() == (0, 499)
+    assert axes.get_title() == "sgd and momentum on mnist"
+
+
+def test_every_optimizer_has_one_line_in_the_order_and_under_the_name_of_its_label():
+    labels = ["sgd", "momentum", "optax"]
+    axes = axes_of(falling(labels))
+    assert [line.get_label() for line in axes.lines] == labels
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == labels
+
+
+def test_a_line_is_the_median_of_the_smoothed_curves():
+    losses = falling(seeds=5)
+    for line, runs in zip(axes_of(losses).lines, losses.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(500))
+        # The same numbers in another order of summation.
+        middle = sorted(smooth_curve(run)[250] for run in runs)[2]
+        assert line.get_ydata()[250] == pytest.approx(middle, abs=1e-12)
+
+
+def test_markers_stand_every_100_iterations_and_differ_between_lines_in_place_and_shape():
+    lines = axes_of(falling(["a", "b", "c"])).lines
+    starts, steps = zip(*(line.get_markevery() for line in lines), strict=True)
+    assert starts == (0, 33, 66)
+    assert steps == (100, 100, 100)
+    assert len({line.get_marker() for line in lines}) == 3
+
+
+def test_a_band_is_drawn_for_several_seeds_only_and_holds_the_middle_80_percent():
+    losses = falling(seeds=11)
+    axes = axes_of(losses)
+    assert len(axes.collections) == 2
+    assert "11 seeds" in axes.get_title()
+    # Of 11 ordered values the 10th and 90th percentiles are the second and the tenth.
+    ordered = sorted(smooth_curve(run)[250] for run in losses["sgd"])
+    (path,) = axes.collections[0].get_paths()
+    at_250 = path.vertices[path.vertices[:, 0] == 250][:, 1]
+    assert [at_250.min(), at_250.max()] == pytest.approx([ordered[1], ordered[9]], abs=1e-12)
+    assert len(axes_of(falling(seeds=1)).collections) == 0
+
+
+def test_colours_differ_and_are_those_of_okabe_and_ito():
+    colors = [to_hex(line.get_color()) for line in axes_of(falling("abcdefg")).lines]
+    assert len(set(colors)) == 7
+    assert set(colors) <= OKABE_ITO
+
+
+def test_a_band_has_the_colour_of_its_line():
+    axes = axes_of(falling(seeds=3))
+    for line, band in zip(axes.lines, axes.collections, strict=True):
+        assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
+
+
+def test_more_optimizers_than_styles_still_have_a_line_each():
+    assert len(axes_of(falling("abcdefghi")).lines) == 9
+
+
+# Warnings are errors in these tests.
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("bad", [np.inf, np.nan, -np.inf])
+def test_diverged_runs_are_drawn_without_a_warning(bad, seeds, tmp_path):
+    losses = falling(seeds=seeds)
+    losses["sgd"][0, 200:] = bad
+    losses["momentum"][:, :] = bad
+    figure = losses_figure(result_of(losses))
+    save_figure(figure, tmp_path / "losses")
+    sgd = figure.axes[0].lines[0].get_ydata()
+    assert np.isfinite(sgd[:195]).all()
+    if seeds == 1:
+        assert not np.isfinite(sgd[195:]).any()
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 10, 11])
+def test_runs_of_few_iterations_are_drawn(iterations, tmp_path):
+    save_figure(losses_figure(result_of(falling(iterations=iterations))), tmp_path / "losses")
+
+
+@pytest.mark.parametrize("label", ["a_b", "x^2", r"$\x$", "$5", "_hidden", "<&>", "η=0.1"])
+def test_a_label_is_shown_as_it_is_written(label, tmp_path):
+    figure = losses_figure(result_of(falling([label, "b"])))
+    save_figure(figure, tmp_path / "losses")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [label, "b"]
+    escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert f">{escaped}<" in (tmp_path / "losses.svg").read_text()
+
+
+def test_figures_are_left_out_of_pyplot_which_would_keep_them():
+    losses_figure(result_of(falling()))
+    assert plt.get_fignums() == []
+
+
+def test_a_figure_is_saved_as_png_and_svg_in_the_same_bytes_every_time(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths = save_figure(losses_figure(result_of(falling(seeds=3))), tmp_path / folder / "losses")
+        assert paths == [tmp_path / folder / "losses.png", tmp_path / folder / "losses.svg"]
+        assert sorted((tmp_path / folder).iterdir()) == paths
+    assert paths[0].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert b"</svg>" in paths[1].read_bytes()
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+
+
+def test_a_dot_in_the_name_of_a_figure_stays(tmp_path):
+    paths = save_figure(losses_figure(result_of(falling())), tmp_path / "lr0.1")
+    assert [path.name for path in paths] == ["lr0.1.png", "lr0.1.svg"]
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "losses.png").write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("momentum_jax.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_figure(losses_figure(result_of(falling())), tmp_path / "losses")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("losses.png", b"old")]

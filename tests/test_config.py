@@ -1,0 +1,393 @@
+"""The description of an experiment: what it accepts, what it says about what it does not, and how it is kept."""
+
+import dataclasses
+import json
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from momentum_jax.config import MAX_SEED, SCHEDULES, Config, OptimizerConfig, Schedule
+from momentum_jax.errors import InputError
+
+SGD = OptimizerConfig("sgd", learning_rate=0.1)
+
+
+def test_the_defaults_are_the_tutorials_experiment_with_optax_as_a_witness():
+    cfg = Config()
+    assert (cfg.dataset, cfg.hidden_sizes, cfg.activation) == ("mnist", (100, 100, 100, 100), "relu")
+    assert (cfg.iterations, cfg.batch_size, cfg.sampling, cfg.seeds) == (2000, 128, "with_replacement", (0,))
+    assert (cfg.weight_init, cfg.l2, cfg.dtype, cfg.shared_init, cfg.evaluate_every) == ("he", 0, "float32", True, None)
+    assert list(cfg.optimizers.items()) == [
+        ("sgd", OptimizerConfig("sgd", learning_rate=0.01)),
+        ("momentum", OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9)),
+        ("optax", OptimizerConfig("optax.sgd", learning_rate=0.01, momentum=0.9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_seeds", "seeds"),
+    [(1, (0,)), (3, (0, 1, 2)), ([5, 2], (5, 2)), (range(2, 4), (2, 3)), ((MAX_SEED,), (MAX_SEED,))],
+)
+def test_seeds_are_a_count_or_a_sequence_and_become_a_tuple(given_seeds, seeds):
+    assert Config(seeds=given_seeds).seeds == seeds
+    assert Config(seeds=given_seeds).seed_tuple == seeds
+
+
+def test_many_seeds_are_checked_in_linear_time():
+    # A quadratic search for repeated seeds takes five seconds here, a linear one ten milliseconds.
+    began = time.perf_counter()
+    assert len(Config(seeds=20_000).seed_tuple) == 20_000
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("dataset", "", "''"),
+        ("dataset", 3, "not 3"),
+        ("hidden_sizes", (10, 0), "at least 1, not 0"),
+        ("hidden_sizes", (1.5,), "an integer of at least 1, not 1.5"),
+        ("hidden_sizes", 100, "a sequence of integers, not 100"),
+        ("activation", "rleu", "unknown 'rleu'; did you mean 'relu'? Allowed: relu, sigmoid, tanh"),
+        ("activation", None, "unknown None. Allowed: relu, sigmoid, tanh"),
+        ("weight_init", "xavir", "unknown 'xavir'; did you mean 'xavier'? Allowed: a number, he, xavier"),
+        ("weight_init", -0.5, "finite and at least 0, not -0.5"),
+        ("weight_init", True, "not True"),
+        ("l2", -1e-3, "finite and at least 0, not -0.001"),
+        ("l2", float("nan"), "not nan"),
+        ("l2", float("inf"), "not inf"),
+        ("l2", "0.1", "not '0.1'"),
+        pytest.param("l2", 10**400, "finite and at least 0", id="l2-beyond-any-float"),
+        ("iterations", 0, "at least 1 and at most 2147483647, not 0"),
+        ("iterations", 2**31, "at most 2147483647, not 2147483648"),
+        ("iterations", True, "an integer of at least 1 and at most 2147483647, not True"),
+        ("iterations", 10.0, "an integer of at least 1 and at most 2147483647, not 10.0"),
+        ("batch_size", 0, "at least 1, not 0"),
+        ("batch_size", False, "not False"),
+        ("seeds", 0, "at least 1 and at most 4294967295, not 0"),
+        ("seeds", -1, "at least 1 and at most 4294967295, not -1"),
+        ("seeds", (), "at least one seed"),
+        ("seeds", (0, -1), "at least 0 and at most 4294967295, not -1"),
+        ("seeds", (MAX_SEED + 1,), "at most 4294967295, not 4294967296"),
+        ("seeds", (3, 1, 3, 2, 1), "given more than once: 1, 3"),
+        ("seeds", True, "a sequence of integers, not True"),
+        ("seeds", (True,), "an integer of at least 0 and at most 4294967295, not True"),
+        ("seeds", "0", "a sequence of integers, not '0'"),
+        ("optimizers", {}, "at least one optimizer"),
+        ("optimizers", SGD, "map labels to OptimizerConfig, not OptimizerConfig('sgd', learning_rate=0.1)"),
+        ("optimizers", {"a": "sgd"}, "optimizers['a'] must be an OptimizerConfig, not 'sgd'"),
+        ("optimizers", {"a\nb": SGD}, r"label must be printable text, not 'a\nb'"),
+        ("optimizers", {" a": SGD}, "label must be printable text, not ' a'"),
+        ("optimizers", {"": SGD}, "label must be printable text, not ''"),
+        ("optimizers", {1: SGD}, "label must be printable text, not 1"),
+        (
+            "sampling",
+            "with replacement",
+            "unknown 'with replacement'; did you mean 'with_replacement'? Allowed: epochs, with_replacement",
+        ),
+        ("shared_init", 1, "True or False, not 1"),
+        ("dtype", "float23", "unknown 'float23'; did you mean 'float32'? Allowed: bfloat16, float32, float64"),
+        ("evaluate_every", 0, "at least 1, not 0"),
+        ("evaluate_every", True, "not True"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_field_the_value_and_what_is_allowed(field, value, said):
+    with pytest.raises(InputError) as error:
+        Config(**{field: value})
+    assert field.removesuffix("s") in str(error.value)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("warmup_cosin", {}, "schedule: unknown 'warmup_cosin'; did you mean 'warmup_cosine'?"),
+        ("constant", {"vlaue": 0.1}, "parameter of schedule 'constant': unknown 'vlaue'; did you mean 'value'?"),
+        ("constant", {}, "value of schedule 'constant' is missing; it takes value"),
+        ("constant", {"value": -0.1}, "value of schedule 'constant' must be finite and at least 0, not -0.1"),
+        ("constant", {"value": float("nan")}, "not nan"),
+        (
+            "step_decay",
+            {"init_value": 1, "transition_steps": 0, "decay_rate": 0.5},
+            "transition_steps of schedule 'step_decay' must be an integer of at least 1, not 0",
+        ),
+        (
+            "step_decay",
+            {"init_value": 1, "transition_steps": 2, "decay_rate": 1.5},
+            "decay_rate of schedule 'step_decay' must be in [1e-300, 1], not 1.5",
+        ),
+        (
+            "warmup_linear",
+            {"peak_value": 1, "warmup_steps": 1.5, "decay_steps": 9},
+            "warmup_steps of schedule 'warmup_linear' must be an integer of at least 0, not 1.5",
+        ),
+        (
+            "warmup_cosine",
+            {"peak_value": 1, "warmup_steps": 10, "decay_steps": 10},
+            "must be more than warmup_steps (10), not 10",
+        ),
+    ],
+)
+def test_a_bad_schedule_is_refused_with_the_parameter_the_value_and_what_is_allowed(name, parameters, said):
+    with pytest.raises(InputError) as error:
+        Schedule(name, **parameters)
+    assert said in str(error.value)
+
+
+def test_a_schedule_holds_its_defaults_so_that_leaving_them_out_changes_nothing():
+    short = Schedule("warmup_cosine", peak_value=1, warmup_steps=2, decay_steps=5)
+    long = Schedule("warmup_cosine", decay_steps=5, warmup_steps=2, end_value=0, init_value=0.0, peak_value=1.0)
+    assert short == long
+    assert hash(short) == hash(long)
+    assert repr(short) == repr(long)
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_an_optimizer_is_named_by_text_or_a_factory(name):
+    with pytest.raises(InputError, match="named by a string or given as a factory"):
+        OptimizerConfig(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "optimizer"),
+    [
+        ("a=sgd", "a", OptimizerConfig("sgd")),
+        ("a=sgd,", "a", OptimizerConfig("sgd")),
+        (" a b = optax.adam , learning_rate = 1e-3", "a b", OptimizerConfig("optax.adam", learning_rate=1e-3)),
+        (
+            "fast=momentum,momentum=0.5,learning_rate=warmup_cosine(peak_value=0.1,warmup_steps=2,decay_steps=9)",
+            "fast",
+            OptimizerConfig(
+                "momentum",
+                learning_rate=Schedule("warmup_cosine", peak_value=0.1, warmup_steps=2, decay_steps=9),
+                momentum=0.5,
+            ),
+        ),
+        (
+            "a=x,b=true,c=False,d=none,e=None,f=-2,g=word,h='a,b=c',i=(1,2.5),j=[1, [2]]",
+            "a",
+            OptimizerConfig("x", b=True, c=False, d=None, e=None, f=-2, g="word", h="a,b=c", i=(1, 2.5), j=(1, (2,))),
+        ),
+    ],
+)
+def test_an_optimizer_is_read_from_text(text, label, optimizer):
+    assert OptimizerConfig.parse(text) == (label, optimizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sgd", "LABEL=NAME"),
+        ("=sgd", "LABEL=NAME"),
+        ("a=", "LABEL=NAME"),
+        ("a=,learning_rate=1", "LABEL=NAME"),
+        ("a=sgd,0.1", "'0.1' in 'a=sgd,0.1' has no name: write name=value"),
+        ("a=sgd,*x", "has no name"),
+        ("a=sgd,**x", "without a name"),
+        ("a=sgd,learning_rate=1,learning_rate=2", "given twice"),
+        ("a=sgd,learning_rate", "has no name"),
+        ("a=sgd,learning_rate=", "name=value"),
+        ("a=sgd,,", "name=value"),
+        ("a=sgd,learning rate=1", "name=value"),
+        ("a=sgd,learning_rate=0.1 # fast", "name=value"),
+        ("a=sgd,learning_rate=1\0", "name=value"),
+        ("a=sgd,x=1)+g(y=2", "name=value"),
+        ("a=sgd,x=1)(y=2", "name=value"),
+        ("a=sgd,learning_rate=constnat(value=1)", "unknown 'constnat'; did you mean 'constant'?"),
+        ("a=sgd,learning_rate=constant(0.1)", "'0.1'"),
+        ("a=sgd,learning_rate=constant(value=-1)", "value of schedule 'constant' must be finite and at least 0"),
+        ("a=sgd,x=__import__('os')", "'os'"),
+        ("a=sgd,x=__import__(name='os')", "unknown '__import__'"),
+        ("a=sgd,x=__import__('os').system('true')", "cannot read"),
+        ("a=sgd,x=os.system", "cannot read 'os.system'"),
+        ("a=sgd,x=(lambda: 1)()", "cannot read"),
+        ("a=sgd,x=[y for y in z]", "cannot read"),
+        ("a=sgd,x=f'{y}'", "cannot read"),
+        ("a=sgd,x=2**9", "cannot read '2 ** 9'"),
+        ("a=sgd,x={[1]: 2}", "cannot read"),
+        pytest.param("a=sgd,x=" + "1+" * 20_000 + "1", "cannot read", id="too-deep-for-the-parser"),
+    ],
+)
+def test_text_that_is_no_optimizer_is_refused_and_never_evaluated(text, said):
+    with pytest.raises(InputError) as error:
+        OptimizerConfig.parse(text)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["{1: 2}", "{1}", "b'a'", "...", "1j"])
+def test_a_hyperparameter_is_a_number_a_boolean_text_none_or_a_tuple_of_these(value):
+    # Anything else has no place in config.json: it would be lost when a trained result is saved.
+    with pytest.raises(InputError, match=r"\bx\b"):
+        Config(optimizers=dict([OptimizerConfig.parse(f"a=sgd,x={value}")]))
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
+NONNEGATIVE = st.floats(0, 1e6)
+SCHEDULE = st.one_of(
+    st.builds(Schedule, st.just("constant"), value=NONNEGATIVE),
+    st.builds(
+        lambda name, warmup, decay, **values: Schedule(name, warmup_steps=warmup, decay_steps=warmup + decay, **values),
+        st.sampled_from(["warmup_cosine", "warmup_linear"]),
+        st.integers(0, 10**9),
+        st.integers(1, 10**9),
+        peak_value=NONNEGATIVE,
+        init_value=NONNEGATIVE,
+        end_value=NONNEGATIVE,
+    ),
+    st.builds(
+        Schedule,
+        st.just("step_decay"),
+        init_value=NONNEGATIVE,
+        transition_steps=st.integers(1, 10**9),
+        decay_rate=st.floats(1e-3, 1),
+    ),
+)
+NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
+HYPERPARAMETERS = st.dictionaries(
+    NAMES, SCALARS | SCHEDULE | st.recursive(SCALARS, lambda inner: st.lists(inner).map(tuple), max_leaves=5)
+)
+OPTIMIZERS = st.builds(
+    lambda name, hyperparameters: OptimizerConfig(name, **hyperparameters), st.text(min_size=1), HYPERPARAMETERS
+)
+LABELS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1)
+CONFIGS = st.builds(
+    Config,
+    dataset=st.text(min_size=1),
+    hidden_sizes=st.lists(st.integers(1, 4096)),
+    activation=st.sampled_from(["relu", "sigmoid", "tanh"]),
+    weight_init=st.sampled_from(["he", "xavier"]) | NONNEGATIVE,
+    l2=NONNEGATIVE,
+    iterations=st.integers(1, 2**31 - 1),
+    batch_size=st.integers(1),
+    seeds=st.integers(1, 20) | st.lists(st.integers(0, MAX_SEED), min_size=1, unique=True),
+    optimizers=st.dictionaries(LABELS, OPTIMIZERS, min_size=1, max_size=3),
+    sampling=st.sampled_from(["with_replacement", "epochs"]),
+    shared_init=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64", "bfloat16"]),
+    evaluate_every=st.none() | st.integers(1),
+)
+
+
+def test_the_schedules_drawn_below_are_all_there_are():
+    assert set(SCHEDULES) == {"constant", "warmup_cosine", "warmup_linear", "step_decay"}
+
+
+@given(CONFIGS)
+def test_a_config_comes_back_equal_from_json_text(cfg):
+    back = Config.from_json(json.loads(json.dumps(cfg.to_json(), allow_nan=True)))
+    assert back == cfg
+    assert back.digest == cfg.digest
+    assert list(back.optimizers) == list(cfg.optimizers)
+    assert repr(back) == repr(cfg)
+
+
+@given(CONFIGS, st.randoms())
+def test_the_order_of_the_optimizers_changes_neither_equality_nor_digest(cfg, order: random.Random):
+    labels = list(cfg.optimizers)
+    order.shuffle(labels)
+    other = dataclasses.replace(cfg, optimizers={label: cfg.optimizers[label] for label in labels})
+    assert other == cfg
+    assert other.digest == cfg.digest
+
+
+@given(st.dictionaries(NAMES, SCALARS), st.randoms())
+def test_optimizers_compare_and_hash_by_name_and_hyperparameters_in_any_order(hyperparameters, order: random.Random):
+    items = list(hyperparameters.items())
+    order.shuffle(items)
+    assert OptimizerConfig("a", **dict(items)) == OptimizerConfig("a", **hyperparameters)
+    assert hash(OptimizerConfig("a", **dict(items))) == hash(OptimizerConfig("a", **hyperparameters))
+    assert OptimizerConfig("b", **hyperparameters) != OptimizerConfig("a", **hyperparameters)
+
+
+@given(st.dictionaries(st.from_regex(r"x_[a-z]{1,9}", fullmatch=True), st.none() | st.booleans() | st.integers()))
+def test_what_is_written_as_name_value_is_read_back(hyperparameters):
+    text = ",".join(["label=name", *(f"{name}={value!r}" for name, value in hyperparameters.items())])
+    assert OptimizerConfig.parse(text) == ("label", OptimizerConfig("name", **hyperparameters))
+
+
+OTHER = {
+    "dataset": "tfds:mnist",
+    "hidden_sizes": (100, 100),
+    "activation": "tanh",
+    "weight_init": 0.1,
+    "l2": 1e-4,
+    "iterations": 2001,
+    "batch_size": 127,
+    "seeds": (1,),
+    "optimizers": {"sgd": SGD},
+    "sampling": "epochs",
+    "shared_init": False,
+    "dtype": "float64",
+    "evaluate_every": 100,
+}
+
+
+def test_every_field_changes_the_digest_and_equality():
+    assert set(OTHER) == {field.name for field in dataclasses.fields(Config)}
+    others = [Config(**{field: value}) for field, value in OTHER.items()]
+    assert len({Config().digest, *(cfg.digest for cfg in others)}) == 1 + len(OTHER)
+    assert all(cfg != Config() for cfg in others)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Config(l2=0), Config(l2=0.0)),
+        (Config(weight_init=1), Config(weight_init=1.0)),
+        (
+            Config(optimizers={"a": OptimizerConfig("sgd", learning_rate=1)}),
+            Config(optimizers={"a": OptimizerConfig("sgd", learning_rate=1.0)}),
+        ),
+        (
+            Config(optimizers={"a": OptimizerConfig("optax.sgd", learning_rate=0.1, nesterov=True)}),
+            Config(optimizers={"a": OptimizerConfig("optax.sgd", learning_rate=0.1, nesterov=1)}),
+        ),
+    ],
+    ids=["l2", "weight_init", "hyperparameter", "boolean"],
+)
+def test_configs_are_equal_exactly_if_their_digests_are(one, other):
+    assert (one == other) == (one.digest == other.digest)
+
+
+def test_equal_configs_hash_equal():
+    assert hash(Config(seeds=2)) == hash(Config(seeds=(0, 1)))
+
+
+def test_a_config_cannot_be_changed():
+    cfg = Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cfg.iterations = 1
+    with pytest.raises(TypeError):
+        cfg.optimizers["other"] = SGD
+
+
+def test_a_mapping_given_for_the_optimizers_is_copied():
+    optimizers = {"a": SGD}
+    cfg = Config(optimizers=optimizers)
+    optimizers["b"] = SGD
+    assert list(cfg.optimizers) == ["a"]
+
+
+def test_an_unknown_field_in_a_file_is_named_with_the_nearest_spelling():
+    with pytest.raises(InputError, match="unknown 'iteration'; did you mean 'iterations'"):
+        Config.from_json({"iteration": 5})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], None, "text", {"optimizers": []}, {"optimizers": {"a": {}}}, {"optimizers": {"a": {"name": "sgd"}}}],
+    ids=repr,
+)
+def test_json_of_another_shape_is_refused(values):
+    with pytest.raises(InputError):
+        Config.from_json(values)
+
+
+def test_a_factory_is_written_as_where_it_is_defined_and_never_imported():
+    cfg = Config(optimizers={"mine": OptimizerConfig(json.dumps, learning_rate=0.1)})
+    back = Config.from_json(json.loads(json.dumps(cfg.to_json())))
+    assert back.optimizers["mine"].name == "json:dumps"
+    assert back.digest == cfg.digest

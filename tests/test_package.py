@@ -1,0 +1,169 @@
+"""What importing costs, what it needs, and which way imports go."""
+
+import ast
+import inspect
+import pathlib
+import pkgutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import momentum_jax as mj
+
+PACKAGE = pathlib.Path(mj.__file__).parent
+# From the top; imports go down only. Comparison and sweeps stand where they are planned.
+FLOORS = (
+    "cli",
+    "report",
+    "comparison",
+    "analysis",
+    "sweeps",
+    "training",
+    "programs",
+    "train_step",
+    "results",
+    "sampling",
+    "layout",
+    "tasks",
+    "data",
+    "optimizers",
+    "provenance",
+    "progress",
+    "config",
+    "files",
+    "errors",
+)
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def python(code):
+    """Runs code in a fresh process and gives what it prints."""
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def floor_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_floors(path):
+    """The floors that a module imports from, anywhere in its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "momentum_jax":
+                yield rest.partition(".")[0]
+
+
+def test_importing_the_package_loads_nothing_heavy_and_does_not_start_jax():
+    loaded = python("""
+        import sys
+        import momentum_jax
+        heavy = "flax matplotlib pyarrow tyro rich plotly tensorflow tensorflow_datasets".split()
+        print([name for name in heavy if name in sys.modules])
+        if "jax" in sys.modules:
+            from jax._src import xla_bridge
+            print(xla_bridge.backends_are_initialized())
+    """)
+    assert loaded in ("[]\n", "[]\nFalse\n")
+
+
+def test_every_public_name_is_reachable_in_a_fresh_process_and_listed_by_dir():
+    assert (
+        python("""
+        import momentum_jax
+        for name in momentum_jax.__all__:
+            assert getattr(momentum_jax, name) is not None, name
+            assert name in dir(momentum_jax), name
+        assert callable(momentum_jax.train) and callable(momentum_jax.momentum)
+        print(len(set(momentum_jax.__all__)) == len(momentum_jax.__all__))
+    """)
+        == "True\n"
+    )
+
+
+def test_an_unknown_attribute_is_an_attribute_error_that_names_it():
+    with pytest.raises(AttributeError, match=r"'momentum_jax' has no attribute 'momentun'"):
+        _ = mj.momentun
+
+
+def test_training_works_where_nothing_but_jax_optax_and_flax_can_be_imported():
+    printed = python("""
+        import sys
+
+        class Missing:
+            names = {"tyro", "plotly", "pyarrow", "matplotlib", "tensorflow", "tensorflow_datasets", "pandas"}
+
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in self.names:
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        sys.meta_path.insert(0, Missing())
+        import jax
+        import jax.numpy as jnp
+        import momentum_jax as mj
+        import momentum_jax.optimizers, momentum_jax.training
+
+        jax.config.update("jax_num_cpu_devices", 2)
+        # The mean of (p - x)² over x = 0, 2 is 1 + (p - 1)²; SGD multiplies p - 1 by 1 - 2·0.25 each time.
+        task = mj.Task(
+            init=lambda key: {"p": jnp.ones(()) * 9},
+            loss=lambda params, batch: jnp.mean((params["p"] - batch) ** 2),
+            train=jnp.array([0.0, 2.0]),
+        )
+        optimizers = {"sgd": mj.OptimizerConfig("sgd", learning_rate=0.25)}
+        cfg = mj.Config(iterations=4, batch_size=2, sampling="epochs", optimizers=optimizers)
+        result = mj.train(cfg, task=task)
+        print(result.params["sgd"]["p"], result.losses["sgd"])
+    """)
+    # 1 + 8 / 2⁴, exact in binary; losses 1 + (4, 2, 1, 0.5)².
+    assert printed == "[1.5] [[17.    5.    2.    1.25]]\n"
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    # With lazy imports a clash would turn the function into a module, depending on what was imported before.
+    for package in (mj, mj.optimizers):
+        functions = {name for name in package.__all__ if inspect.isroutine(getattr(package, name))}
+        assert len(functions) > 2
+        assert functions & {module.name for module in pkgutil.iter_modules(package.__path__)} == set()
+
+
+def test_importing_training_changes_no_setting_of_jax():
+    assert (
+        python("""
+        import jax
+        before = dict(jax.config.values)
+        import momentum_jax.training
+        after = dict(jax.config.values)
+        # Flax and others may add settings of their own.
+        print({name: after.get(name) for name in before if after.get(name) != before[name]})
+    """)
+        == "{}\n"
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_the_floors_only(path):
+    own = floor_of(path)
+    assert own in FLOORS, "a new module stands on a floor"
+    upward = [name for name in imported_floors(path) if FLOORS.index(name) < FLOORS.index(own)]
+    assert upward == []
+
+
+@pytest.mark.parametrize("floor", ["analysis", "optimizers"])
+def test_these_floors_can_be_used_without_the_network_the_data_and_the_training(floor):
+    below = {"analysis": {"analysis"}, "optimizers": {"optimizers", "config", "errors"}}[floor]
+    imported = {name for path in MODULES if floor_of(path) == floor for name in imported_floors(path)}
+    assert imported <= below
