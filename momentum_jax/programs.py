@@ -131,6 +131,20 @@ def initial_states(cfg: Config, task: Task, group: Group) -> TrainState:
     return stacked
 
 
+class Programs(NamedTuple):
+    """All that a training needs, compiled.
+
+    Attributes:
+      draw: from the first iteration and the last, exclusive, to the batches.
+      chunks: each group's `train_chunk`, by the number of the group and the length.
+      evaluate: from the parameters of all runs to what the task's evaluation gives for each, by name.
+    """
+
+    draw: Callable[[int, int], Batches]
+    chunks: Mapping[tuple[int, int], jax.stages.Compiled]
+    evaluate: Callable[[Sequence[Params]], dict[str, np.ndarray]]
+
+
 def compile_programs(
     cfg: Config,
     task: Task,
@@ -139,17 +153,8 @@ def compile_programs(
     ends: Sequence[int],
     devices: Sequence[jax.Device],
     progress: Progress,
-) -> tuple[
-    Callable[[int, int], Batches],
-    dict[tuple[int, int], jax.stages.Compiled],
-    Callable[[list[Params]], dict[str, np.ndarray]],
-]:
-    """Compiles all that a training needs, a thread a core.
-
-    Returns:
-      A function from the first and the last iteration (exclusive) to the batches; each group's chunk, by (number of
-      the group, length); a function from the parameters of all runs to what the evaluation gives for each.
-    """
+) -> Programs:
+    """Compiles all that a training needs, a thread a core."""
     mesh = layout.one_mesh(devices)
     data = layout.replicate((task.train, task.test), mesh)
     seeds = layout.stack([np.uint32(seed) for seed in cfg.seed_tuple], mesh)
@@ -158,13 +163,11 @@ def compile_programs(
     def draw_inputs(start: int) -> tuple[Any, Any]:
         return seeds, layout.replicate(np.int32(start), mesh)
 
-    def evaluation_inputs(params: Sequence[Params]) -> tuple[Any, Any]:
-        return layout.stack(params, mesh), data
-
+    some_params = params_of_runs(groups[:1], states[:1])[:1]
     jobs: dict[Any, tuple[Callable[..., Any], Any]] = {
         "evaluation": (
             _evaluation_function(task.loss, task.evaluate, mesh),
-            evaluation_inputs(params_of_runs(groups, states)),
+            (layout.stack(some_params, mesh), data),
         )
     }
     for length in lengths:
@@ -191,11 +194,15 @@ def compile_programs(
         batches = jax.device_get(compiled["draw", end - start](*draw_inputs(start)))
         return dict(zip(cfg.seed_tuple, batches, strict=False))
 
-    def evaluate(params: list[Params]) -> dict[str, np.ndarray]:
-        values = jax.device_get(compiled["evaluation"](*evaluation_inputs(params)))
-        return {name: value[: len(params)] for name, value in values.items()}
+    def evaluate(params: Sequence[Params]) -> dict[str, np.ndarray]:
+        waves = []
+        for first in range(0, len(params), mesh.size):
+            progress("evaluating", first, len(params))
+            wave = layout.stack(params[first : first + mesh.size], mesh)
+            waves.append(jax.device_get(compiled["evaluation"](wave, data)))
+        return {name: np.concatenate([wave[name] for wave in waves])[: len(params)] for name in waves[0]}
 
-    return draw, compiled, evaluate
+    return Programs(draw, compiled, evaluate)
 
 
 @functools.lru_cache(maxsize=256)

@@ -84,29 +84,29 @@ def train(
             states = [initial_states(cfg, task, group) for group in groups]
         with _timed(seconds, "compiling"):
             ends = chunk_ends(cfg, chunk)
-            draw, chunks, evaluate = compile_programs(cfg, task, groups, states, ends, devices, progress)
+            programs = compile_programs(cfg, task, groups, states, ends, devices, progress)
 
         done, finished = 0, states
         records: list[list[Record]] = []
         evaluations: dict[int, dict[str, np.ndarray]] = {}
         with _timed(seconds, "training"), contextlib.suppress(KeyboardInterrupt):
             for end in ends:
-                batches = draw(done, end)
+                batches = programs.draw(done, end)
                 outputs = [
-                    chunks[i, end - done](*group.inputs(state, batches))
+                    programs.chunks[i, end - done](*group.inputs(state, batches))
                     for i, (group, state) in enumerate(zip(groups, finished, strict=True))
                 ]
                 records.append([jax.device_get(record) for _, record in outputs])
                 done, finished = end, [state for state, _ in outputs]
                 if cfg.evaluate_every and done % cfg.evaluate_every == 0:
-                    evaluations[done] = evaluate(params_of_runs(groups, finished))
+                    evaluations[done] = programs.evaluate(params_of_runs(groups, finished))
                 progress("training", done, cfg.iterations)
         if done == 0:
             raise Interrupted(None)
         with _timed(seconds, "evaluating"):
             params = params_of_runs(groups, finished)
             if done not in evaluations:
-                evaluations[done] = evaluate(params)
+                evaluations[done] = programs.evaluate(params)
         origin = provenance(devices, task.provenance) | {"seconds": seconds}
         result = assemble(cfg, task, groups, done, records, evaluations, params, origin)
     if done < cfg.iterations:

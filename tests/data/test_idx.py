@@ -163,5 +163,5 @@ def test_files_that_do_not_fit_together_are_refused_by_folder(tmp_path, changes,
 
 
 def test_a_file_that_cannot_be_opened_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match="^nothing: cannot be read"):
+    with pytest.raises(InputError, match=r"^nothing: cannot be read"):
         read_idx(tmp_path / "nothing", 1)
