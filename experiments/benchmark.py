@@ -87,7 +87,7 @@ def time_momentum_jax(iterations: int) -> float:
     import jax
 
     import momentum_jax as mj
-    from momentum_jax.layout import cores
+    from momentum_jax.machine import cores
 
     jax.config.update("jax_num_cpu_devices", cores())
     cfg = mj.Config(

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import momentum_jax as mj
-from momentum_jax.layout import cores
+from momentum_jax.machine import cores
 from momentum_jax.progress import line_progress
 from momentum_jax.report import STYLES, save_figure
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from momentum_jax.analysis import first_reached, smooth_curve
 from momentum_jax.config import Config, OptimizerConfig
 from momentum_jax.errors import InputError
-from momentum_jax.layout import cores
+from momentum_jax.machine import cores
 from momentum_jax.progress import Progress, line_progress
 from momentum_jax.results import Result, check_output_folder
 
@@ -44,14 +44,13 @@ _AGREEMENT = {"float32": 1e-6, "float64": 1e-12, "bfloat16": 1e-2}
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 finished, 2 bad input, 130 interrupted."""
-    arguments = tyro.cli(_arguments_type(), args=argv, prog="momentum-jax", description=DESCRIPTION)
     try:
-        _train(arguments)
+        _train(tyro.cli(_arguments_type(), args=argv, prog="momentum-jax", description=DESCRIPTION))
     except InputError as error:
         _say_error(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        _say_error("interrupted before anything was finished")
+        _say_error("interrupted")
         sys.exit(130)
 
 
@@ -75,7 +74,9 @@ def _arguments_type() -> type[Any]:
             fields.append(("optimizers", Annotated[optimizers, flag], ()))
         else:
             note = helps[field.name]
-            fields.append((field.name, Annotated[types[field.name], tyro.conf.arg(help=note)], field.default))
+            # Typed, a single number is how many seeds, so that is how the default is shown.
+            default = 1 if field.name == "seeds" else field.default
+            fields.append((field.name, Annotated[types[field.name], tyro.conf.arg(help=note)], default))
     folder = "folder for the result; by default one under runs/ named after the dataset and the config."
     quiet = tyro.conf.FlagCreatePairsOff[bool]
     fields.append(("out", Annotated[pathlib.Path | None, tyro.conf.arg(help=folder, metavar="DIR")], None))
@@ -97,10 +98,10 @@ def _config(arguments: Any) -> Config:
 def _train(arguments: Any) -> None:
     cfg = _config(arguments)
     folder = arguments.out or pathlib.Path("runs") / f"{_slug(cfg.dataset)}-{cfg.digest[:8]}"
-    check_output_folder(folder, cfg)
+    check_output_folder(folder, cfg, also=[f"losses{suffix}" for suffix in (".png", ".svg")])
     # Where output is no terminal it has no width that a table should be folded to.
-    width = None if sys.stdout.isatty() else 120
-    out = Console(quiet=arguments.quiet, highlight=False, soft_wrap=True, width=width)
+    width = None if sys.stdout.isatty() else 10_000
+    out = Console(quiet=arguments.quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
     began = time.perf_counter()
     import jax
@@ -111,10 +112,6 @@ def _train(arguments: Any) -> None:
     importing = time.perf_counter() - began
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cores())
-    out.print(
-        f"{cfg.dataset}: {', '.join(cfg.optimizers)}; {cfg.iterations} iterations of batches of {cfg.batch_size}; "
-        f"{_count(len(cfg.seed_tuple), 'seed')}"
-    )
     interrupted = False
     with _progress(quiet=arguments.quiet) as progress:
         try:
@@ -128,6 +125,10 @@ def _train(arguments: Any) -> None:
     save_figure(losses_figure(result), folder / "losses")
     seconds = {"importing": importing, **result.provenance["seconds"], "drawing": time.perf_counter() - began}
 
+    out.print(
+        f"{cfg.dataset}: {', '.join(cfg.optimizers)}; {cfg.iterations} iterations of batches of {cfg.batch_size}; "
+        f"{_count(len(cfg.seed_tuple), 'seed')}"
+    )
     out.print(_loss_table(result, plain=not out.is_terminal))
     out.print(_summary_table(result, plain=not out.is_terminal))
     for line in _agreements(result):
@@ -204,13 +205,13 @@ def _loss_table(result: Result, *, plain: bool) -> Table:
 
 
 def _summary_table(result: Result, *, plain: bool) -> Table:
-    def median(values: np.ndarray, form: str) -> str:
-        return form.format(np.median(values))
+    def median(values: np.ndarray | None, form: str) -> str:
+        return "-" if values is None else form.format(np.median(values))
 
     columns: dict[str, Callable[[str], str]] = {
         "final smoothed loss": lambda label: median(smooth_curve(result.losses[label])[:, -1], "{:.4f}"),
-        "training loss": lambda label: median(result.train_loss[label], "{:.4f}"),
-        "test accuracy": lambda label: median(result.test_accuracy[label], "{:.2%}"),
+        "training loss": lambda label: median(result.train_loss.get(label), "{:.4f}"),
+        "test accuracy": lambda label: median(result.test_accuracy.get(label), "{:.2%}"),
         f"iterations to {TARGET}": lambda label: _iterations_to(result.losses[label], TARGET),
         "failed runs": lambda label: f"{result.failed[label].sum()} of {len(result.failed[label])}",
     }
@@ -234,17 +235,20 @@ def _agreements(result: Result) -> Iterator[str]:
         if theirs != _in_optax(own):
             continue
         ours, reference = result.losses[label], result.losses[witness]
-        with np.errstate(invalid="ignore"):
-            difference = np.abs(ours - reference) / np.abs(reference)
-        apart = first_reached(-difference, -tolerance)
+        # Two runs that diverged in the same way agree; one that alone is not finite does not.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            difference = np.where(ours == reference, 0, np.abs(ours - reference) / np.abs(reference))
+        difference[np.isnan(ours) & np.isnan(reference)] = 0
+        apart = first_reached(-np.nan_to_num(difference, nan=np.inf), -tolerance)
         if (apart < 0).all():
             yield f"{label} and {witness} agree to {tolerance:g} at every iteration (relative difference of the loss)"
             continue
         parted = np.sort(apart[apart >= 0])
         when = f"iteration {parted[0]}" if len(parted) == 1 else f"iterations {parted[0]} to {parted[-1]}, by seed"
+        cause = "rounding has flipped a ReLU" if result.config.activation == "relu" else "rounding errors have grown"
         yield (
-            f"{label} and {witness} agree to {tolerance:g} up to {when}; after that rounding has flipped a ReLU, and "
-            "they differ as two roundings of one run do"
+            f"{label} and {witness} agree to {tolerance:g} up to {when}; from there {cause}, and they differ as two "
+            "roundings of one run do"
         )
 
 

@@ -41,6 +41,13 @@ class _Description:
 
     def __init__(self, name: Any, hyperparameters: Mapping[str, Any]):
         plain = {key: _plain(value) for key, value in hyperparameters.items()}
+        for key, value in plain.items():
+            try:
+                hash(value)
+            except TypeError:
+                raise InputError(
+                    f"{key} must be a number, a boolean, a string, None, a tuple of these or a Schedule, not {value!r}"
+                ) from None
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "items", tuple(sorted(plain.items())))
 
@@ -133,11 +140,17 @@ decay_rate=0.5)")[0]
         name, _, arguments = rest.partition(",")
         if not (equals and label.strip() and name.strip()):
             raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
+        source = f"f({arguments})"
         try:
-            call = ast.parse(f"f({arguments})", mode="eval").body
-        except SyntaxError:
+            call = ast.parse(source, mode="eval").body
+        except (SyntaxError, ValueError):
             call = None
-        if not isinstance(call, ast.Call):
+        # All of the text must stand inside the parentheses of this one call.
+        if not (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and call.end_col_offset == len(source.encode())
+        ):
             raise InputError(f"cannot read the hyperparameters of {text!r}: they are name=value, comma between")
         return label.strip(), cls(name.strip(), **_keywords(call, text))
 
@@ -177,7 +190,7 @@ def _literal(node: ast.expr, text: str) -> Any:
         return words.get(node.id.lower(), node.id)
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         raise InputError(
             f"cannot read {ast.unparse(node)!r} in {text!r}: a number, true, false, none, a word, or a schedule "
             f"such as constant(value=0.1)"
@@ -240,7 +253,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
-            check_integer("seeds", self.seeds, 1, MAX_SEED)
+            check_integer("seeds", self.seeds, 1, 1_000_000)
             object.__setattr__(self, "seeds", tuple(range(self.seeds)))
         for field in ("seeds", "hidden_sizes"):
             if not isinstance(getattr(self, field), list | tuple | range):

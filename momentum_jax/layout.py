@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+from momentum_jax.machine import cores
 
 RUNS = "runs"
 
@@ -21,11 +22,6 @@ def default_devices() -> list[jax.Device]:
     if devices[0].platform == "cpu" and len(devices) == 1 < cores():
         _warn_idle_cores(cores())
     return devices
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

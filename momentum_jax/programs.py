@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int32, PyTree, UInt32
 from momentum_jax import layout
 from momentum_jax.config import Config, OptimizerConfig, Sampling
 from momentum_jax.errors import InputError
+from momentum_jax.machine import cores
 from momentum_jax.optimizers import registry
 from momentum_jax.progress import Progress
 from momentum_jax.sampling import batch_key, draw_batches, draw_params
@@ -180,7 +181,7 @@ def compile_programs(
                 group.inputs(states[i], some_batches),
             )
     precision = jax.config.values["jax_default_matmul_precision"]
-    with ThreadPoolExecutor(layout.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         # Traced here, since the settings of JAX's context managers belong to one thread.
         futures = {
             key: pool.submit(_compile, _lower(function, cfg.dtype, precision, _signature(inputs)))

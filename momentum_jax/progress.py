@@ -19,17 +19,18 @@ def default_progress() -> Progress:
 
 def line_progress(stream: TextIO, end: str = "\n", clock: Callable[[], float] = time.perf_counter) -> Progress:
     """Writes "training: 700 of 2000, 3 s left" for phases of over two seconds, at most every two seconds."""
-    began: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
     last = clock()
 
     def progress(phase: str, done: int, total: int) -> None:
         nonlocal last
         now = clock()
-        elapsed = now - began.setdefault(phase, now)
+        start, done_then = began.setdefault(phase, (now, done))
+        elapsed, since = now - start, done - done_then
         if elapsed < _QUIET_SECONDS or now - last < _SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = f", {elapsed * (total - done) / done:.0f} s left" if done else ""
+        left = f", {elapsed * (total - done) / since:.0f} s left" if since else ""
         stream.write(f"{phase}: {done} of {total}{left}{end}")
         stream.flush()
 

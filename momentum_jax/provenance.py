@@ -2,16 +2,15 @@
 
 import functools
 import importlib.metadata
-import pathlib
 import platform
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from momentum_jax.machine import instruction_set
+
 _PACKAGES = ("momentum-jax", "jax", "jaxlib", "optax", "flax", "numpy")
-# The flags by which XLA's code generator tells one x86 or Arm processor from another.
-_SIMD_PREFIXES = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "neon", "asimd", "sve")
 
 
 def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str, Any]:
@@ -24,19 +23,6 @@ def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str,
         "instruction_set": instruction_set(),
         "data": data,
     }
-
-
-@functools.cache
-def instruction_set() -> str:
-    """The machine and the vector extensions of its processor, such as "x86_64 avx avx2 fma …"."""
-    flags: set[str] = set()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip().lower() in ("flags", "features"):
-                flags.update(value.split())
-    return " ".join([platform.machine(), *sorted(f for f in flags if f.startswith(_SIMD_PREFIXES))])
 
 
 @functools.cache

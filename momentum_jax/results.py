@@ -7,7 +7,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import ml_dtypes
@@ -187,14 +187,17 @@ class Result:
         )
 
 
-def check_output_folder(folder: pathlib.Path, config: Config) -> None:
-    """Raises `InputError` unless a result of `config` may be written to the folder; touches nothing."""
+def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str] = ()) -> None:
+    """Raises `InputError` unless a result of `config`, and files named in `also`, may be written; touches nothing."""
     existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+    except OSError as error:
+        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from None
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"output folder {str(folder)!r} cannot be written: {str(existing)!r} is no writable folder")
-    if not any((folder / name).exists() for name in (*_FILES, "result.json")):
+    if not any((folder / name).exists() for name in (*_FILES, "result.json", *also)):
         return
     try:
         there = Config.from_json(json.loads((folder / "config.json").read_bytes()))

@@ -80,9 +80,9 @@ def train(
         with _timed(seconds, "loading"):
             check_optimizers(cfg)
             task = resolve_task(cfg, task)
+        with _timed(seconds, "compiling"):
             groups = group_runs(cfg, task, metrics or {}, devices)
             states = [initial_states(cfg, task, group) for group in groups]
-        with _timed(seconds, "compiling"):
             ends = chunk_ends(cfg, chunk)
             programs = compile_programs(cfg, task, groups, states, ends, devices, progress)
 
@@ -103,13 +103,13 @@ def train(
                 progress("training", done, cfg.iterations)
         if done == 0:
             raise Interrupted(None)
-        with _timed(seconds, "evaluating"):
-            params = params_of_runs(groups, finished)
+        params = params_of_runs(groups, finished)
+        with _timed(seconds, "evaluating"), contextlib.suppress(KeyboardInterrupt):
             if done not in evaluations:
                 evaluations[done] = programs.evaluate(params)
         origin = provenance(devices, task.provenance) | {"seconds": seconds}
         result = assemble(cfg, task, groups, done, records, evaluations, params, origin)
-    if done < cfg.iterations:
+    if done < cfg.iterations or done not in evaluations:
         raise Interrupted(result)
     return result
 
@@ -183,13 +183,14 @@ def assemble(
         label: jax.tree.map(lambda *runs: np.stack(runs), *[histories[row] for row in own])
         for label, own in rows.items()
     }
+    # None at all after Ctrl-C in the last evaluation.
     iterations = sorted(evaluations)
     evaluated = {
         name: {
             label: np.stack([evaluations[iteration][name][own] for iteration in iterations], axis=1)
             for label, own in rows.items()
         }
-        for name in evaluations[done]
+        for name in (evaluations[iterations[0]] if iterations else ())
     }
     diverged_at = {
         label: _first_true(~(np.isfinite(record.loss) & np.isfinite(record.loss_before)))

@@ -356,12 +356,9 @@ def test_equal_configs_hash_equal():
     assert hash(Config(seeds=2)) == hash(Config(seeds=(0, 1)))
 
 
-def test_a_config_cannot_be_changed():
-    cfg = Config()
+def test_a_field_of_a_config_cannot_be_assigned():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        cfg.iterations = 1
-    with pytest.raises(TypeError):
-        cfg.optimizers["other"] = SGD
+        Config().iterations = 1
 
 
 def test_a_mapping_given_for_the_optimizers_is_copied():

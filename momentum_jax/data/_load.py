@@ -1,5 +1,6 @@
 """A dataset by its name."""
 
+import os
 import pathlib
 
 from momentum_jax.data._dataset import Dataset
@@ -30,7 +31,8 @@ def load_dataset(name: str) -> Dataset:
         return load_mnist()
     if name.startswith("tfds:"):
         return load_tfds(name.removeprefix("tfds:"))
-    folder = pathlib.Path(name).expanduser()
-    if folder.is_dir():
-        return load_idx_folder(folder)
+    # Unlike pathlib's, these take any string.
+    folder = os.path.expanduser(name)
+    if os.path.isdir(folder):
+        return load_idx_folder(pathlib.Path(folder))
     raise unknown("dataset", name, ["mnist", "tfds:<name>", "<folder of IDX files>"])

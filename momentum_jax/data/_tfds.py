@@ -38,9 +38,9 @@ def load_tfds(name: str) -> Dataset:
     try:
         builder = tfds.builder(name)
     except tfds.core.DatasetNotFoundError:
-        raise unknown("tensorflow-datasets' dataset", name, tfds.list_builders()) from None
+        raise unknown("tensorflow-datasets' dataset", name, tfds.list_builders(with_community_datasets=False)) from None
     except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"tfds:{name}: {error}") from error
+        raise InputError(f"tfds:{name}: {str(error).splitlines()[0]}") from error
     if not builder.info.splits:
         builder = _prepare(tfds, name)
     _check_readable(builder, name)

@@ -102,7 +102,10 @@ def split(config: OptimizerConfig) -> tuple[Structure, Floats]:
             schedules[key] = TracedSchedule(value.name, steps, tuple(inside))
             floats |= {f"{key}.{k}": v for k, v in inside.items()}
         elif isinstance(value, float) or (is_number and (config.name in _METHODS or key == "learning_rate")):
-            floats[key] = float(value)
+            try:
+                floats[key] = float(value)
+            except OverflowError:
+                raise InputError(f"{key} must be finite, not an integer of {len(str(value))} digits") from None
         else:
             fixed[key] = value
     own = tuple(key for key in floats if "." not in key)

@@ -36,6 +36,8 @@ STYLES = [
 ]
 
 
+# Labels are text: a dollar sign begins no formula.
+@mpl.rc_context({"text.parse_math": False})
 def losses_figure(result: Result) -> Figure:
     """The tutorial's figure: smoothed loss on the batch just used against iterations, markers every 100.
 
@@ -68,14 +70,17 @@ def losses_figure(result: Result) -> Figure:
     over_seeds = f" (median of {seeds} seeds, band {BAND[0]}–{BAND[1]} %)" if seeds > 1 else ""
     axes.set(
         xlabel="Iterations (parameter updates)",
-        ylabel="Cross-entropy on the batch just used (nats, smoothed)",
+        ylabel="Loss on the batch just used (nats, smoothed)",
         ylim=(0, 1),
         xlim=(0, max(int(result.iterations[-1]), 1)),
         title=f"{' and '.join(result.losses)} on {result.config.dataset}{over_seeds}",
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    legend = axes.legend(axes.lines, [" "] * len(axes.lines), frameon=False)
+    # Matplotlib leaves out a label that begins with an underscore.
+    for text, label in zip(legend.get_texts(), result.losses, strict=True):
+        text.set_text(label)
     return figure
 
 
@@ -87,6 +92,6 @@ def save_figure(figure: Figure, stem: pathlib.Path) -> list[pathlib.Path]:
         with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
             # Without a date the file depends on the figure alone.
             figure.savefig(content, format=suffix[1:], dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
-        paths.append(stem.with_suffix(suffix))
+        paths.append(stem.with_name(stem.name + suffix))
         write_atomically(paths[-1], content.getvalue())
     return paths

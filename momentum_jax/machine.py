@@ -1,0 +1,27 @@
+"""The processor: how many cores, and which instructions."""
+
+import functools
+import os
+import pathlib
+import platform
+
+# The flags by which XLA's code generator tells one x86 or Arm processor from another.
+_SIMD_PREFIXES = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "neon", "asimd", "sve")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def instruction_set() -> str:
+    """The machine and the vector extensions of its processor, such as "x86_64 avx avx2 fma …"."""
+    flags: set[str] = set()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip().lower() in ("flags", "features"):
+                flags.update(value.split())
+    return " ".join([platform.machine(), *sorted(f for f in flags if f.startswith(_SIMD_PREFIXES))])
