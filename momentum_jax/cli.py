@@ -112,8 +112,19 @@ def _train(arguments: Any) -> None:
     importing = time.perf_counter() - began
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cores())
+    headline = (
+        f"{cfg.dataset}: {', '.join(cfg.optimizers)}; {cfg.iterations} iterations of batches of {cfg.batch_size}; "
+        f"{_count(len(cfg.seed_tuple), 'seed')}"
+    )
     interrupted = False
-    with _progress(quiet=arguments.quiet) as progress:
+    with _progress(quiet=arguments.quiet) as show:
+
+        def progress(phase: str, done: int, total: int) -> None:
+            # The first call says that all that was given can be used.
+            if phase == "compiling" and done == 0:
+                out.print(headline)
+            show(phase, done, total)
+
         try:
             result = train(cfg, progress=progress)
         except Interrupted as stop:
@@ -125,10 +136,6 @@ def _train(arguments: Any) -> None:
     save_figure(losses_figure(result), folder / "losses")
     seconds = {"importing": importing, **result.provenance["seconds"], "drawing": time.perf_counter() - began}
 
-    out.print(
-        f"{cfg.dataset}: {', '.join(cfg.optimizers)}; {cfg.iterations} iterations of batches of {cfg.batch_size}; "
-        f"{_count(len(cfg.seed_tuple), 'seed')}"
-    )
     out.print(_loss_table(result, plain=not out.is_terminal))
     out.print(_summary_table(result, plain=not out.is_terminal))
     for line in _agreements(result):

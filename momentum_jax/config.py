@@ -1,9 +1,11 @@
 """The description of an experiment: frozen, comparable, serialisable, and checked without JAX."""
 
 import ast
+import collections
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, get_args
 
@@ -41,13 +43,6 @@ class _Description:
 
     def __init__(self, name: Any, hyperparameters: Mapping[str, Any]):
         plain = {key: _plain(value) for key, value in hyperparameters.items()}
-        for key, value in plain.items():
-            try:
-                hash(value)
-            except TypeError:
-                raise InputError(
-                    f"{key} must be a number, a boolean, a string, None, a tuple of these or a Schedule, not {value!r}"
-                ) from None
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "items", tuple(sorted(plain.items())))
 
@@ -127,6 +122,12 @@ class OptimizerConfig(_Description):
         if not (callable(name) or (isinstance(name, str) and name)):
             raise InputError(f"an optimizer is named by a string or given as a factory, not {name!r}")
         super().__init__(name, hyperparameters)
+        for key, value in self.items:
+            if not (_is_value(value) or isinstance(value, Schedule)):
+                raise InputError(
+                    f"hyperparameter {key} must be a number, a boolean, a string, None, a tuple of these or a "
+                    f"Schedule, not {value!r}"
+                )
 
     @classmethod
     def parse(cls, text: str) -> tuple[str, Self]:
@@ -143,7 +144,7 @@ decay_rate=0.5)")[0]
         source = f"f({arguments})"
         try:
             call = ast.parse(source, mode="eval").body
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             call = None
         # All of the text must stand inside the parentheses of this one call.
         if not (
@@ -171,6 +172,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _is_value(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_value, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def _keywords(call: ast.Call, text: str) -> dict[str, Any]:
     if call.args:
         raise InputError(f"{ast.unparse(call.args[0])!r} in {text!r} has no name: write name=value")
@@ -190,7 +197,7 @@ def _literal(node: ast.expr, text: str) -> Any:
         return words.get(node.id.lower(), node.id)
     try:
         return ast.literal_eval(node)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError, MemoryError):
         raise InputError(
             f"cannot read {ast.unparse(node)!r} in {text!r}: a number, true, false, none, a word, or a schedule "
             f"such as constant(value=0.1)"
@@ -205,7 +212,7 @@ def _tutorial_optimizers() -> dict[str, OptimizerConfig]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Config:
     """A set of runs on one task; the defaults are the tutorial's experiment with `optax.sgd` as a witness.
 
@@ -263,6 +270,15 @@ class Config:
             raise InputError(f"optimizers must map labels to OptimizerConfig, not {self.optimizers!r}")
         object.__setattr__(self, "optimizers", dict(self.optimizers))
         self._check()
+        for field in ("l2", "weight_init"):
+            if not isinstance(getattr(self, field), str):
+                object.__setattr__(self, field, float(getattr(self, field)))
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Config) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def _check(self) -> None:
         if not (isinstance(self.dataset, str) and self.dataset):
@@ -273,7 +289,7 @@ class Config:
             check_integer("seeds", seed, 0, MAX_SEED)
         if not self.seed_tuple:
             raise InputError("seeds must hold at least one seed")
-        repeated = sorted({seed for seed in self.seed_tuple if self.seed_tuple.count(seed) > 1})
+        repeated = sorted(seed for seed, times in collections.Counter(self.seed_tuple).items() if times > 1)
         if repeated:
             raise InputError(f"seeds must differ; given more than once: {', '.join(map(str, repeated))}")
         check_integer("iterations", self.iterations, 1, 2**31 - 1)
@@ -322,12 +338,20 @@ class Config:
           InputError: a field that does not exist, or a value out of range.
         """
         names = [f.name for f in dataclasses.fields(cls)]
+        if not isinstance(values, Mapping):
+            raise InputError(f"a config is an object with the fields {', '.join(names)}, not {values!r}")
         for key in values:
             if key not in names:
                 raise unknown("field of the config", key, names)
+        entries = values.get("optimizers", {})
+        parts = {"name", "hyperparameters"}
+        if not (
+            isinstance(entries, Mapping) and all(isinstance(e, Mapping) and set(e) == parts for e in entries.values())
+        ):
+            raise InputError(f"optimizers must map labels to a name and hyperparameters, not {entries!r}")
         optimizers = {
             label: OptimizerConfig(entry["name"], **_decode(entry["hyperparameters"]))
-            for label, entry in values.get("optimizers", {}).items()
+            for label, entry in entries.items()
         }
         return cls(**{**values, **({"optimizers": optimizers} if optimizers else {})})
 
@@ -342,13 +366,22 @@ def _encode(value: Any) -> Any:
         return {"schedule": value.name, **value.hyperparameters}
     if isinstance(value, dict):
         return {key: _encode(entry) for key, entry in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
     return [_encode(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def _decode(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: Schedule(value["schedule"], **{k: v for k, v in value.items() if k != "schedule"})
-        if isinstance(value, dict) and "schedule" in value
-        else value
-        for key, value in hyperparameters.items()
-    }
+    if not isinstance(hyperparameters, Mapping):
+        raise InputError(f"hyperparameters must map names to values, not {hyperparameters!r}")
+    return {key: _decode_value(value) for key, value in hyperparameters.items()}
+
+
+def _decode_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_decode_value, value))
+    if isinstance(value, dict) and "schedule" in value:
+        return Schedule(value["schedule"], **{k: v for k, v in value.items() if k != "schedule"})
+    if isinstance(value, dict) and "float" in value:
+        return float(value["float"])
+    return value

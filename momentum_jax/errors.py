@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 
 
@@ -32,7 +33,7 @@ def check_integer(what: str, value: object, low: int, high: int | None = None) -
 def check_real(what: str, value: object, low: float, high: float, *, below_high: bool = False) -> None:
     """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high (< high on request)."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = is_number and low <= value < math.inf  # type: ignore[operator]
+    inside = is_number and low <= value <= sys.float_info.max  # type: ignore[operator]
     if not (inside and (value < high if below_high else value <= high)):  # type: ignore[operator]
         allowed = (
             f"finite and at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"

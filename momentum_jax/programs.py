@@ -180,6 +180,7 @@ def compile_programs(
                 _chunk_function(group.program, group.mesh),
                 group.inputs(states[i], some_batches),
             )
+    progress("compiling", 0, len(jobs))
     precision = jax.config.values["jax_default_matmul_precision"]
     with ThreadPoolExecutor(cores()) as pool:
         # Traced here, since the settings of JAX's context managers belong to one thread.

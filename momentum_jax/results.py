@@ -2,24 +2,32 @@
 
 import dataclasses
 import hashlib
-import io
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import ml_dtypes
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
 from momentum_jax.config import Config, Schedule
 from momentum_jax.errors import InputError
 from momentum_jax.files import write_atomically
+from momentum_jax.formats import (
+    decode_arrays,
+    encode_arrays,
+    history_bytes,
+    history_kinds,
+    json_bytes,
+    pack,
+    read_history,
+    unpack,
+)
 
 ByLabel = dict[str, Any]
 _FORMAT = 1
+_METRIC = "metric."
 _FILES = ("config.json", "history.parquet", "params.npz")
 
 
@@ -117,7 +125,7 @@ class Result:
             names |= dict.fromkeys(row)
         last = ("seed", "final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at")
         order = [name for name in names if name not in last] + list(last)
-        return pa.table({name: pa.array([row.get(name) for row in rows], _arrow_type(name)) for name in order})
+        return pa.table({name: _column([row.get(name) for row in rows], _arrow_type(name)) for name in order})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json, history.parquet, params.npz and, last, result.json with the digests of the others.
@@ -130,29 +138,31 @@ class Result:
         """
         folder = pathlib.Path(folder)
         check_output_folder(folder, self.config)
+        metrics = {f"{_METRIC}{name}": by_label for name, by_label in self.metrics.items()}
+        histories = {"loss": self.losses, "loss_before": self.losses_before, **metrics}
         contents = {
-            "config.json": _json_bytes(self.config.to_json()),
-            "history.parquet": _history_bytes(self),
+            "config.json": json_bytes(self.config.to_json()),
+            "history.parquet": history_bytes(
+                list(self.config.optimizers), self.config.seed_tuple, self.iterations, histories
+            ),
             "params.npz": b"",
         }
-        structure, contents["params.npz"] = _pack(self.params)
+        structure, contents["params.npz"] = pack(self.params)
         summary = {
             "format": _FORMAT,
             "evaluation_iterations": self.evaluation_iterations.tolist(),
-            "evaluations": _encode_arrays(self.evaluations),
-            "failed": _encode_arrays(self.failed),
-            "diverged_at": _encode_arrays(self.diverged_at),
-            "metric_shapes": {
-                name: {label: [str(values.dtype), *values.shape[2:]] for label, values in by_label.items()}
-                for name, by_label in self.metrics.items()
-            },
+            "evaluations": encode_arrays(self.evaluations),
+            "failed": encode_arrays(self.failed),
+            "diverged_at": encode_arrays(self.diverged_at),
+            "history": history_kinds(histories),
             "params": structure,
             "provenance": self.provenance,
             "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         }
+        summary["sha256"]["result.json"] = _digest_of_summary(summary)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, content in {**contents, "result.json": _json_bytes(summary)}.items():
+            for name, content in {**contents, "result.json": json_bytes(summary)}.items():
                 write_atomically(folder / name, content)
         except OSError as error:
             raise InputError(f"cannot write the result to {str(folder)!r}: {error.strerror}") from error
@@ -170,20 +180,33 @@ class Result:
             contents = {name: (folder / name).read_bytes() for name in _FILES}
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder)!r} holds no complete result: {error}") from error
+        if not isinstance(summary, dict) or not isinstance(summary.get("sha256"), dict):
+            raise InputError(f"{str(folder)!r}: result.json is not of this program")
+        if summary.get("format") != _FORMAT:
+            raise InputError(
+                f"{str(folder)!r}: result.json has format {summary.get('format')!r}; this version reads {_FORMAT}"
+            )
+        if summary["sha256"].get("result.json") != _digest_of_summary(summary):
+            raise InputError(f"{str(folder)!r}: result.json is damaged")
         for name, content in contents.items():
             if hashlib.sha256(content).hexdigest() != summary.get("sha256", {}).get(name):
                 raise InputError(f"{str(folder)!r}: {name} is damaged, or of another saving than result.json")
         config = Config.from_json(json.loads(contents["config.json"]))
-        histories = _read_history(contents["history.parquet"], config, summary)
+        iterations, histories = read_history(
+            contents["history.parquet"], list(config.optimizers), config.seed_tuple, summary["history"]
+        )
         return cls(
             config=config,
+            iterations=iterations,
+            losses=histories.pop("loss"),
+            losses_before=histories.pop("loss_before"),
+            metrics={name.removeprefix(_METRIC): by_label for name, by_label in histories.items()},
             evaluation_iterations=np.asarray(summary["evaluation_iterations"], np.int64),
-            evaluations=_decode_arrays(summary["evaluations"]),
-            failed=_decode_arrays(summary["failed"]),
-            diverged_at=_decode_arrays(summary["diverged_at"]),
-            params=_unpack(summary["params"], contents["params.npz"]),
+            evaluations=decode_arrays(summary["evaluations"]),
+            failed=decode_arrays(summary["failed"]),
+            diverged_at=decode_arrays(summary["diverged_at"]),
+            params=unpack(summary["params"], contents["params.npz"]),
             provenance=summary["provenance"],
-            **histories,
         )
 
 
@@ -200,22 +223,23 @@ def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str
     if not any((folder / name).exists() for name in (*_FILES, "result.json", *also)):
         return
     try:
-        there = Config.from_json(json.loads((folder / "config.json").read_bytes()))
+        loaded = json.loads((folder / "config.json").read_bytes())
+        there = Config.from_json(loaded)
+        if there.to_json() != loaded:
+            raise ValueError("a config that this program did not write")
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(
             f"output folder {str(folder)!r} holds files that are not a result of this program; choose another"
         ) from None
     if there.digest != config.digest:
         mine, theirs = config.to_json(), there.to_json()
-        field = next(name for name in mine if mine[name] != theirs[name])
+        # As text: 1 and 1.0, or True and 1, are equal but not the same.
+        texts = {name: [json.dumps(values[name], sort_keys=True) for values in (mine, theirs)] for name in mine}
+        field = next(name for name, (here, there_) in texts.items() if here != there_)
         raise InputError(
             f"output folder {str(folder)!r} holds the result of another config: its {field} is {theirs[field]!r}, "
             f"not {mine[field]!r}; choose another folder"
         )
-
-
-def _json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _entry(values: Mapping[str, np.ndarray], label: str, i: int) -> float | None:
@@ -236,6 +260,21 @@ def _arrow_type(name: str) -> Any:
     }.get(name)
 
 
+def _digest_of_summary(summary: Mapping[str, Any]) -> str:
+    others = {name: digest for name, digest in summary["sha256"].items() if name != "result.json"}
+    return hashlib.sha256(json.dumps({**summary, "sha256": others}, sort_keys=True).encode()).hexdigest()
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    """A column of hyperparameters; as text where optimizers give them different types."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values])
+
+
 def _flat_hyperparameters(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in hyperparameters.items():
@@ -243,7 +282,7 @@ def _flat_hyperparameters(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {name + ".schedule": value.name}
             flat |= {f"{name}.{parameter}": entry for parameter, entry in value.items}
         else:
-            flat[name] = value
+            flat[name if _arrow_type(name) is None else f"hyperparameter.{name}"] = value
     return flat
 
 
@@ -254,121 +293,3 @@ def _same(a: Any, b: Any) -> bool:
         return type(a) is type(b) and len(a) == len(b) and all(map(_same, a, b))
     a, b = np.asarray(a), np.asarray(b)
     return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-
-
-def _encode_arrays(value: Any) -> Any:
-    """Nested dicts of arrays as JSON: dtype, shape and entries; a float that JSON lacks is a string."""
-    if isinstance(value, Mapping):
-        return {key: _encode_arrays(entry) for key, entry in value.items()}
-    entries = [entry if math.isfinite(entry) else repr(entry) for entry in value.reshape(-1).tolist()]
-    return [str(value.dtype), list(value.shape), entries]
-
-
-def _decode_arrays(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _decode_arrays(entry) for key, entry in value.items()}
-    dtype, shape, entries = value
-    return np.asarray([float(e) if isinstance(e, str) else e for e in entries], dtype).reshape(shape)
-
-
-def _history_bytes(result: Result) -> bytes:
-    """Parquet with one row for each optimizer, seed and recorded iteration."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    labels, seeds, recorded = list(result.losses), result.config.seed_tuple, len(result.iterations)
-
-    def column(by_label: Mapping[str, np.ndarray]) -> Any:
-        rows = [by_label[label].reshape(len(seeds) * recorded, -1) for label in labels]
-        if all(row.shape[1] == 1 for row in rows):
-            return pa.array(np.concatenate(rows).reshape(-1))
-        return pa.array([entry for row in rows for entry in row])
-
-    columns = {
-        "optimizer": pa.array(np.repeat(labels, len(seeds) * recorded)).dictionary_encode(),
-        "seed": pa.array(np.tile(np.repeat(np.asarray(seeds, np.int64), recorded), len(labels))),
-        "iteration": pa.array(np.tile(result.iterations, len(labels) * len(seeds))),
-        "loss": column(result.losses),
-        "loss_before": column(result.losses_before),
-        **{f"metric.{name}": column(by_label) for name, by_label in result.metrics.items()},
-    }
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _read_history(content: bytes, config: Config, summary: Mapping[str, Any]) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(pa.BufferReader(content))
-    labels, seeds = list(config.optimizers), len(config.seed_tuple)
-    recorded = len(table) // (len(labels) * seeds)
-
-    def split(name: str, kinds: Mapping[str, list[Any]] | None = None) -> dict[str, np.ndarray]:
-        values = table.column(name).combine_chunks()
-        if pa.types.is_list(values.type):
-            values = values.flatten()
-        flat, start, by_label = values.to_numpy(zero_copy_only=False), 0, {}
-        for label in labels:
-            dtype, *shape = kinds[label] if kinds else [flat.dtype]
-            stop = start + seeds * recorded * math.prod(shape)
-            by_label[label] = flat[start:stop].astype(dtype).reshape(seeds, recorded, *shape)
-            start = stop
-        return by_label
-
-    return {
-        "iterations": table.column("iteration").to_numpy()[:recorded],
-        "losses": split("loss"),
-        "losses_before": split("loss_before"),
-        "metrics": {name: split(f"metric.{name}", kinds) for name, kinds in summary["metric_shapes"].items()},
-    }
-
-
-def _pack(tree: PyTree[np.ndarray]) -> tuple[Any, bytes]:
-    """A pytree of dicts, lists and tuples as a JSON structure and an npz of its leaves, in order.
-
-    NumPy reloads bfloat16 as raw bytes, so its bits are stored as uint16.
-    """
-    leaves: dict[str, np.ndarray] = {}
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {"dict": [[key, walk(value)] for key, value in node.items()]}
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            return {"dict": [[key, walk(value)] for key, value in zip(node._fields, node, strict=True)]}
-        if isinstance(node, list | tuple):
-            return {type(node).__name__: [walk(value) for value in node]}
-        if node is None:
-            return {"none": []}
-        array = np.asarray(node)
-        if array.dtype == object:
-            raise InputError(
-                f"parameters of type {type(node).__name__} cannot be saved: dicts, lists and tuples of arrays can"
-            )
-        name = f"leaf_{len(leaves)}"
-        leaves[name] = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
-        return {"leaf": [name, str(array.dtype)]}
-
-    structure = walk(tree)
-    sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **leaves)
-    return structure, sink.getvalue()
-
-
-def _unpack(structure: Any, content: bytes) -> Any:
-    with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
-
-        def walk(node: Any) -> Any:
-            ((kind, value),) = node.items()
-            if kind == "leaf":
-                name, dtype = value
-                array = leaves[name]
-                return array.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else array
-            if kind == "dict":
-                return {key: walk(entry) for key, entry in value}
-            if kind == "none":
-                return None
-            return (list if kind == "list" else tuple)(map(walk, value))
-
-        return walk(structure)

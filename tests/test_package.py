@@ -15,6 +15,7 @@ import momentum_jax as mj
 PACKAGE = pathlib.Path(mj.__file__).parent
 # From the top; imports go down only. Comparison and sweeps stand where they are planned.
 FLOORS = (
+    "__main__",
     "cli",
     "report",
     "comparison",
@@ -32,7 +33,9 @@ FLOORS = (
     "provenance",
     "progress",
     "config",
+    "formats",
     "files",
+    "machine",
     "errors",
 )
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

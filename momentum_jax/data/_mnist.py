@@ -23,19 +23,21 @@ def load_mnist() -> Dataset:
       InputError: the file is missing, damaged or altered.
     """
     try:
-        with np.load(PATH, allow_pickle=False) as arrays:
+        # Opened here, since np.load leaves it open when it is no zip file.
+        with PATH.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             x_train, y_train, x_test, y_test = (arrays[field] for field in FIELDS)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        dataset = Dataset(
+            x_train,
+            y_train.astype(np.int32),
+            x_test,
+            y_test.astype(np.int32),
+            image_shape=(28, 28),
+            num_classes=10,
+            source="embedded MNIST",
+        )
+        digest = dataset.digest
+    except (OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"the embedded {PATH.name} is missing or damaged ({error}): {_REINSTALL}") from error
-    dataset = Dataset(
-        x_train,
-        y_train.astype(np.int32),
-        x_test,
-        y_test.astype(np.int32),
-        image_shape=(28, 28),
-        num_classes=10,
-        source="embedded MNIST",
-    )
-    if dataset.digest != DIGEST:
-        raise InputError(f"the embedded {PATH.name} is damaged (its digest is {dataset.digest}): {_REINSTALL}")
+    if digest != DIGEST:
+        raise InputError(f"the embedded {PATH.name} is damaged (its digest is {digest}): {_REINSTALL}")
     return dataset

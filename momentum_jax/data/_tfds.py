@@ -39,7 +39,7 @@ def load_tfds(name: str) -> Dataset:
         builder = tfds.builder(name)
     except tfds.core.DatasetNotFoundError:
         raise unknown("tensorflow-datasets' dataset", name, tfds.list_builders(with_community_datasets=False)) from None
-    except (AttributeError, ValueError, TypeError) as error:
+    except (AttributeError, AssertionError, ImportError, ValueError, TypeError) as error:
         raise InputError(f"tfds:{name}: {str(error).splitlines()[0]}") from error
     if not builder.info.splits:
         builder = _prepare(tfds, name)
@@ -123,7 +123,8 @@ def _decode(builder: Any, split: str, image_key: str, label_key: str) -> tuple[n
 def _read_cache(path: pathlib.Path, source: str) -> Dataset | None:
     """The cached dataset, or None where there is none whose digest is right: it is then decoded again."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, since np.load leaves it open when it is no zip file.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             dataset = Dataset(
                 **{field: arrays[field] for field in _FIELDS},
                 image_shape=tuple(int(size) for size in arrays["image_shape"]),
@@ -131,7 +132,7 @@ def _read_cache(path: pathlib.Path, source: str) -> Dataset | None:
                 source=source,
             )
             return dataset if dataset.digest == str(arrays["digest"]) else None
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -49,7 +49,7 @@ def axes_of(losses):
 def test_the_axes_say_what_they_show_and_in_what_unit():
     axes = axes_of(falling())
     assert axes.get_xlabel() == "Iterations (parameter updates)"
-    assert "ross-entropy" in axes.get_ylabel()
+    assert "Loss on the batch" in axes.get_ylabel()
     assert "nats" in axes.get_ylabel()
     assert axes.get_ylim() == (0, 1)
     assert axes.get_xlim() == (0, 499)
