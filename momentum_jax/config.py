@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from momentum_jax.errors import InputError, check_integer, check_real, unknown
 
@@ -130,7 +130,7 @@ class OptimizerConfig(_Description):
                 )
 
     @classmethod
-    def parse(cls, text: str) -> tuple[str, Self]:
+    def parse(cls, text: str) -> tuple[str, "OptimizerConfig"]:
         """Reads `LABEL=NAME,hyperparameter=value,…`, the form of the command line.
 
         >>> OptimizerConfig.parse("fast=momentum,learning_rate=step_decay(init_value=0.1,transition_steps=9,\
@@ -331,7 +331,7 @@ class Config:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> "Config":
         """Reads what `to_json` wrote.
 
         Raises:
@@ -353,7 +353,8 @@ class Config:
             label: OptimizerConfig(entry["name"], **_decode(entry["hyperparameters"]))
             for label, entry in entries.items()
         }
-        return cls(**{**values, **({"optimizers": optimizers} if optimizers else {})})
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**plain | ({"optimizers": optimizers} if optimizers else {}))
 
     @property
     def digest(self) -> str:

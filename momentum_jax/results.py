@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
@@ -168,7 +168,7 @@ class Result:
             raise InputError(f"cannot write the result to {str(folder)!r}: {error.strerror}") from error
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
+    def load(cls, folder: str | os.PathLike[str]) -> "Result":
         """Reads what `save` wrote, equal to the bit.
 
         Raises:

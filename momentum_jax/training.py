@@ -134,8 +134,8 @@ def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = No
       InputError: the config has no such label, or does not fit its data.
 
     >>> params = initial_params(Config(hidden_sizes=(5,)), seed=0, label="momentum")
-    >>> jax.tree.map(jnp.shape, params)["params"]["Dense_0"]
-    {'bias': (5,), 'kernel': (784, 5)}
+    >>> params["params"]["Dense_0"]["kernel"].shape
+    (784, 5)
     """
     check_integer("seed", seed, 0, MAX_SEED)
     return draw_params(resolve_task(cfg, task).init, cfg, seed, label)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-from typing import Self
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -30,8 +29,8 @@ class Dataset:
 
     x_train: Images
     y_train: Labels
-    x_test: Images
-    y_test: Labels
+    x_test: UInt8[np.ndarray, "tests features"]
+    y_test: Int32[np.ndarray, " tests"]
     image_shape: tuple[int, ...]
     num_classes: int
     source: str
@@ -72,7 +71,7 @@ class Dataset:
         *,
         num_classes: int | None,
         source: str,
-    ) -> Self:
+    ) -> "Dataset":
         """Checks, flattens and puts into the canonical order images uint8 [N, height, width(, channels)] and labels.
 
         Without `num_classes`, the largest training label says how many there are.

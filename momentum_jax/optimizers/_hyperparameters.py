@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from momentum_jax.errors import InputError, check_real
 
-ScalarOrSchedule: TypeAlias = float | Float[Array, ""] | Callable[[Int[Array, ""]], Float[Array, ""]]
+Scalar: TypeAlias = float | Float[Array, ""] | Float[np.ndarray, ""]
+ScalarOrSchedule: TypeAlias = Scalar | Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 class Range(NamedTuple):
@@ -47,7 +48,7 @@ def check_hyperparameter(name: str, value: ScalarOrSchedule) -> None:
     check_real(name, value, allowed.low, allowed.high, below_high=allowed.below_high)
 
 
-def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> float | Float[Array, ""]:
+def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> Scalar:
     return value(count) if callable(value) else value
 
 

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from momentum_jax.optimizers._hyperparameters import (
+    Scalar,
     ScalarOrSchedule,
     at_count,
     check_hyperparameter,
@@ -31,8 +32,8 @@ def init_momentum(params: PyTree[Array]) -> MomentumState:
 def accelerate(
     velocity: PyTree[Array],
     grads: PyTree[Array],
-    learning_rate: float | Float[Array, ""],
-    momentum: float | Float[Array, ""],
+    learning_rate: Scalar,
+    momentum: Scalar,
 ) -> PyTree[Array]:
     """m·v − η·g for every leaf, in the dtypes of v."""
 

@@ -1,13 +1,15 @@
 """The formulas behind `Schedule`: functions of the iteration whose floats may be traced."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from momentum_jax.optimizers._hyperparameters import Scalar
+
 Count = Int[Array, ""]
-Scalar = float | Float[Array, ""]
 
 
 def constant(value: Scalar) -> optax.Schedule:
@@ -53,7 +55,7 @@ def step_decay(init_value: Scalar, transition_steps: int, decay_rate: Scalar) ->
 
 
 def _warmup(
-    decay: Callable[[Float[Array, ""]], Float[Array, ""]],
+    decay: Callable[[Float[Array, ""]], Any],
     peak_value: Scalar,
     warmup_steps: int,
     decay_steps: int,
@@ -63,7 +65,8 @@ def _warmup(
         t = jnp.astype(count, float)
         rising = init_value + (peak_value - init_value) * t / max(warmup_steps, 1)
         u = jnp.clip((t - warmup_steps) / (decay_steps - warmup_steps), 0.0, 1.0)
-        return jnp.where(count < warmup_steps, rising, decay(u))
+        value: Array = jnp.where(count < warmup_steps, rising, decay(u))
+        return value
 
     return schedule
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-Params: TypeAlias = PyTree[Array]
+Params: TypeAlias = PyTree[Any]
+"""Arrays, or what stands for them while a function is traced."""
 Data: TypeAlias = PyTree[Any]
 """Arrays with one leading axis of examples."""
 Scalars = dict[str, Float[Array, ""]]

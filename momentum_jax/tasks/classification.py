@@ -16,6 +16,7 @@ from momentum_jax.tasks._task import Params, Scalars, Task, mean_over_examples
 from momentum_jax.tasks.mlp import MLP
 
 Batch = tuple[UInt8[Array, "batch features"], Int32[Array, " batch"]]
+Tests = tuple[UInt8[Array, "tests features"], Int32[Array, " tests"]]
 
 
 def image_classification(cfg: Config, dataset: Dataset) -> Task:
@@ -75,7 +76,7 @@ def _functions(
         weights = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
         return data_loss + 0.5 * l2 * sum(jnp.sum(w.astype(data_loss.dtype) ** 2) for w in weights)
 
-    def evaluate(params: Params, train: Batch, test: Batch) -> Scalars:
+    def evaluate(params: Params, train: Batch, test: Tests) -> Scalars:
         def means(batch: Batch) -> dict[str, Array]:
             losses, logits = cross_entropy(params, batch)
             correct = jnp.argmax(logits, axis=-1).astype(batch[1].dtype) == batch[1]
