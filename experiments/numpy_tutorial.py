@@ -33,14 +33,17 @@ class Momentum:
             params[key] += self.v[key]
 
 
-def forward(params: Params, x: np.ndarray) -> list[np.ndarray]:
-    """The input, the output of each ReLU layer, and last the logits."""
-    outputs = [x]
+def forward(params: Params, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The input of each layer and last the logits; where each ReLU is off."""
+    inputs, off = [x], []
     layers = len(params) // 2
     for i in range(layers):
-        x = outputs[-1] @ params[f"W{i}"] + params[f"b{i}"]
-        outputs.append(np.maximum(x, 0) if i < layers - 1 else x)
-    return outputs
+        x = inputs[-1] @ params[f"W{i}"] + params[f"b{i}"]
+        if i < layers - 1:
+            off.append(x <= 0)
+            x[off[-1]] = 0
+        inputs.append(x)
+    return inputs, off
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -48,23 +51,29 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
-def loss(params: Params, x: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of −log p(label): the softmax cross-entropy, in nats."""
-    return float(-np.mean(np.log(softmax(forward(params, x)[-1])[np.arange(len(labels)), labels])))
+def loss(params: Params, x: np.ndarray, labels: np.ndarray, l2: float = 0.0) -> float:
+    """Mean of −log p(label), the softmax cross-entropy in nats, plus 0.5·λ·Σ‖W‖².
+
+    The penalty is computed also where λ = 0, as the tutorial's network does.
+    """
+    probabilities = softmax(forward(params, x)[0][-1])
+    penalty = sum(0.5 * l2 * np.sum(value**2) for key, value in params.items() if key.startswith("W"))
+    return float(-np.mean(np.log(probabilities[np.arange(len(labels)), labels])) + penalty)
 
 
-def gradient(params: Params, x: np.ndarray, labels: np.ndarray) -> Params:
+def gradient(params: Params, x: np.ndarray, labels: np.ndarray, l2: float = 0.0) -> Params:
     """Back-propagation of `loss`."""
-    outputs = forward(params, x)
-    delta = softmax(outputs[-1])
+    inputs, off = forward(params, x)
+    delta = softmax(inputs[-1])
     delta[np.arange(len(labels)), labels] -= 1
     delta /= len(labels)
     grads = {}
     for i in reversed(range(len(params) // 2)):
-        grads[f"W{i}"] = outputs[i].T @ delta
+        grads[f"W{i}"] = inputs[i].T @ delta + l2 * params[f"W{i}"]
         grads[f"b{i}"] = delta.sum(axis=0)
         if i:
-            delta = (delta @ params[f"W{i}"].T) * (outputs[i] > 0)
+            delta = delta @ params[f"W{i}"].T
+            delta[off[i - 1]] = 0
     return grads
 
 
@@ -74,6 +83,7 @@ def train(
     labels: np.ndarray,
     batches: np.ndarray,
     optimizers: Sequence[MiniSGD | Momentum],
+    l2: float = 0.0,
 ) -> tuple[list[Params], np.ndarray]:
     """Trains a copy of the network with each optimizer on the same batches, as the tutorial's loop does.
 
@@ -83,6 +93,7 @@ def train(
       labels: int [examples].
       batches: int [iterations, batch], rows of x.
       optimizers: fresh ones.
+      l2: λ of the penalty.
 
     Returns:
       The final weights of each, and the losses after each update [optimizers, iterations].
@@ -92,6 +103,6 @@ def train(
     for iteration, batch in enumerate(batches):
         x_batch, t_batch = x[batch], labels[batch]
         for i, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
-            optimizer.update(network, gradient(network, x_batch, t_batch))
-            losses[i, iteration] = loss(network, x_batch, t_batch)
+            optimizer.update(network, gradient(network, x_batch, t_batch, l2))
+            losses[i, iteration] = loss(network, x_batch, t_batch, l2)
     return networks, losses

@@ -44,8 +44,9 @@ def same_bits(a, b):
     )
 
 
-def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist):
-    cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,))
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
+    cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,), l2=l2)
     result = mj.train(cfg)
     layers = mj.initial_params(cfg, 3, "momentum")["params"]
     params = {}
@@ -53,7 +54,7 @@ def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist):
         params[f"W{i}"] = np.asarray(layers[f"Dense_{i}"]["kernel"])
         params[f"b{i}"] = np.asarray(layers[f"Dense_{i}"]["bias"])
     networks, losses = train_in_numpy(
-        params, mnist.x_train / 255, mnist.y_train, mj.batch_indices(cfg, 3), [MiniSGD(), Momentum()]
+        params, mnist.x_train / 255, mnist.y_train, mj.batch_indices(cfg, 3), [MiniSGD(), Momentum()], l2
     )
     for label, network, expected in zip(("sgd", "momentum"), networks, losses, strict=True):
         # float64 on both sides: sums of up to 784 products, 100 steps. No ReLU flips at this distance.
