@@ -1,7 +1,7 @@
 """Are the losses that the tutorial printed draws from our distribution?
 
-Finding: yes. Each of the 19 printed losses lies in the central 95 % of 200 seeds with independent initial weights; their
-mean quantile is 0.47.
+Finding: Yes. Each of the 19 printed losses lies in the central 95 % of 200 seeds with independent initial weights;
+their mean quantile is 0.47.
 """
 
 import argparse
