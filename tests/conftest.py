@@ -27,4 +27,4 @@ def rng() -> np.random.Generator:
 
 
 # Tests of another framework exist where it is installed; CI installs torch on Python 3.11.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["optimizers/test_torch.py"]
+collect_ignore = [] if importlib.util.find_spec("torch") else ["optimizers/test_torch.py", "test_torch_replay.py"]

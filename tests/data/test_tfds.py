@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import platformdirs
 import pytest
 import tensorflow_datasets as tfds
 
+import momentum_jax as mj
 from momentum_jax.data import Dataset, _tfds, load_dataset
 from momentum_jax.errors import InputError
 from tests.data.mnist_png import slice_of_mnist
@@ -90,6 +92,21 @@ def test_a_prepared_dataset_has_the_bits_of_the_same_images_from_elsewhere(prepa
     assert (dataset.image_shape, dataset.num_classes) == ((28, 28), 10)
     assert (dataset.x_train.dtype, dataset.y_train.dtype) == (np.uint8, np.int32)
     assert dataset.source == "tfds:mnist_png/1.0.0"
+
+
+def test_training_on_it_has_the_bits_of_training_on_the_same_images_in_idx_files(prepared_dir, tmp_path):
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = slice_of_mnist(part)
+        for array, name in ((images.reshape(-1, 28, 28), "images-idx3"), (labels, "labels-idx1")):
+            header = struct.pack(f">{1 + array.ndim}I", 0x0800 | array.ndim, *array.shape)
+            (tmp_path / f"{prefix}-{name}-ubyte").write_bytes(header + array.astype(np.uint8).tobytes())
+    one, other = (
+        mj.train(mj.Config(dataset=dataset, hidden_sizes=(10,), iterations=20, batch_size=16))
+        for dataset in ("tfds:mnist_png", str(tmp_path))
+    )
+    for label, losses in one.losses.items():
+        assert losses.tobytes() == other.losses[label].tobytes()
+    assert one.provenance["data"]["digest"] == other.provenance["data"]["digest"]
 
 
 def test_a_dataset_is_found_where_tfds_data_dir_says_by_a_process_that_has_no_builder_for_it(prepared, tmp_path):
