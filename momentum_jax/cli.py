@@ -1,265 +1,31 @@
-"""What a person types: `momentum-jax`."""
+"""`momentum-jax`: answers Ctrl-C and mistakes; what it does is in `commands`, imported where that can be answered."""
 
-import contextlib
-import dataclasses
-import itertools
 import os
-import pathlib
-import re
 import sys
 import time
-import typing
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
 
-import docstring_parser
-import numpy as np
-import rich.progress
-import tyro
-from rich.console import Console
-from rich.table import Table
-
-from momentum_jax.analysis import first_reached, smooth_curve
-from momentum_jax.config import Config, OptimizerConfig
 from momentum_jax.errors import InputError
-from momentum_jax.machine import cores
-from momentum_jax.progress import Progress, line_progress
-from momentum_jax.results import Result, check_output_folder
-
-DESCRIPTION = """Trains a network with several optimizers side by side and compares how the loss falls.
-
-Without arguments: the tutorial's experiment, plain mini-batch SGD against Momentum on MNIST, with optax.sgd as a
-witness.
-
-    momentum-jax
-    momentum-jax --iterations 500 --seeds 10 --dataset path/to/idx/folder
-    momentum-jax --optimizer a=nesterov,learning_rate=0.01,momentum=0.9 \\
-                 --optimizer "b=sgd,learning_rate=step_decay(init_value=0.1,transition_steps=500,decay_rate=0.5)"
-
-Exit codes: 0 finished, 2 something given cannot be used, 130 interrupted (what was finished is saved)."""
-
-TARGET = 0.3
-_AGREEMENT = {"float32": 1e-6, "float64": 1e-12, "bfloat16": 1e-2}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 finished, 2 bad input, 130 interrupted."""
+    """Runs the command line; exits with 0, 1 (nowhere to print), 2 (bad input) or 130 (interrupted)."""
+    began = time.perf_counter()
     try:
-        _train(tyro.cli(_arguments_type(), args=argv, prog="momentum-jax", description=DESCRIPTION))
+        from momentum_jax import commands
+
+        commands.train(argv, began)
+        sys.stdout.flush()
     except InputError as error:
-        _say_error(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        _say_error("interrupted")
-        sys.exit(130)
+        _exit(2, str(error))
+    except KeyboardInterrupt as error:
+        _exit(130, str(error) or "interrupted")
+    except OSError as error:
+        # What is left in the buffer cannot be printed either, when Python closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _exit(1, f"cannot print: {error.strerror}")
 
 
-def _say_error(message: str) -> None:
+def _exit(code: int, message: str) -> None:
     sys.stderr.write(f"momentum-jax: {message}\n")
-
-
-def _arguments_type() -> type[Any]:
-    """A flag for each field of `Config`, explained by its docstring, and those that only the command line has."""
-    helps = {
-        p.arg_name: (p.description or "").replace("\n", " ")
-        for p in docstring_parser.parse(Config.__doc__ or "").params
-    }
-    types = typing.get_type_hints(Config)
-    fields: list[Any] = []
-    for field in dataclasses.fields(Config):
-        if field.name == "optimizers":
-            optimizers = tyro.conf.UseAppendAction[tuple[str, ...]]
-            note = "what to compare, once for each; by default sgd, momentum and optax."
-            flag = tyro.conf.arg(name="optimizer", metavar="LABEL=NAME,learning_rate=0.01,...", help=note)
-            fields.append(("optimizers", Annotated[optimizers, flag], ()))
-        else:
-            note = helps[field.name]
-            # Typed, a single number is how many seeds, so that is how the default is shown.
-            default = 1 if field.name == "seeds" else field.default
-            fields.append((field.name, Annotated[types[field.name], tyro.conf.arg(help=note)], default))
-    folder = "folder for the result; by default one under runs/ named after the dataset and the config."
-    quiet = tyro.conf.FlagCreatePairsOff[bool]
-    fields.append(("out", Annotated[pathlib.Path | None, tyro.conf.arg(help=folder, metavar="DIR")], None))
-    fields.append(("quiet", Annotated[quiet, tyro.conf.arg(help="print nothing but errors.")], False))
-    return dataclasses.make_dataclass("Arguments", fields, frozen=True)
-
-
-def _config(arguments: Any) -> Config:
-    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
-    optimizers: dict[str, OptimizerConfig] = {}
-    for text in values.pop("optimizers"):
-        label, optimizer = OptimizerConfig.parse(text)
-        if label in optimizers:
-            raise InputError(f"--optimizer: the label {label!r} is given twice")
-        optimizers[label] = optimizer
-    return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
-
-
-def _train(arguments: Any) -> None:
-    cfg = _config(arguments)
-    folder = arguments.out or pathlib.Path("runs") / f"{_slug(cfg.dataset)}-{cfg.digest[:8]}"
-    check_output_folder(folder, cfg, also=[f"losses{suffix}" for suffix in (".png", ".svg")])
-    # Where output is no terminal it has no width that a table should be folded to.
-    width = None if sys.stdout.isatty() else 10_000
-    out = Console(quiet=arguments.quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
-
-    began = time.perf_counter()
-    import jax
-
-    from momentum_jax.report import losses_figure, save_figure
-    from momentum_jax.training import Interrupted, train
-
-    importing = time.perf_counter() - began
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cores())
-    headline = (
-        f"{cfg.dataset}: {', '.join(cfg.optimizers)}; {cfg.iterations} iterations of batches of {cfg.batch_size}; "
-        f"{_count(len(cfg.seed_tuple), 'seed')}"
-    )
-    interrupted = False
-    with _progress(quiet=arguments.quiet) as show:
-
-        def progress(phase: str, done: int, total: int) -> None:
-            # The first call says that all that was given can be used.
-            if phase == "compiling" and done == 0:
-                out.print(headline)
-            show(phase, done, total)
-
-        try:
-            result = train(cfg, progress=progress)
-        except Interrupted as stop:
-            if stop.result is None:
-                raise
-            result, interrupted = stop.result, True
-    result.save(folder)
-    began = time.perf_counter()
-    save_figure(losses_figure(result), folder / "losses")
-    seconds = {"importing": importing, **result.provenance["seconds"], "drawing": time.perf_counter() - began}
-
-    out.print(_loss_table(result, plain=not out.is_terminal))
-    out.print(_summary_table(result, plain=not out.is_terminal))
-    for line in _agreements(result):
-        out.print(line)
-    out.print("seconds: " + ", ".join(f"{phase} {value:.1f}" for phase, value in seconds.items()))
-    out.print(f"written: {folder}{os.sep} with losses.png and losses.svg")
-    if interrupted:
-        _say_error(f"interrupted after {len(result.iterations)} of {cfg.iterations} iterations; these are saved")
-        sys.exit(130)
-
-
-def _slug(dataset: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "data"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """A bar with an ETA on a terminal, otherwise a line now and then; on standard error."""
-    if quiet:
-        yield lambda phase, done, total: None
-        return
-    if not sys.stderr.isatty():
-        yield line_progress(sys.stderr)
-        return
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:<10}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    tasks: dict[str, rich.progress.TaskID] = {}
-
-    def progress(phase: str, done: int, total: int) -> None:
-        if phase not in tasks:
-            tasks[phase] = bar.add_task(phase, total=total)
-        bar.update(tasks[phase], completed=done)
-
-    with bar:
-        yield progress
-
-
-def _table(title: str, columns: Sequence[str], *, plain: bool) -> Table:
-    table = Table(title=title, title_justify="left", box=None if plain else rich.box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _over_seeds(result: Result) -> str:
-    seeds = len(result.config.seed_tuple)
-    return "" if seeds == 1 else f", median of {seeds} seeds"
-
-
-def _loss_table(result: Result, *, plain: bool) -> Table:
-    """The loss on the batch just used, every 100 iterations, or in some 20 rows for a longer run."""
-    recorded = len(result.iterations)
-    every = 100 * max(1, recorded // 2000)
-    rows = sorted({*range(0, recorded, every), recorded - 1})
-    title = f"loss on the batch just used, after the update{_over_seeds(result)}"
-    table = _table(title, ["iteration", *result.losses], plain=plain)
-    for row in rows:
-        table.add_row(
-            str(result.iterations[row]),
-            *(f"{np.median(losses[:, row]):.4f}" for losses in result.losses.values()),
-        )
-    return table
-
-
-def _summary_table(result: Result, *, plain: bool) -> Table:
-    def median(values: np.ndarray | None, form: str) -> str:
-        return "-" if values is None else form.format(np.median(values))
-
-    columns: dict[str, Callable[[str], str]] = {
-        "final smoothed loss": lambda label: median(smooth_curve(result.losses[label])[:, -1], "{:.4f}"),
-        "training loss": lambda label: median(result.train_loss.get(label), "{:.4f}"),
-        "test accuracy": lambda label: median(result.test_accuracy.get(label), "{:.2%}"),
-        f"iterations to {TARGET}": lambda label: _iterations_to(result.losses[label], TARGET),
-        "failed runs": lambda label: f"{result.failed[label].sum()} of {len(result.failed[label])}",
-    }
-    table = _table(f"at the end{_over_seeds(result)}", ["optimizer", *columns], plain=plain)
-    for label in result.losses:
-        table.add_row(label, *(column(label) for column in columns.values()))
-    return table
-
-
-def _iterations_to(losses: np.ndarray, level: float) -> str:
-    """Median over seeds of the first iteration whose smoothed loss is at the level; a miss counts as later than all."""
-    first = first_reached(smooth_curve(losses), level).astype(float)
-    middle = np.median(np.where(first < 0, np.inf, first))
-    return f"{middle:.0f}" if np.isfinite(middle) else "never"
-
-
-def _agreements(result: Result) -> Iterator[str]:
-    """How closely an optimizer of this package agrees with Optax's own of the same rule and hyperparameters."""
-    tolerance = _AGREEMENT[result.config.dtype]
-    for (label, own), (witness, theirs) in itertools.product(result.config.optimizers.items(), repeat=2):
-        if theirs != _in_optax(own):
-            continue
-        ours, reference = result.losses[label], result.losses[witness]
-        # Two runs that diverged in the same way agree; one that alone is not finite does not.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            difference = np.where(ours == reference, 0, np.abs(ours - reference) / np.abs(reference))
-        difference[np.isnan(ours) & np.isnan(reference)] = 0
-        apart = first_reached(-np.nan_to_num(difference, nan=np.inf), -tolerance)
-        if (apart < 0).all():
-            yield f"{label} and {witness} agree to {tolerance:g} at every iteration (relative difference of the loss)"
-            continue
-        parted = np.sort(apart[apart >= 0])
-        when = f"iteration {parted[0]}" if len(parted) == 1 else f"iterations {parted[0]} to {parted[-1]}, by seed"
-        cause = "rounding has flipped a ReLU" if result.config.activation == "relu" else "rounding errors have grown"
-        yield (
-            f"{label} and {witness} agree to {tolerance:g} up to {when}; from there {cause}, and they differ as two "
-            "roundings of one run do"
-        )
-
-
-def _in_optax(config: OptimizerConfig) -> OptimizerConfig | None:
-    """The same rule with the same hyperparameters as `optax.sgd` has it."""
-    extra = {"sgd": {}, "momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}.get(config.name)
-    return None if extra is None else OptimizerConfig("optax.sgd", **{**extra, **config.hyperparameters})
+    sys.exit(code)

@@ -139,7 +139,7 @@ decay_rate=0.5)")[0]
         """
         label, equals, rest = text.partition("=")
         name, _, arguments = rest.partition(",")
-        if not (equals and label.strip() and name.strip()):
+        if not (equals and label.strip() and name.strip()) or "," in label:
             raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
         source = f"f({arguments})"
         try:

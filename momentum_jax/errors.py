@@ -5,6 +5,8 @@ import math
 import sys
 from collections.abc import Iterable
 
+_MOST_LISTED = 20
+
 
 class InputError(ValueError):
     """Something the caller gave cannot be used; the message says what is allowed instead."""
@@ -17,9 +19,12 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     "dataset: unknown 'minst'; did you mean 'mnist'? Allowed: cifar, mnist"
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return InputError(f"{what}: unknown {value!r}{hint} Allowed: {', '.join(names) or 'none'}")
+    by_lower = {name.lower(): name for name in names}
+    near = [by_lower[name] for name in difflib.get_close_matches(str(value).lower(), by_lower, n=3)]
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    # A list too long to read helps nobody.
+    listed = f" Allowed: {', '.join(names) or 'none'}" if len(names) <= _MOST_LISTED else ""
+    return InputError(f"{what}: unknown {value!r}{hint}{listed}")
 
 
 def check_integer(what: str, value: object, low: int, high: int | None = None) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -211,15 +212,16 @@ class Result:
 
 
 def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str] = ()) -> None:
-    """Raises `InputError` unless a result of `config`, and files named in `also`, may be written; touches nothing."""
+    """Raises `InputError` unless a result of `config`, and files named in `also`, may be written; leaves no trace."""
     existing = folder
     try:
         while not existing.exists() and existing != existing.parent:
             existing = existing.parent
+        # Permissions do not tell everything: really writing does.
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
     except OSError as error:
-        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from None
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"output folder {str(folder)!r} cannot be written: {str(existing)!r} is no writable folder")
+        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}: {existing}") from None
     if not any((folder / name).exists() for name in (*_FILES, "result.json", *also)):
         return
     try:

@@ -89,17 +89,19 @@ def train(
         done, finished = 0, states
         records: list[list[Record]] = []
         evaluations: dict[int, dict[str, np.ndarray]] = {}
-        with _timed(seconds, "training"), contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             for end in ends:
-                batches = programs.draw(done, end)
-                outputs = [
-                    programs.chunks[i, end - done](*group.inputs(state, batches))
-                    for i, (group, state) in enumerate(zip(groups, finished, strict=True))
-                ]
-                records.append([jax.device_get(record) for _, record in outputs])
-                done, finished = end, [state for state, _ in outputs]
+                with _timed(seconds, "training"):
+                    batches = programs.draw(done, end)
+                    outputs = [
+                        programs.chunks[i, end - done](*group.inputs(state, batches))
+                        for i, (group, state) in enumerate(zip(groups, finished, strict=True))
+                    ]
+                    records.append([jax.device_get(record) for _, record in outputs])
+                    done, finished = end, [state for state, _ in outputs]
                 if cfg.evaluate_every and done % cfg.evaluate_every == 0:
-                    evaluations[done] = programs.evaluate(params_of_runs(groups, finished))
+                    with _timed(seconds, "evaluating"):
+                        evaluations[done] = programs.evaluate(params_of_runs(groups, finished))
                 progress("training", done, cfg.iterations)
         if done == 0:
             raise Interrupted(None)
@@ -230,8 +232,9 @@ def _first_true(rows: Bool[np.ndarray, "runs iterations"]) -> Int[np.ndarray, " 
 
 @contextlib.contextmanager
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Adds the seconds that a block takes to those of its phase."""
     began = time.perf_counter()
     try:
         yield
     finally:
-        seconds[phase] = time.perf_counter() - began
+        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began

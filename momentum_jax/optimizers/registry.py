@@ -189,6 +189,9 @@ def _factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
             f"optimizer {name!r} is a factory of the program that made this result; nothing is imported by a name "
             "found in a file, so it can be read but not run: give the factory itself"
         )
+    qualified = [p for p, module in _OPTAX_MODULES.items() if name in _optax_factories(module)]
+    if qualified:
+        raise InputError(f"optimizer: unknown {name!r}; did you mean {qualified[0] + name!r}?")
     raise unknown("optimizer", name, [*_METHODS, "optax.<factory>", "optax.contrib.<factory>"])
 
 

@@ -57,7 +57,9 @@ def losses_figure(result: Result) -> Figure:
             np.median(curves, axis=0),
             color=style.color,
             linestyle=style.linestyle,
-            linewidth=1.3,
+            # A thin dashed line over a broad one leaves both to be seen where they are equal.
+            linewidth=2.0 if style.linestyle == "-" else 0.9,
+            dashes=(None, None) if style.linestyle == "-" else (4, 4),
             marker=style.marker,
             markersize=5,
             markerfacecolor=style.color if style.linestyle == "-" else "white",
@@ -68,12 +70,15 @@ def losses_figure(result: Result) -> Figure:
             low, high = np.percentile(np.minimum(curves, 1e6), BAND, axis=0)
             axes.fill_between(result.iterations, low, high, color=style.color, alpha=0.2, linewidth=0)
     over_seeds = f" (median of {seeds} seeds, band {BAND[0]}–{BAND[1]} %)" if seeds > 1 else ""
+    # The tutorial's range, unless a curve would stay above it.
+    lowest = [np.min(line.get_ydata()) for line in axes.lines]
+    top = max([1.0, *(1.1 * y for y in lowest if np.isfinite(y))])
     axes.set(
         xlabel="Iterations (parameter updates)",
         ylabel="Loss on the batch just used (nats, smoothed)",
-        ylim=(0, 1),
+        ylim=(0, top),
         xlim=(0, max(int(result.iterations[-1]), 1)),
-        title=f"{' and '.join(result.losses)} on {result.config.dataset}{over_seeds}",
+        title=f"{', '.join(result.losses)} on {result.config.dataset}{over_seeds}",
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
