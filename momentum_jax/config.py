@@ -3,6 +3,7 @@
 import ast
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -86,9 +87,9 @@ class Schedule(_Description):
             if value is None:
                 raise InputError(f"{what} is missing; it takes {', '.join(allowed)}")
             if key == "warmup_steps":
-                check_integer(what, value, 0)
+                check_integer(what, value, 0, 2**31 - 1)
             elif key.endswith("_steps"):
-                check_integer(what, value, 1)
+                check_integer(what, value, 1, 2**31 - 1)
             elif key == "decay_rate":
                 check_real(what, value, 1e-300, 1)
             else:
@@ -160,7 +161,8 @@ decay_rate=0.5)")[0]
         """The name, or for a factory where it is defined."""
         if isinstance(self.name, str):
             return self.name
-        return f"{self.name.__module__}:{self.name.__qualname__}"
+        factory = self.name.func if isinstance(self.name, functools.partial) else self.name
+        return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
 
 
 def _plain(value: Any) -> Any:
@@ -259,6 +261,8 @@ class Config:
     evaluate_every: int | None = None
 
     def __post_init__(self) -> None:
+        for name in (f.name for f in dataclasses.fields(self)):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
             check_integer("seeds", self.seeds, 1, 1_000_000)
             object.__setattr__(self, "seeds", tuple(range(self.seeds)))
@@ -275,7 +279,10 @@ class Config:
                 object.__setattr__(self, field, float(getattr(self, field)))
 
     def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, Config) else NotImplemented
+        if not isinstance(other, Config):
+            return NotImplemented
+        # Factories have no digest of their own: two may share a name.
+        return self.digest == other.digest and self.optimizers == other.optimizers
 
     def __hash__(self) -> int:
         return hash(self.digest)

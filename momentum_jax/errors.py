@@ -20,8 +20,8 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     """
     names = sorted(allowed)
     by_lower = {name.lower(): name for name in names}
-    near = [by_lower[name] for name in difflib.get_close_matches(str(value).lower(), by_lower, n=3)]
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
     # A list too long to read helps nobody.
     listed = f" Allowed: {', '.join(names) or 'none'}" if len(names) <= _MOST_LISTED else ""
     return InputError(f"{what}: unknown {value!r}{hint}{listed}")

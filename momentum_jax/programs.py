@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
@@ -44,10 +43,10 @@ class Group(NamedTuple):
     floats: dict[str, Float[Array, " slots"]]
     data: Data
 
-    def inputs(self, states: TrainState, batches: Batches) -> tuple[PyTree[Array], Data]:
-        """The arguments of the compiled `train_chunk` that goes on from `states`."""
+    def inputs(self, states: TrainState, batches: Batches, length: int) -> tuple[PyTree[Array], PyTree[Array]]:
+        """The arguments of the compiled `train_chunk` that goes on from `states` for `length` iterations."""
         own = layout.stack([batches[run.seed] for run in self.runs], self.mesh)
-        return (self.floats, states, own), self.data
+        return (self.floats, states, own), (layout.replicate(np.int32(length), self.mesh), self.data)
 
 
 def check_optimizers(cfg: Config) -> None:
@@ -59,6 +58,7 @@ def check_optimizers(cfg: Config) -> None:
 def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], devices: Sequence[jax.Device]) -> list[Group]:
     """Puts all runs of one structure into one group, and each group on its devices."""
     params = jax.eval_shape(lambda: draw_params(task.init, cfg, 0, next(iter(cfg.optimizers))))
+    _check_task(task, params)
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((cfg.batch_size, *a.shape[1:]), a.dtype), task.train)
     if (shape := jax.eval_shape(task.loss, params, batch).shape) != ():
         raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
@@ -70,7 +70,6 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], devices: 
             loss=task.loss,
             structure=structure,
             metrics=tuple(metrics.items()),
-            dtype=cfg.dtype,
         )
         runs.setdefault(program, []).extend(Run(label, seed, floats) for seed in cfg.seed_tuple)
     meshes = layout.meshes([len(group) for group in runs.values()], devices)
@@ -87,6 +86,24 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], devices: 
     ]
 
 
+def _check_task(task: Task, params: Params) -> None:
+    """Raises `InputError` for parameters that cannot be trained and an evaluation that cannot be recorded."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise InputError("the task's init gives no parameters")
+    for path, leaf in leaves:
+        if not np.issubdtype(leaf.dtype, np.inexact) and str(leaf.dtype) != "bfloat16":
+            raise InputError(
+                f"the task's parameter {jax.tree_util.keystr(path)} has dtype {leaf.dtype}; only real and complex "
+                "numbers can be trained: keep the rest in the task's data"
+            )
+    if task.evaluate is None:
+        return
+    values = jax.eval_shape(task.evaluate, params, task.train, task.test)
+    if not isinstance(values, dict) or any(getattr(value, "shape", None) != () for value in values.values()):
+        raise InputError(f"the task's evaluate must give a dict of scalars by name, not {values}")
+
+
 def _structure(
     optimizer: OptimizerConfig, task: Task, params: Params, batch: Data, metrics: Mapping[str, Metric]
 ) -> tuple[registry.Structure, registry.Floats]:
@@ -101,7 +118,12 @@ def _structure(
             state = TrainState(params, transformation.init(params))
             return make_train_step(task.loss, transformation, metrics)(state, batch)
 
-        jax.eval_shape(one_step, _float_arrays(floats), params, batch)
+        after, record = jax.eval_shape(one_step, _float_arrays(floats), params, batch)
+        if any(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
+            raise InputError("its state holds a random key, which would be the same for every seed")
+        for name, value in record.metrics.items():
+            if not hasattr(value, "dtype"):
+                raise InputError(f"metrics[{name!r}] must give a number or an array, not {value}")
 
     structure, floats = registry.split(optimizer)
     try:
@@ -111,6 +133,8 @@ def _structure(
             structure, floats = registry.fixed(optimizer), {}
             trace(structure, floats)
     except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"cannot train with {optimizer}: {error}") from error
     return structure, floats
 
@@ -126,7 +150,8 @@ def initial_states(cfg: Config, task: Task, group: Group) -> TrainState:
     states = []
     for run in group.runs:
         params = draw_params(task.init, cfg, run.seed, run.label)
-        optimizer = registry.build(group.program.structure, _float_arrays(run.floats))
+        with _blame(run.label):
+            optimizer = registry.build(group.program.structure, _float_arrays(run.floats))
         states.append(TrainState(params, optimizer.init(params)))
     stacked: TrainState = layout.stack(states, group.mesh)
     return stacked
@@ -136,13 +161,13 @@ class Programs(NamedTuple):
     """All that a training needs, compiled.
 
     Attributes:
-      draw: from the first iteration and the last, exclusive, to the batches.
-      chunks: each group's `train_chunk`, by the number of the group and the length.
+      draw: from the first iteration to the batches of a chunk.
+      chunks: each group's `train_chunk`.
       evaluate: from the parameters of all runs to what the task's evaluation gives for each, by name.
     """
 
-    draw: Callable[[int, int], Batches]
-    chunks: Mapping[tuple[int, int], jax.stages.Compiled]
+    draw: Callable[[int], Batches]
+    chunks: Sequence[jax.stages.Compiled]
     evaluate: Callable[[Sequence[Params]], dict[str, np.ndarray]]
 
 
@@ -151,49 +176,40 @@ def compile_programs(
     task: Task,
     groups: Sequence[Group],
     states: Sequence[TrainState],
-    ends: Sequence[int],
+    chunk: int,
     devices: Sequence[jax.Device],
     progress: Progress,
 ) -> Programs:
-    """Compiles all that a training needs, a thread a core."""
+    """Compiles all that a training in chunks of at most `chunk` iterations needs, a thread a core."""
     mesh = layout.one_mesh(devices)
     data = layout.replicate((task.train, task.test), mesh)
     seeds = layout.stack([np.uint32(seed) for seed in cfg.seed_tuple], mesh)
-    lengths = sorted({end - start for start, end in itertools.pairwise([0, *ends])})
 
     def draw_inputs(start: int) -> tuple[Any, Any]:
         return seeds, layout.replicate(np.int32(start), mesh)
 
     some_params = params_of_runs(groups[:1], states[:1])[:1]
-    jobs: dict[Any, tuple[Callable[..., Any], Any]] = {
-        "evaluation": (
-            _evaluation_function(task.loss, task.evaluate, mesh),
-            (layout.stack(some_params, mesh), data),
-        )
-    }
-    for length in lengths:
-        draw_function = _draw_function(length, task.num_examples, cfg.batch_size, cfg.sampling, mesh)
-        jobs["draw", length] = (draw_function, draw_inputs(0))
-        some_batches = dict.fromkeys(cfg.seed_tuple, np.zeros([length, cfg.batch_size], np.int32))
-        for i, group in enumerate(groups):
-            jobs[i, length] = (
-                _chunk_function(group.program, group.mesh),
-                group.inputs(states[i], some_batches),
-            )
+    no_batches = dict.fromkeys(cfg.seed_tuple, np.zeros([chunk, cfg.batch_size], np.int32))
+    jobs: list[tuple[Any, Any]] = [
+        (_draw_function(chunk, task.num_examples, cfg.batch_size, cfg.sampling, mesh), draw_inputs(0)),
+        (_evaluation_function(task.loss, task.evaluate, mesh), (layout.stack(some_params, mesh), data)),
+        *(
+            (_chunk_function(group.program, group.mesh), group.inputs(state, no_batches, chunk))
+            for group, state in zip(groups, states, strict=True)
+        ),
+    ]
     progress("compiling", 0, len(jobs))
-    precision = jax.config.values["jax_default_matmul_precision"]
     with ThreadPoolExecutor(cores()) as pool:
         # Traced here, since the settings of JAX's context managers belong to one thread.
-        futures = {
-            key: pool.submit(_compile, _lower(function, cfg.dtype, precision, _signature(inputs)))
-            for key, (function, inputs) in jobs.items()
-        }
-        for count, _ in enumerate(as_completed(futures.values()), start=1):
+        futures = [
+            pool.submit(_compile, _lower(function, _settings(), _signature(inputs))) for function, inputs in jobs
+        ]
+        for count, _ in enumerate(as_completed(futures), start=1):
             progress("compiling", count, len(futures))
-    compiled = {key: future.result() for key, future in futures.items()}
+    draw_all, evaluate_wave, *chunks = [future.result() for future in futures]
 
-    def draw(start: int, end: int) -> Batches:
-        batches = jax.device_get(compiled["draw", end - start](*draw_inputs(start)))
+    def draw(start: int) -> Batches:
+        batches = jax.device_get(draw_all(*draw_inputs(start)))
         return dict(zip(cfg.seed_tuple, batches, strict=False))
 
     def evaluate(params: Sequence[Params]) -> dict[str, np.ndarray]:
@@ -201,13 +217,13 @@ def compile_programs(
         for first in range(0, len(params), mesh.size):
             progress("evaluating", first, len(params))
             wave = layout.stack(params[first : first + mesh.size], mesh)
-            waves.append(jax.device_get(compiled["evaluation"](wave, data)))
+            waves.append(jax.device_get(evaluate_wave(wave, data)))
         return {name: np.concatenate([wave[name] for wave in waves])[: len(params)] for name in waves[0]}
 
-    return Programs(draw, compiled, evaluate)
+    return Programs(draw, chunks, evaluate)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)
 def _draw_function(
     length: int, num_examples: int, batch_size: int, sampling: Sampling, mesh: Mesh
 ) -> Callable[..., Any]:
@@ -224,12 +240,12 @@ def _draw_function(
     return layout.over_runs(draw, mesh)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)
 def _chunk_function(program: Program, mesh: Mesh) -> Callable[..., Any]:
     return layout.over_runs(functools.partial(train_chunk, program), mesh)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _evaluation_function(
     loss: Callable[..., Any], evaluate: Callable[..., Scalars] | None, mesh: Mesh
 ) -> Callable[..., Any]:
@@ -242,18 +258,21 @@ def _evaluation_function(
     return layout.over_runs(lambda params, data: (evaluate or mean_losses)(params, *data), mesh)
 
 
-@functools.lru_cache(maxsize=256)
-def _lower(
-    function: Any, dtype: str, precision: str | None, signature: tuple[Any, tuple[Any, ...]]
-) -> jax.stages.Lowered:
-    """Traces for the shapes and devices of a signature; dtype and matmul precision are settings that tracing reads."""
-    del dtype, precision
+def _settings() -> tuple[Any, ...]:
+    """JAX's settings that tracing reads and `numerics` leaves to the user."""
+    return tuple(jax.config.values[name] for name in ("jax_enable_x64", "jax_default_matmul_precision"))
+
+
+@functools.lru_cache(maxsize=32)
+def _lower(function: Any, settings: tuple[Any, ...], signature: tuple[Any, tuple[Any, ...]]) -> jax.stages.Lowered:
+    """Traces for the shapes and devices of a signature, under the settings there are."""
+    del settings
     structure, leaves = signature
     lowered: jax.stages.Lowered = function.lower(*structure.unflatten(leaves))
     return lowered
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)
 def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     return lowered.compile()
 
@@ -275,8 +294,9 @@ def params_of_runs(groups: Sequence[Group], states: Sequence[TrainState]) -> lis
             state = jax.tree.map(lambda a, i=i: a[i], on_host)
             averaged = [s for s in jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free) if _is_schedule_free(s)]
             if averaged:
-                evaluated = optax.contrib.schedule_free_eval_params(averaged[0], state.params)
-                state = state._replace(params=jax.device_get(evaluated))
+                evaluated = jax.device_get(optax.contrib.schedule_free_eval_params(averaged[0], state.params))
+                kept = jax.tree.map(lambda new, old: np.asarray(new, old.dtype), evaluated, state.params)
+                state = state._replace(params=kept)
             params.append(state.params)
     return params
 

@@ -44,7 +44,8 @@ class Result:
       losses_before: float [seeds, recorded], the loss on the same batch before the update: an unbiased estimate
         of the training loss.
       metrics: by name, then label: [seeds, recorded, …], what `metrics=` asked for.
-      evaluation_iterations: int [evaluations], updates made before each evaluation; the last is the end.
+      evaluation_iterations: int [evaluations], updates made before each evaluation; the last is the
+        end, unless a Ctrl-C cut that evaluation short: then there are no final losses and accuracies.
       evaluations: by name ("train_loss", …), then label: float [seeds, evaluations].
       failed: bool [seeds], not finite at some iteration, or at the end no better than a constant predictor.
       diverged_at: int [seeds], the first iteration whose loss is not finite, before or after; −1 if never.
@@ -66,7 +67,7 @@ class Result:
 
     @property
     def train_loss(self) -> dict[str, Float[np.ndarray, " seeds"]]:
-        """Loss over the whole training set at the end, without the L2 penalty."""
+        """Loss over the whole training set at the end, for image classification without the L2 penalty."""
         return self._final("train_loss")
 
     @property
@@ -80,6 +81,8 @@ class Result:
         return self._final("test_accuracy")
 
     def _final(self, name: str) -> ByLabel:
+        if self.evaluation_iterations[-1:].tolist() != [len(self.iterations)]:
+            return {}
         return {label: values[:, -1] for label, values in self.evaluations.get(name, {}).items()}
 
     def __eq__(self, other: object) -> bool:
@@ -221,7 +224,9 @@ def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str
         with tempfile.TemporaryDirectory(dir=existing):
             pass
     except OSError as error:
-        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}: {existing}") from None
+        raise InputError(
+            f"output folder {str(folder)!r} cannot be written: {str(existing)!r}: {error.strerror}"
+        ) from None
     if not any((folder / name).exists() for name in (*_FILES, "result.json", *also)):
         return
     try:

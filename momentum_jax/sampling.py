@@ -18,8 +18,16 @@ _INIT, _BATCHES = 0, 1
 
 @contextlib.contextmanager
 def numerics(dtype: str) -> Iterator[None]:
-    """64-bit types on for float64 and off for the rest, whatever the ambient setting: a run is the same under both."""
-    with jax.enable_x64(dtype == "float64"):
+    """JAX's settings for a run, whatever the ambient ones are, so that the run is the same under all.
+
+    64-bit types are on for float64 only; draws are those of the partitionable Threefry; a NaN is recorded, not raised.
+    """
+    with (
+        jax.enable_x64(dtype == "float64"),
+        jax.threefry_partitionable(True),
+        jax.debug_nans(False),
+        jax.disable_jit(False),
+    ):
         yield
 
 
@@ -83,8 +91,9 @@ def draw_params(init: Callable[[Key[Array, ""]], PyTree[Array]], cfg: Config, se
     """The initial parameters of a run: drawn in float32, float leaves cast to the config's dtype."""
     if label not in cfg.optimizers:
         raise unknown("optimizer's label", label, cfg.optimizers)
-    with numerics(cfg.dtype):
+    with numerics("float32"):
         params = _jit(init)(init_key(seed, None if cfg.shared_init else label))
+    with numerics(cfg.dtype):
         return jax.tree.map(lambda p: p.astype(cfg.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
 
 
@@ -94,4 +103,7 @@ def _jit(init: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
 
 
 def _run_key(seed: int | UInt32[Array, ""]) -> Key[Array, ""]:
-    return jax.random.key(jnp.asarray(seed, jnp.uint32), impl="threefry2x32")
+    # The words of jax.random.key(seed), without what jax_random_seed_offset would add.
+    words = jnp.stack([jnp.zeros([], jnp.uint32), jnp.asarray(seed, jnp.uint32)])
+    key: Key[Array, ""] = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, PyTree
 
@@ -34,7 +35,6 @@ class Program(NamedTuple):
     loss: Callable[[Params, Data], Float[Array, ""]]
     structure: registry.Structure
     metrics: tuple[tuple[str, Metric], ...]
-    dtype: str
 
 
 def make_train_step(
@@ -69,11 +69,32 @@ def make_train_step(
 
 def train_chunk(
     program: Program,
-    run: tuple[dict[str, Float[Array, ""]], TrainState, Int32[Array, "iterations batch"]],
-    data: Data,
+    run: tuple[dict[str, Float[Array, ""]], TrainState, Int32[Array, "chunk batch"]],
+    shared: tuple[Int32[Array, ""], Data],
 ) -> tuple[TrainState, Record]:
-    """Some iterations of one run, each on its rows of the data: the state after them, and a record of each."""
+    """Up to a chunk of iterations of one run, each on its rows of the data: the state after them, a record of each.
+
+    How many is an argument, so that one program serves every length; records of the rest are zeros. As the branch of
+    a condition a step is also compiled the same whatever surrounds it: XLA would unroll a loop of one iteration and
+    round it differently.
+    """
     floats, state, batches = run
+    length, data = shared
     optimizer = registry.build(program.structure, floats)
     train_step = make_train_step(program.loss, optimizer, dict(program.metrics))
-    return jax.lax.scan(lambda state, rows: train_step(state, jax.tree.map(lambda a: a[rows], data)), state, batches)
+
+    def step(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, Record]:
+        return train_step(state, jax.tree.map(lambda a: a[rows], data))
+
+    def skip(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, Record]:
+        _, record = jax.eval_shape(step, state, rows)
+        return state, jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), record)
+
+    def step_or_skip(state: TrainState, indexed: tuple[Array, Array]) -> tuple[TrainState, Record]:
+        index, rows = indexed
+        result: tuple[TrainState, Record] = jax.lax.cond(index < length, step, skip, state, rows)
+        return result
+
+    indexed = (jnp.arange(len(batches), dtype=jnp.int32), batches)
+    result: tuple[TrainState, Record] = jax.lax.scan(step_or_skip, state, indexed)
+    return result

@@ -84,7 +84,7 @@ def train(
             groups = group_runs(cfg, task, metrics or {}, devices)
             states = [initial_states(cfg, task, group) for group in groups]
             ends = chunk_ends(cfg, chunk)
-            programs = compile_programs(cfg, task, groups, states, ends, devices, progress)
+            programs = compile_programs(cfg, task, groups, states, min(chunk, cfg.iterations), devices, progress)
 
         done, finished = 0, states
         records: list[list[Record]] = []
@@ -92,12 +92,12 @@ def train(
         with contextlib.suppress(KeyboardInterrupt):
             for end in ends:
                 with _timed(seconds, "training"):
-                    batches = programs.draw(done, end)
+                    batches = programs.draw(done)
                     outputs = [
-                        programs.chunks[i, end - done](*group.inputs(state, batches))
-                        for i, (group, state) in enumerate(zip(groups, finished, strict=True))
+                        compiled(*group.inputs(state, batches, end - done))
+                        for compiled, group, state in zip(programs.chunks, groups, finished, strict=True)
                     ]
-                    records.append([jax.device_get(record) for _, record in outputs])
+                    records.append([_first(jax.device_get(record), end - done) for _, record in outputs])
                     done, finished = end, [state for state, _ in outputs]
                 if cfg.evaluate_every and done % cfg.evaluate_every == 0:
                     with _timed(seconds, "evaluating"):
@@ -146,6 +146,13 @@ def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = No
 def resolve_task(cfg: Config, task: Task | None) -> Task:
     """The given task, or the one the config describes, checked against the config."""
     task = task or image_classification(cfg, load_dataset(cfg.dataset))
+    for name, data in (("train", task.train), ("test", task.test)):
+        lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
+        if len(lengths) > 1 or () in lengths or (0,) in lengths or (name == "train" and not lengths):
+            raise InputError(
+                f"the arrays of the task's {name} data must have one leading axis of examples, of one length of at "
+                f"least 1; they begin with {sorted(lengths)}"
+            )
     if cfg.sampling == "epochs" and cfg.batch_size > task.num_examples:
         raise InputError(
             f"batch_size must be at most the {task.num_examples} training examples with sampling='epochs', "
@@ -201,7 +208,7 @@ def assemble(
     failed = {}
     for label, at in diverged_at.items():
         failed[label] = at >= 0
-        if "train_loss" in evaluated:
+        if "train_loss" in evaluated and done in evaluations:
             limit = np.inf if task.baseline_loss is None else task.baseline_loss
             failed[label] |= ~(evaluated["train_loss"][label][:, -1] < limit)
     return Result(
@@ -223,6 +230,11 @@ def assemble(
         },
         provenance=origin,
     )
+
+
+def _first(record: Record, length: int) -> Record:
+    """The iterations of a chunk that were run; axes are [runs, iterations, …]."""
+    return Record(*jax.tree.map(lambda a: a[:, :length], tuple(record)))
 
 
 def _first_true(rows: Bool[np.ndarray, "runs iterations"]) -> Int[np.ndarray, " runs"]:

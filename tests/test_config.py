@@ -113,7 +113,7 @@ def test_a_bad_value_is_refused_with_the_field_the_value_and_what_is_allowed(fie
         (
             "step_decay",
             {"init_value": 1, "transition_steps": 0, "decay_rate": 0.5},
-            "transition_steps of schedule 'step_decay' must be an integer of at least 1, not 0",
+            "transition_steps of schedule 'step_decay' must be an integer of at least 1 and at most 2147483647, not 0",
         ),
         (
             "step_decay",
@@ -123,7 +123,7 @@ def test_a_bad_value_is_refused_with_the_field_the_value_and_what_is_allowed(fie
         (
             "warmup_linear",
             {"peak_value": 1, "warmup_steps": 1.5, "decay_steps": 9},
-            "warmup_steps of schedule 'warmup_linear' must be an integer of at least 0, not 1.5",
+            "warmup_steps of schedule 'warmup_linear' must be an integer of at least 0 and at most 2147483647, not 1.5",
         ),
         (
             "warmup_cosine",

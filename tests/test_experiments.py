@@ -22,7 +22,7 @@ EXPERIMENTS = pathlib.Path(update_readme.__file__).parent
         ),
         (
             "blog_losses.py",
-            ["--seeds", "2"],
+            ["--seeds", "1"],
             {"blog_losses.png", "blog_losses.svg", "blog_losses_quantiles.csv"},
         ),
         ("benchmark.py", ["--rounds", "1", "--iterations", "20"], {"benchmark.json"}),

@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(mj.__file__).parent
 FLOORS = (
     "__main__",
     "cli",
+    "commands",
     "report",
     "comparison",
     "analysis",

@@ -405,7 +405,7 @@ def test_a_file_of_another_program_under_one_of_the_names_is_left_as_it_was(tmp_
 @pytest.mark.parametrize("below", ["file", "file/folder", "file/folder/deeper"])
 def test_a_folder_below_a_regular_file_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("text")
-    with pytest.raises(InputError, match=r"cannot be written: .*file' is no writable folder"):
+    with pytest.raises(InputError, match=r"cannot be written: '.*file': Not a directory"):
         make_result().save(tmp_path / below)
     assert contents(tmp_path) == {"file": b"text"}
 

@@ -1,5 +1,7 @@
 """`train` against independent oracles, and its promise: the same run gives the same bits in whatever company."""
 
+import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -29,6 +31,10 @@ PAIR = {
 
 WARMUP = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
 CONSTANT = mj.Schedule("constant", value=1.5)
+
+
+def with_a_key():
+    return optax.GradientTransformation(lambda params: jax.random.key(0), lambda g, state, params=None: (g, state))
 
 
 def small(**changes):
@@ -130,9 +136,36 @@ def test_the_length_of_a_chunk_does_not_change_a_bit(chunk, sampling):
     same_bits(mj.train(cfg, chunk=chunk), mj.train(cfg, chunk=100))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": "sigmoid", "batch_size": 1},
+        {"activation": "tanh", "l2": 0.01},
+        {"activation": "relu", "batch_size": 1, "l2": 0.01},
+    ],
+    ids=str,
+)
+def test_steps_one_at_a_time_with_an_evaluation_after_each_have_the_same_bits(changes):
+    # XLA unrolls a loop of one iteration and would fuse, and so round, the step in another way.
+    optimizers = {**PAIR, "adam": mj.OptimizerConfig("optax.adam", learning_rate=0.01)}
+    cfg = small(iterations=12, optimizers=optimizers, **changes)
+    singly = mj.train(dataclasses.replace(cfg, evaluate_every=1))
+    together = mj.train(cfg)
+    assert singly.evaluation_iterations.tolist() == list(range(1, 13))
+    same_bits(dataclasses.replace(singly, evaluations=together.evaluations), together)
+    assert singly.train_loss == together.train_loss
+
+
+def test_any_pattern_of_chunks_and_evaluations_needs_one_program():
+    plain = compilations(lambda: mj.train(small(hidden_sizes=(14,), iterations=60)))
+    # Chunk ends at 13, 20, 26, 39, 40, …: many lengths of chunk.
+    pattern = compilations(lambda: mj.train(small(hidden_sizes=(15,), iterations=60, evaluate_every=13), chunk=20))
+    assert pattern <= plain
+
+
 def test_evaluating_along_the_way_does_not_change_a_bit():
     often, once = mj.train(small(evaluate_every=13)), mj.train(small())
-    same_bits(often.__class__(**{**often.__dict__, "evaluations": once.evaluations}), once)
+    same_bits(dataclasses.replace(often, evaluations=once.evaluations), once)
     assert often.evaluation_iterations.tolist() == [13, 26, 30]
     for name, by_label in often.evaluations.items():
         for label, values in by_label.items():
@@ -461,6 +494,8 @@ def test_a_schedule_is_followed_and_equals_its_constant_where_it_is_constant():
             mj.OptimizerConfig("optax.sgd", learning_rate=0.1, momentum=mj.Schedule("constant", value=0.5)),
             "cannot train with",
         ),
+        (mj.OptimizerConfig(with_a_key), "a random key"),
+        (mj.OptimizerConfig("adam", learning_rate=0.1), "did you mean 'optax.adam'?"),
         (mj.OptimizerConfig(lambda: 3), "made no optax.GradientTransformation"),
     ],
 )
@@ -470,6 +505,71 @@ def test_an_optimizer_that_cannot_be_is_refused_before_anything_is_compiled(opti
             mj.train(small(optimizers={"fine": PAIR["sgd"], "odd": optimizer}))
         assert words in str(error.value)
         assert "optimizers['odd']" in str(error.value)
+
+    assert compilations(attempt) == 0
+
+
+def test_ones_own_init_draws_the_same_numbers_in_every_dtype():
+    task = quadratic_task()
+    single, double = (mj.initial_params(small(dtype=d), 0, "sgd", task=task)["w"] for d in ("float32", "float64"))
+    np.testing.assert_array_equal(np.asarray(single, np.float64), np.asarray(double))
+
+
+def test_the_draws_do_not_depend_on_jaxs_ambient_settings_nor_does_debugging_stop_a_run():
+    expected = mj.train(small())
+    with jax.threefry_partitionable(False), jax.debug_nans(True):
+        same_bits(mj.train(small()), expected)
+        np.testing.assert_array_equal(mj.batch_indices(small(), 0), mj.batch_indices(small(), 0))
+        wild = mj.train(small(optimizers={"wild": mj.OptimizerConfig("sgd", learning_rate=1e20)}))
+    assert wild.failed["wild"].all()
+
+
+def test_schedule_free_in_bfloat16_is_evaluated_beside_others():
+    free = mj.OptimizerConfig("optax.contrib.schedule_free_sgd", learning_rate=0.1)
+    result = mj.train(small(dtype="bfloat16", optimizers={"sgd": PAIR["sgd"], "free": free}))
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(result.params)} == {"bfloat16"}
+
+
+def test_hyperparameters_that_are_equal_but_not_the_same_have_programs_of_their_own():
+    def factory(learning_rate, mode):
+        return mj.sgd(learning_rate) if mode is True else mj.sgd(10 * learning_rate)
+
+    both = {str(mode): mj.OptimizerConfig(factory, learning_rate=0.01, mode=mode) for mode in (True, 1)}
+    result = mj.train(small(optimizers=both))
+    alone = mj.train(small(optimizers={"1": both["1"]}))
+    assert result.losses["1"].tobytes() == alone.losses["1"].tobytes()
+
+
+def test_a_partial_is_a_factory_too(tmp_path):
+    factory = functools.partial(optax.sgd, momentum=0.9)
+    cfg = small(optimizers={"it": mj.OptimizerConfig(factory, learning_rate=0.1)})
+    result = mj.train(cfg)
+    result.save(tmp_path)
+    assert mj.Result.load(tmp_path) == result
+    with pytest.raises(InputError, match="nothing is imported by a name"):
+        mj.train(mj.Result.load(tmp_path).config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": (np.zeros([200, 3]), np.zeros(50))}, "one leading axis of examples"),
+        ({"train": np.zeros([0, 3])}, "of at least 1"),
+        ({"test": np.zeros([])}, "the task's test data"),
+        ({"init": lambda key: {}}, "init gives no parameters"),
+        ({"init": lambda key: {"n": jnp.zeros([], jnp.int32)}}, "parameter ['n'] has dtype int32"),
+        ({"loss": lambda params, batch: batch.sum(axis=-1)}, "loss must give a scalar, not an array of shape (16,)"),
+        ({"evaluate": lambda params, train, test: jnp.zeros(3)}, "evaluate must give a dict of scalars"),
+        ({"evaluate": lambda params, train, test: {"train_loss": jnp.zeros(3)}}, "evaluate must give a dict"),
+    ],
+)
+def test_a_task_that_cannot_be_trained_is_refused_before_anything_is_compiled(changes, words):
+    task = dataclasses.replace(quadratic_task(), **changes)
+
+    def attempt():
+        with pytest.raises(InputError) as error:
+            mj.train(small(), task=task)
+        assert words in str(error.value)
 
     assert compilations(attempt) == 0
 

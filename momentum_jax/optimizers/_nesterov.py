@@ -18,13 +18,13 @@ def nesterov(
     learning_rate: ScalarOrSchedule,
     momentum: ScalarOrSchedule = 0.9,
 ) -> optax.GradientTransformation:
-    r"""Nesterov momentum in the form whose stored parameters are the look-ahead point.
+    r"""Nesterov momentum in the form of Optax, PyTorch and Keras.
 
     .. math::
       v_{t+1} = m_t v_t - \eta_t g_t, \qquad p_{t+1} = p_t + m_t v_{t+1} - \eta_t g_t, \qquad v_0 = 0
 
-    At a constant learning rate the iterates are those of `optax.sgd(learning_rate, momentum, nesterov=True)`,
-    PyTorch's and Keras's.
+    While m is constant, p is the look-ahead point. At a constant learning rate the iterates are those of
+    `optax.sgd(learning_rate, momentum, nesterov=True)`, PyTorch's and Keras's.
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.

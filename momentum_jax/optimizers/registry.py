@@ -81,7 +81,8 @@ class Structure:
     """
 
     name: str | Callable[..., Any]
-    fixed: tuple[tuple[str, Any], ...]
+    fixed: tuple[tuple[str, str, Any], ...]
+    """Name, repr and value; the repr tells True from 1 and 1 from 1.0, which are equal."""
     floats: tuple[str, ...]
     schedules: tuple[tuple[str, TracedSchedule], ...]
 
@@ -109,12 +110,16 @@ def split(config: OptimizerConfig) -> tuple[Structure, Floats]:
         else:
             fixed[key] = value
     own = tuple(key for key in floats if "." not in key)
-    return Structure(config.name, tuple(fixed.items()), own, tuple(schedules.items())), floats
+    return Structure(config.name, _with_repr(fixed), own, tuple(schedules.items())), floats
+
+
+def _with_repr(values: Mapping[str, Any]) -> tuple[tuple[str, str, Any], ...]:
+    return tuple((key, repr(value), value) for key, value in values.items())
 
 
 def fixed(config: OptimizerConfig) -> Structure:
     """The structure of an optimizer whose every value is part of the program."""
-    return Structure(config.name, config.items, (), ())
+    return Structure(config.name, _with_repr(config.hyperparameters), (), ())
 
 
 def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
@@ -126,7 +131,7 @@ def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTran
     factory = _factory(structure.name)
     arguments: dict[str, Any] = {
         key: FORMULAS[value.name](**value.hyperparameters) if isinstance(value, Schedule) else value
-        for key, value in structure.fixed
+        for key, _, value in structure.fixed
     }
     arguments |= {key: floats[key] for key in structure.floats}
     for key, schedule in structure.schedules:
@@ -178,17 +183,17 @@ def _factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
         return name
     if name in _METHODS:
         return _METHODS[name].factory
+    if ":" in name:
+        raise InputError(
+            f"optimizer {name!r} is a factory of the program that made this result; nothing is imported by a name "
+            "found in a file, so it can be read but not run: give the factory itself"
+        )
     for prefix, module in _OPTAX_MODULES.items():
         if name.startswith(prefix):
             factories = _optax_factories(module)
             if (short := name.removeprefix(prefix)) in factories:
                 return factories[short]
             raise unknown("optimizer", name, [prefix + factory for factory in factories])
-    if ":" in name:
-        raise InputError(
-            f"optimizer {name!r} is a factory of the program that made this result; nothing is imported by a name "
-            "found in a file, so it can be read but not run: give the factory itself"
-        )
     qualified = [p for p, module in _OPTAX_MODULES.items() if name in _optax_factories(module)]
     if qualified:
         raise InputError(f"optimizer: unknown {name!r}; did you mean {qualified[0] + name!r}?")

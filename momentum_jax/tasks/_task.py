@@ -23,7 +23,7 @@ class Task:
 
     Attributes:
       init: from a key to the initial parameters, a pytree; float leaves are cast to the config's dtype.
-      loss: from parameters and a batch (`train` with `batch_size` examples) to a scalar.
+      loss: from parameters and a batch (`train` with `batch_size` examples) to a scalar, a mean over the batch.
       train: pytree of arrays whose leading axis counts the training examples.
       test: likewise, the examples to judge by, or None.
       evaluate: from parameters, `train` and `test` to named scalars; by default "train_loss" and, with test data,

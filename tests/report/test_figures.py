@@ -53,7 +53,7 @@ def test_the_axes_say_what_they_show_and_in_what_unit():
     assert "nats" in axes.get_ylabel()
     assert axes.get_ylim() == (0, 1)
     assert axes.get_xlim() == (0, 499)
-    assert axes.get_title() == "sgd and momentum on mnist"
+    assert axes.get_title() == "sgd, momentum on mnist"
 
 
 def test_every_optimizer_has_one_line_in_the_order_and_under_the_name_of_its_label():
@@ -170,3 +170,8 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tm
     with pytest.raises(OSError, match="No space"):
         save_figure(losses_figure(result_of(falling())), tmp_path / "losses")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("losses.png", b"old")]
+
+
+def test_a_curve_that_stays_above_one_is_drawn_all_the_same():
+    losses = {"slow": np.full([1, 50], 2.2, np.float32), "fast": np.full([1, 50], 0.5, np.float32)}
+    assert axes_of(losses).get_ylim() == (0, pytest.approx(2.42))
