@@ -66,11 +66,7 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], devices: 
     for label, optimizer in cfg.optimizers.items():
         with _blame(label):
             structure, floats = _structure(optimizer, task, params, batch, metrics)
-        program = Program(
-            loss=task.loss,
-            structure=structure,
-            metrics=tuple(metrics.items()),
-        )
+        program = Program(task.loss, structure, tuple(metrics.items()))
         runs.setdefault(program, []).extend(Run(label, seed, floats) for seed in cfg.seed_tuple)
     meshes = layout.meshes([len(group) for group in runs.values()], devices)
     data = {mesh: layout.replicate(task.train, mesh) for mesh in set(meshes)}
@@ -92,10 +88,10 @@ def _check_task(task: Task, params: Params) -> None:
     if not leaves:
         raise InputError("the task's init gives no parameters")
     for path, leaf in leaves:
-        if not np.issubdtype(leaf.dtype, np.inexact) and str(leaf.dtype) != "bfloat16":
+        if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):
             raise InputError(
-                f"the task's parameter {jax.tree_util.keystr(path)} has dtype {leaf.dtype}; only real and complex "
-                "numbers can be trained: keep the rest in the task's data"
+                f"the task's parameter {jax.tree_util.keystr(path)} has dtype {leaf.dtype}; only real "
+                "floating-point numbers can be trained: keep the rest in the task's data"
             )
     if task.evaluate is None:
         return

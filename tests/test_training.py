@@ -558,6 +558,7 @@ def test_a_partial_is_a_factory_too(tmp_path):
         ({"test": np.zeros([])}, "the task's test data"),
         ({"init": lambda key: {}}, "init gives no parameters"),
         ({"init": lambda key: {"n": jnp.zeros([], jnp.int32)}}, "parameter ['n'] has dtype int32"),
+        ({"init": lambda key: {"z": jnp.zeros([], jnp.complex64)}}, "parameter ['z'] has dtype complex64"),
         ({"loss": lambda params, batch: batch.sum(axis=-1)}, "loss must give a scalar, not an array of shape (16,)"),
         ({"evaluate": lambda params, train, test: jnp.zeros(3)}, "evaluate must give a dict of scalars"),
         ({"evaluate": lambda params, train, test: {"train_loss": jnp.zeros(3)}}, "evaluate must give a dict"),
