@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from momentum_jax.data import Dataset as Dataset
     from momentum_jax.data import load_dataset as load_dataset
     from momentum_jax.errors import InputError as InputError
+    from momentum_jax.optimizers import adaptive_restart as adaptive_restart
+    from momentum_jax.optimizers import aggmo as aggmo
     from momentum_jax.optimizers import momentum as momentum
     from momentum_jax.optimizers import nesterov as nesterov
+    from momentum_jax.optimizers import qhm as qhm
     from momentum_jax.optimizers import sgd as sgd
     from momentum_jax.results import Result as Result
     from momentum_jax.tasks import MLP as MLP
@@ -38,11 +41,14 @@ _HOMES = {
     "Result": "results",
     "Schedule": "config",
     "Task": "tasks",
+    "adaptive_restart": "optimizers",
+    "aggmo": "optimizers",
     "batch_indices": "training",
     "initial_params": "training",
     "load_dataset": "data",
     "momentum": "optimizers",
     "nesterov": "optimizers",
+    "qhm": "optimizers",
     "sgd": "optimizers",
     "train": "training",
 }

@@ -32,6 +32,8 @@ SCHEDULES: dict[str, dict[str, float | None]] = {
     "warmup_cosine": _WARMUP,
     "warmup_linear": _WARMUP,
     "step_decay": {"init_value": None, "transition_steps": None, "decay_rate": None},
+    "demon": {"init_value": None, "decay_steps": None},
+    "sutskever": {"max_value": 0.99, "transition_steps": 250},
 }
 
 
@@ -66,6 +68,9 @@ class Schedule(_Description):
       end_value (0) at iteration decay_steps, which counts the warm-up, and constant from there.
     - `"warmup_linear"`: the same with a straight line down.
     - `"step_decay"`: init_value · decay_rate^⌊t / transition_steps⌋, with 0 < decay_rate ≤ 1.
+    - `"demon"`, of a momentum: init_value·u/(1 − init_value + init_value·u), u = 1 − t/decay_steps, then 0.
+    - `"sutskever"`, of a momentum: 1 − 1/(2(⌊t / transition_steps⌋ + 1)), at most max_value (0.99); transition_steps
+      is 250 by default.
 
     Raises:
       InputError: an unknown name or parameter, a missing one, or one out of range.

@@ -247,6 +247,8 @@ SCHEDULE = st.one_of(
         transition_steps=st.integers(1, 10**9),
         decay_rate=st.floats(1e-3, 1),
     ),
+    st.builds(Schedule, st.just("demon"), init_value=NONNEGATIVE, decay_steps=st.integers(1, 10**9)),
+    st.builds(Schedule, st.just("sutskever"), max_value=NONNEGATIVE, transition_steps=st.integers(1, 10**9)),
 )
 NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
 HYPERPARAMETERS = st.dictionaries(
@@ -275,7 +277,7 @@ CONFIGS = st.builds(
 
 
 def test_the_schedules_drawn_below_are_all_there_are():
-    assert set(SCHEDULES) == {"constant", "warmup_cosine", "warmup_linear", "step_decay"}
+    assert set(SCHEDULES) == {"constant", "warmup_cosine", "warmup_linear", "step_decay", "demon", "sutskever"}
 
 
 @given(CONFIGS)

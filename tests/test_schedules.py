@@ -20,7 +20,29 @@ def optax_warmup_linear(peak_value, warmup_steps, decay_steps, init_value, end_v
     return optax.join_schedules([up, down], [warmup_steps])
 
 
+def demon(init_value, decay_steps):
+    """Chen et al. 2019, algorithm 1: m_t/(1 − m_t) = (1 − t/T)·m_0/(1 − m_0), solved for m_t."""
+
+    def schedule(count):
+        odds = jnp.maximum(1 - count.astype(float) / decay_steps, 0.0) * init_value / (1 - init_value)
+        return odds / (1 + odds)
+
+    return schedule
+
+
+def sutskever(max_value, transition_steps=250):
+    """Sutskever et al. 2013, equation 5, in its own form."""
+
+    def schedule(count):
+        stage = (count // transition_steps).astype(float)
+        return jnp.minimum(1 - 2.0 ** (-1 - jnp.log2(stage + 1)), max_value)
+
+    return schedule
+
+
 ORACLES = {
+    "demon": demon,
+    "sutskever": sutskever,
     "constant": optax.constant_schedule,
     "warmup_cosine": optax.warmup_cosine_decay_schedule,
     "warmup_linear": optax_warmup_linear,
@@ -44,6 +66,12 @@ CASES = [
     Schedule("step_decay", init_value=0.1, transition_steps=7, decay_rate=0.5),
     Schedule("step_decay", init_value=0.1, transition_steps=100, decay_rate=0.5),
     Schedule("step_decay", init_value=0.1, transition_steps=3, decay_rate=1),
+    Schedule("demon", init_value=0.9, decay_steps=1),
+    Schedule("demon", init_value=0.9, decay_steps=40),
+    Schedule("demon", init_value=0.5, decay_steps=1000),
+    Schedule("demon", init_value=0.0, decay_steps=10),
+    Schedule("sutskever", max_value=0.99, transition_steps=7),
+    Schedule("sutskever", max_value=0.7),
 ]
 
 
@@ -92,6 +120,10 @@ def test_a_warmup_starts_at_init_peaks_at_its_end_and_stays_at_end_value(name):
     # Powers of two: both the straight line and the half cosine at its middle are exact up to the last rounding.
     expected = [0.25, 0.375, 0.5, 0.3125, 0.125, 0.125, 0.125]
     np.testing.assert_allclose(jax.vmap(schedule)(counts), expected, rtol=2 * np.finfo(np.float32).eps)
+
+
+def test_demon_starts_at_its_momentum_and_ends_at_none():
+    np.testing.assert_array_equal(values(FORMULAS["demon"](0.75, 3), 5)[[0, 3, 4]], [0.75, 0, 0])
 
 
 def test_a_step_decay_keeps_its_value_for_transition_steps_iterations():

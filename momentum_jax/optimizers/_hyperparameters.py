@@ -1,4 +1,4 @@
-"""What the methods share: hyperparameters that are floats, traced scalars or schedules, and their ranges."""
+"""What the methods share: hyperparameters that are floats, traced scalars or schedules, and what each may be."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from momentum_jax.errors import InputError, check_real
+from momentum_jax.errors import InputError, check_real, unknown
 
 Scalar: TypeAlias = float | Float[Array, ""] | Float[np.ndarray, ""]
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[Int[Array, ""]], Float[Array, ""]]
@@ -29,6 +29,15 @@ class Range(NamedTuple):
 RANGES = {
     "learning_rate": Range(0, math.inf),
     "momentum": Range(0, 1, below_high=True),
+    "dampening": Range(0, 1),
+    "weight_decay": Range(0, math.inf),
+    "nu": Range(0, 1),
+    "betas": Range(0, 1, below_high=True),
+    "q": Range(0, 1),
+}
+CHOICES = {
+    "convention": ("inside", "outside", "corrected"),
+    "scheme": ("gradient", "function"),
 }
 
 
@@ -48,11 +57,30 @@ def check_hyperparameter(name: str, value: ScalarOrSchedule) -> None:
     check_real(name, value, allowed.low, allowed.high, below_high=allowed.below_high)
 
 
+def check_choice(name: str, value: object) -> None:
+    """Raises `InputError` unless `value` is one of `CHOICES[name]`."""
+    if not (isinstance(value, str) and value in CHOICES[name]):
+        raise unknown(name, value, CHOICES[name])
+
+
+def check_accumulator_dtype(dtype: Any) -> None:
+    """Raises `InputError` unless `dtype` is None or names a real floating-point type that JAX has switched on."""
+    if dtype is None:
+        return
+    try:
+        named = jnp.dtype(dtype)
+    except TypeError:
+        named = None
+    if named is None or not jnp.issubdtype(named, jnp.floating):
+        raise InputError(f"accumulator_dtype must be None or a floating-point dtype such as 'float32', not {dtype!r}")
+    if jax.dtypes.canonicalize_dtype(named) != named:
+        raise InputError(f"accumulator_dtype {named.name!r} needs jax_enable_x64")
+
+
+def is_zero(value: ScalarOrSchedule) -> bool:
+    """Whether it is the number 0 itself, so that what it multiplies can be left out of the program."""
+    return isinstance(value, int | float) and value == 0
+
+
 def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> Scalar:
     return value(count) if callable(value) else value
-
-
-def compute_dtype(leaf: Array) -> Any:
-    """The dtype a leaf is updated in: its own, but at least float32, so that 0.9 stays 0.9 beside bfloat16."""
-    is_small = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits < 32
-    return jnp.float32 if is_small else leaf.dtype

@@ -2,17 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from momentum_jax.optimizers._hyperparameters import (
-    ScalarOrSchedule,
-    at_count,
-    check_hyperparameter,
-    compute_dtype,
-)
+from momentum_jax.optimizers._core import Core, outside, transformation
+from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, check_hyperparameter
+from momentum_jax.optimizers._weight_decay import with_weight_decay
 
 
 class SGDState(NamedTuple):
@@ -22,20 +18,28 @@ class SGDState(NamedTuple):
     """Updates made so far, for schedules."""
 
 
-def sgd(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
+def sgd(
+    learning_rate: ScalarOrSchedule,
+    *,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: PyTree[bool] | Any = None,
+) -> optax.GradientTransformationExtraArgs:
     r"""Gradient descent, on mini-batches stochastic gradient descent.
 
     .. math::
-      p_{t+1} = p_t - \eta_t g_t
+      p_{t+1} = p_t - \eta_t (g_t + \omega_t p_t)
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
+      weight_decay: ω ≥ 0, likewise. Without a velocity, coupled and decoupled are the same.
+      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
 
     Returns:
       A transformation whose updates have the dtype of the gradients.
 
     Raises:
-      InputError: a concrete learning rate that is negative or not finite.
+      InputError: a concrete hyperparameter out of its range; from `init` and `update`, trees that do not match and
+        leaves that are not real floating-point, by path.
 
     References:
       Robbins and Monro, `A Stochastic Approximation Method
@@ -51,19 +55,12 @@ def sgd(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
       [0.0, 0.0]
     """
     check_hyperparameter("learning_rate", learning_rate)
-
-    def init(params: PyTree[Array]) -> SGDState:
-        del params
-        return SGDState(count=jnp.zeros([], jnp.int32))
-
-    def update(updates: PyTree[Array], state: SGDState, params: Any = None) -> tuple[PyTree[Array], SGDState]:
-        del params
-        eta = at_count(learning_rate, state.count)
-
-        def step(g: Array) -> Array:
-            dtype = compute_dtype(g)
-            return (-jnp.asarray(eta, dtype) * g.astype(dtype)).astype(g.dtype)
-
-        return jax.tree.map(step, updates), SGDState(count=optax.safe_increment(state.count))
-
-    return optax.GradientTransformation(init, update)
+    core = outside(
+        Core(
+            init=lambda params: SGDState(count=jnp.zeros([], jnp.int32)),
+            update=lambda grads, state, params: (grads, state),
+            accumulators=lambda state: (),
+        ),
+        learning_rate,
+    )
+    return transformation(with_weight_decay(core, learning_rate, weight_decay, False, mask))

@@ -12,18 +12,32 @@ import optax.contrib
 
 from momentum_jax.config import OptimizerConfig, Schedule
 from momentum_jax.errors import InputError, unknown
-from momentum_jax.optimizers._hyperparameters import RANGES, Range, check_hyperparameter
+from momentum_jax.optimizers._adaptive_restart import adaptive_restart
+from momentum_jax.optimizers._aggmo import aggmo
+from momentum_jax.optimizers._hyperparameters import CHOICES, RANGES, Range, check_hyperparameter
 from momentum_jax.optimizers._momentum import momentum
 from momentum_jax.optimizers._nesterov import nesterov
+from momentum_jax.optimizers._qhm import qhm
 from momentum_jax.optimizers._sgd import sgd
 from momentum_jax.optimizers.schedules import FORMULAS
 
 
 class Hyperparameter(NamedTuple):
-    """What a hyperparameter may be; `default` is None where it must be given."""
+    """What a hyperparameter may be, and its default where it need not be given."""
 
-    default: float | None
-    range: Range
+    default: Any
+    allowed: Range | str
+    required: bool = False
+
+
+_ALLOWED: dict[str, Range | str] = {
+    **RANGES,
+    **{name: " or ".join(f'"{choice}"' for choice in choices) for name, choices in CHOICES.items()},
+    "betas": f"numbers in {RANGES['betas']}",
+    "decoupled_weight_decay": "True or False",
+    "mask": "booleans in a tree like the parameters, or a function that makes one of them",
+    "accumulator_dtype": "a floating-point dtype, or None for that of the parameters",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +52,9 @@ class Method:
     @property
     def hyperparameters(self) -> dict[str, Hyperparameter]:
         return {
-            name: Hyperparameter(
-                None if parameter.default is inspect.Parameter.empty else parameter.default, RANGES[name]
-            )
+            name: Hyperparameter(None, _ALLOWED[name], required=True)
+            if parameter.default is parameter.empty
+            else Hyperparameter(parameter.default, _ALLOWED[name])
             for name, parameter in inspect.signature(self.factory).parameters.items()
         }
 
@@ -51,6 +65,14 @@ _METHODS = {
         Method("sgd", sgd, "p ← p − η·g", "Robbins and Monro 1951"),
         Method("momentum", momentum, "v ← m·v − η·g; p ← p + v", "Polyak 1964"),
         Method("nesterov", nesterov, "v ← m·v − η·g; p ← p + m·v − η·g", "Nesterov 1983; Sutskever et al. 2013"),
+        Method("qhm", qhm, "a ← m·a + (1 − m)·g; p ← p − η·((1 − ν)·g + ν·a)", "Ma and Yarats 2019 (1810.06801)"),
+        Method("aggmo", aggmo, "b_k ← β_k·b_k + g; p ← p − η·mean(b_k)", "Lucas et al. 2019 (1804.00325)"),
+        Method(
+            "adaptive_restart",
+            adaptive_restart,
+            "x ← p − η·g; p ← x + β·(x − x_before); β grows from 0, and falls back to it when the step leads uphill",
+            "O'Donoghue and Candès 2012 (1204.3982)",
+        ),
     )
 }
 _OPTAX_MODULES: dict[str, types.ModuleType] = {"optax.contrib.": optax.contrib, "optax.": optax}
@@ -60,7 +82,7 @@ def available() -> dict[str, Method]:
     """Every optimizer of this package by name: its rule, hyperparameters with defaults and ranges, its paper.
 
     >>> available()["momentum"].hyperparameters["momentum"]
-    Hyperparameter(default=0.9, range=Range(low=0, high=1, below_high=True))
+    Hyperparameter(default=0.9, allowed=Range(low=0, high=1, below_high=True), required=False)
     """
     return dict(_METHODS)
 
@@ -84,6 +106,8 @@ class Structure:
     fixed: tuple[tuple[str, str, Any], ...]
     """Name, repr and value; the repr tells True from 1 and 1 from 1.0, which are equal."""
     floats: tuple[str, ...]
+    tuples: tuple[tuple[str, int], ...]
+    """Tuples of floats, such as the betas of `aggmo`: name and length; entry i is the float "name.i"."""
     schedules: tuple[tuple[str, TracedSchedule], ...]
 
 
@@ -91,26 +115,38 @@ Floats = dict[str, float]
 
 
 def split(config: OptimizerConfig) -> tuple[Structure, Floats]:
-    """Separates the floats, by name or "name.parameter" inside a schedule, from the rest of a description."""
+    """Separates the floats, by name or "name.parameter" inside a schedule or tuple, from the rest of a description."""
     fixed: dict[str, Any] = {}
     floats: Floats = {}
+    tuples: dict[str, int] = {}
     schedules: dict[str, TracedSchedule] = {}
     for key, value in config.items:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_own = config.name in _METHODS
         if isinstance(value, Schedule):
             inside = {k: v for k, v in value.items if isinstance(v, float)}
             steps = tuple((k, v) for k, v in value.items if k not in inside)
             schedules[key] = TracedSchedule(value.name, steps, tuple(inside))
             floats |= {f"{key}.{k}": v for k, v in inside.items()}
-        elif isinstance(value, float) or (is_number and (config.name in _METHODS or key == "learning_rate")):
-            try:
-                floats[key] = float(value)
-            except OverflowError:
-                raise InputError(f"{key} must be finite, not an integer of {len(str(value))} digits") from None
+        elif isinstance(value, float) or (_is_number(value) and (is_own or key == "learning_rate")):
+            floats[key] = _as_float(key, value)
+        elif isinstance(value, tuple) and value and is_own and all(map(_is_number, value)):
+            tuples[key] = len(value)
+            floats |= {f"{key}.{i}": _as_float(key, entry) for i, entry in enumerate(value)}
         else:
             fixed[key] = value
     own = tuple(key for key in floats if "." not in key)
-    return Structure(config.name, _with_repr(fixed), own, tuple(schedules.items())), floats
+    return Structure(config.name, _with_repr(fixed), own, tuple(tuples.items()), tuple(schedules.items())), floats
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_float(key: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{key} must be finite, not an integer of {len(str(value))} digits") from None
 
 
 def _with_repr(values: Mapping[str, Any]) -> tuple[tuple[str, str, Any], ...]:
@@ -119,7 +155,7 @@ def _with_repr(values: Mapping[str, Any]) -> tuple[tuple[str, str, Any], ...]:
 
 def fixed(config: OptimizerConfig) -> Structure:
     """The structure of an optimizer whose every value is part of the program."""
-    return Structure(config.name, _with_repr(config.hyperparameters), (), ())
+    return Structure(config.name, _with_repr(config.hyperparameters), (), (), ())
 
 
 def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
@@ -134,6 +170,7 @@ def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTran
         for key, _, value in structure.fixed
     }
     arguments |= {key: floats[key] for key in structure.floats}
+    arguments |= {key: tuple(floats[f"{key}.{i}"] for i in range(length)) for key, length in structure.tuples}
     for key, schedule in structure.schedules:
         inside = {name: floats[f"{key}.{name}"] for name in schedule.floats}
         arguments[key] = FORMULAS[schedule.name](**dict(schedule.fixed), **inside)

@@ -1,4 +1,10 @@
-"""The formulas behind `Schedule`: functions of the iteration whose floats may be traced."""
+"""The formulas behind `Schedule`: functions of the iteration whose floats may be traced.
+
+Those of the momentum, `demon` and `sutskever`, can be given to any method that takes one:
+
+>>> import momentum_jax as mj
+>>> optimizer = mj.nesterov(0.01, mj.optimizers.demon(0.9, 2000))
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from momentum_jax.optimizers._hyperparameters import Scalar
+from momentum_jax.errors import check_integer
+from momentum_jax.optimizers._hyperparameters import Scalar, check_hyperparameter
 
 Count = Int[Array, ""]
 
@@ -54,6 +61,76 @@ def step_decay(init_value: Scalar, transition_steps: int, decay_rate: Scalar) ->
     )
 
 
+def demon(init_value: Scalar, decay_steps: int) -> optax.Schedule:
+    r"""Decaying momentum: the weight of a gradient in all later steps falls linearly to nothing.
+
+    .. math::
+      m_t = m_0 \frac{1 - t/T}{(1 - m_0) + m_0 (1 - t/T)}
+
+    Args:
+      init_value: m_0 in [0, 1), a float or a traced scalar.
+      decay_steps: T ≥ 1; from there on m is 0.
+
+    Returns:
+      The momentum m_t as a function of the iteration t, from m_0 at t = 0.
+
+    Raises:
+      InputError: a concrete argument that is out of its range.
+
+    References:
+      Chen, Wolfe, Li and Kyrillidis, `Demon: improved neural network training with momentum decay
+      <https://arxiv.org/abs/1910.04952>`_, 2019, algorithm 1.
+
+    >>> print(*(round(float(demon(0.9, 100)(t)), 4) for t in (0, 50, 90, 100)))
+    0.9 0.8182 0.4737 0.0
+    """
+    check_hyperparameter("momentum", init_value)
+    check_integer("decay_steps", decay_steps, 1)
+
+    def schedule(count: Count) -> Float[Array, ""]:
+        m = jnp.asarray(init_value, float)
+        left = jnp.maximum(1 - jnp.astype(jnp.asarray(count), float) / decay_steps, 0)
+        value: Array = m * left / ((1 - m) + m * left)
+        return value
+
+    return schedule
+
+
+def sutskever(max_value: Scalar = 0.99, transition_steps: int = 250) -> optax.Schedule:
+    r"""The momentum that grows as Nesterov's theory asks of a convex function, up to a limit.
+
+    .. math::
+      m_t = \min\left(1 - 2^{-1 - \log_2(\lfloor t / 250 \rfloor + 1)}, m_{max}\right)
+
+    that is 1 − 1/(2(⌊t/250⌋ + 1)): 0.5, 0.75, 0.833 …
+
+    Args:
+      max_value: m_max in [0, 1), a float or a traced scalar. The paper tries 0.9, 0.99, 0.995 and 0.999.
+      transition_steps: iterations between two steps up, 250 in the paper.
+
+    Returns:
+      The momentum m_t as a function of the iteration t.
+
+    Raises:
+      InputError: a concrete argument that is out of its range.
+
+    References:
+      Sutskever, Martens, Dahl and Hinton, `On the importance of initialization and momentum in deep learning
+      <https://proceedings.mlr.press/v28/sutskever13.html>`_, 2013, equation 5.
+
+    >>> print(*(round(float(sutskever(0.9)(t)), 4) for t in (0, 249, 250, 500, 10_000)))
+    0.5 0.5 0.75 0.8333 0.9
+    """
+    check_hyperparameter("momentum", max_value)
+    check_integer("transition_steps", transition_steps, 1)
+
+    def schedule(count: Count) -> Float[Array, ""]:
+        stage = jnp.astype(jnp.asarray(count) // transition_steps, float)
+        return jnp.minimum(1 - 0.5 / (stage + 1), jnp.asarray(max_value, float))
+
+    return schedule
+
+
 def _warmup(
     decay: Callable[[Float[Array, ""]], Any],
     peak_value: Scalar,
@@ -76,4 +153,6 @@ FORMULAS: dict[str, Callable[..., optax.Schedule]] = {
     "warmup_cosine": warmup_cosine,
     "warmup_linear": warmup_linear,
     "step_decay": step_decay,
+    "demon": demon,
+    "sutskever": sutskever,
 }

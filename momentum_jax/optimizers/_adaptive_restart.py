@@ -1,0 +1,122 @@
+"""Nesterov's method that starts again when its momentum leads uphill."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from momentum_jax.errors import InputError
+from momentum_jax.optimizers._core import Core, transformation, zeros_like
+from momentum_jax.optimizers._hyperparameters import (
+    ScalarOrSchedule,
+    at_count,
+    check_accumulator_dtype,
+    check_choice,
+    check_hyperparameter,
+)
+from momentum_jax.optimizers._trees import cast_like, inner_product, linear
+
+
+class AdaptiveRestartState(NamedTuple):
+    """State of `adaptive_restart`."""
+
+    count: Int[Array, ""]  # type: ignore[assignment]
+    """Updates made so far, for schedules; a restart does not touch it."""
+    theta: Float[Array, ""]
+    """θ; 1 at the start and after a restart."""
+    lookahead: PyTree[Array]
+    """y − x: the parameters minus it are the iterate x of the paper. Structure and shapes of the parameters."""
+    value: Float[Array, ""]
+    """f(x) for the function scheme; otherwise it stays infinite."""
+
+
+def adaptive_restart(
+    learning_rate: ScalarOrSchedule,
+    q: ScalarOrSchedule = 0.0,
+    *,
+    scheme: Literal["gradient", "function"] = "gradient",
+    accumulator_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Nesterov's method with growing momentum, set back when it leads uphill.
+
+    The parameters are y, where gradients are taken:
+
+    .. math::
+      x_{t+1} &= y_t - \eta_t g_t \\
+      \theta_{t+1}^2 &= (1 - \theta_{t+1}) \theta_t^2 + q \theta_{t+1}, \qquad
+      \beta_{t+1} = \theta_t (1 - \theta_t) / (\theta_t^2 + \theta_{t+1}) \\
+      y_{t+1} &= x_{t+1} + \beta_{t+1} (x_{t+1} - x_t), \qquad \theta_0 = 1, \quad y_0 = x_0
+
+    When the condition of the scheme holds, θ ← 1 and y ← x start the method again from where it is:
+
+    - "gradient": :math:`\langle g_t, x_{t+1} - x_t \rangle > 0`, the step went against the last descent direction;
+    - "function": :math:`f(x_{t+1}) > f(x_t)`. It costs one more evaluation of f a step, by the `value_fn` that
+      `update` is then called with. On mini-batches f is another function each time; it suits full batches.
+
+    Args:
+      learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`; 1/L for a gradient with
+        the Lipschitz constant L.
+      q: in [0, 1], likewise. 0 lets the momentum grow to 1; μ/L to (1 − √q)/(1 + √q), the best for strong convexity
+        μ; 1 is gradient descent.
+      scheme: "gradient" or "function".
+      accumulator_dtype: of the look-ahead, if not that of the parameters.
+
+    Returns:
+      A transformation whose updates have the dtypes of the gradients. With the function scheme it is called
+      `update(grads, state, params, value_fn=f)`.
+
+    Raises:
+      InputError: a concrete hyperparameter that is out of its range; from `init` and `update`, trees that do not
+        match, leaves that are not real floating-point, and a missing `params` or `value_fn`.
+
+    References:
+      O'Donoghue and Candès, `Adaptive restart for accelerated gradient schemes
+      <https://arxiv.org/abs/1204.3982>`_, 2012, algorithm 1 and section 3.2.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> optimizer = adaptive_restart(0.1)
+      >>> params = jnp.array([1.0, 10.0])
+      >>> state = optimizer.init(params)
+      >>> for _ in range(200):
+      ...     updates, state = optimizer.update(jnp.array([1.0, 0.1]) * params, state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> bool(jnp.abs(params).max() < 1e-3)
+      True
+    """
+    check_hyperparameter("learning_rate", learning_rate)
+    check_hyperparameter("q", q)
+    check_choice("scheme", scheme)
+    check_accumulator_dtype(accumulator_dtype)
+
+    def init(params: PyTree[Array]) -> AdaptiveRestartState:
+        return AdaptiveRestartState(
+            count=jnp.zeros([], jnp.int32),
+            theta=jnp.ones([], float),
+            lookahead=zeros_like(params, accumulator_dtype),
+            value=jnp.full([], jnp.inf, float),
+        )
+
+    def update(
+        grads: PyTree[Array], state: AdaptiveRestartState, params: Any, value_fn: Any = None, **extra_args: Any
+    ) -> tuple[PyTree[Array], AdaptiveRestartState]:
+        del extra_args
+        descent = linear((-at_count(learning_rate, state.count), grads))
+        step = linear((1, state.lookahead), (1, descent))
+        value = state.value
+        if scheme == "gradient":
+            uphill = inner_product(grads, step) > 0
+        else:
+            if params is None or value_fn is None:
+                raise InputError('scheme="function" needs update(gradients, state, params, value_fn=f)')
+            value = value_fn(cast_like(linear((1, params), (1, descent)), params)).astype(float)
+            uphill = value > state.value
+        theta, rate = state.theta, jnp.asarray(at_count(q, state.count), float)
+        new_theta = (rate - theta**2 + jnp.sqrt((rate - theta**2) ** 2 + 4 * theta**2)) / 2
+        beta = jnp.where(uphill, 0, theta * (1 - theta) / (theta**2 + new_theta))
+        lookahead = linear((beta, step))
+        new_state = state._replace(theta=jnp.where(uphill, 1, new_theta), lookahead=lookahead, value=value)
+        return linear((1, descent), (1, lookahead)), new_state
+
+    return transformation(Core(init, update, lambda state: (state.lookahead,)), accumulator_dtype)

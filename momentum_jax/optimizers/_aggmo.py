@@ -1,0 +1,132 @@
+"""Aggregated momentum."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from momentum_jax.errors import InputError
+from momentum_jax.optimizers._core import Core, outside, transformation, zeros_like
+from momentum_jax.optimizers._hyperparameters import (
+    ScalarOrSchedule,
+    at_count,
+    check_accumulator_dtype,
+    check_hyperparameter,
+)
+from momentum_jax.optimizers._trees import linear
+from momentum_jax.optimizers._weight_decay import with_weight_decay
+
+
+class AggMoState(NamedTuple):
+    """State of `aggmo`."""
+
+    count: Int[Array, ""]  # type: ignore[assignment]
+    """Updates made so far, for schedules."""
+    velocities: tuple[PyTree[Array], ...]
+    """One for each of the betas, with the structure and shapes of the parameters, without the learning rate."""
+
+
+def _core(betas: Sequence[ScalarOrSchedule], accumulator_dtype: Any) -> Core:
+    if not isinstance(betas, tuple | list) or not betas:
+        raise InputError(f"betas must be one or more numbers in a tuple, not {betas!r}")
+    for beta in betas:
+        check_hyperparameter("betas", beta)
+    check_accumulator_dtype(accumulator_dtype)
+
+    def init(params: PyTree[Array]) -> AggMoState:
+        return AggMoState(
+            count=jnp.zeros([], jnp.int32), velocities=tuple(zeros_like(params, accumulator_dtype) for _ in betas)
+        )
+
+    def update(grads: PyTree[Array], state: AggMoState, params: Any) -> tuple[PyTree[Array], AggMoState]:
+        del params
+        velocities = tuple(
+            linear((at_count(beta, state.count), velocity), (1, grads))
+            for beta, velocity in zip(betas, state.velocities, strict=True)
+        )
+        mean = linear(*((1 / len(betas), velocity) for velocity in velocities))
+        return mean, state._replace(velocities=velocities)
+
+    return Core(init, update, lambda state: state.velocities)
+
+
+def aggmo(
+    learning_rate: ScalarOrSchedule,
+    betas: Sequence[ScalarOrSchedule] = (0.0, 0.9, 0.99),
+    *,
+    weight_decay: ScalarOrSchedule = 0.0,
+    decoupled_weight_decay: bool = False,
+    mask: PyTree[bool] | Any = None,
+    accumulator_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Aggregated momentum: the mean of K velocities that forget at different speeds.
+
+    .. math::
+      b^{(k)}_{t+1} = \beta^{(k)} b^{(k)}_t + g_t, \qquad
+      p_{t+1} = p_t - \frac{\eta_t}{K} \sum_{k=1}^K b^{(k)}_{t+1}, \qquad b^{(k)}_0 = 0
+
+    With one velocity it is the heavy ball, the learning rate outside. The paper's velocities are −b; its betas are
+    0 and 1 − 0.1^k for k = 1 … K − 1.
+
+    Args:
+      learning_rate: η ≥ 0 (the paper's γ), a float, a scalar array (traced or not) or an `optax.Schedule`.
+      betas: K numbers in [0, 1), each likewise.
+      weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
+      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocities untouched.
+      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
+      accumulator_dtype: of the velocities, if not that of the parameters.
+
+    Returns:
+      A transformation whose updates have the dtypes of the gradients. Updates need `params` for weight decay only.
+
+    Raises:
+      InputError: a concrete hyperparameter that is out of its range; from `init` and `update`, trees that do not
+        match and leaves that are not real floating-point, by path.
+
+    References:
+      Lucas, Sun, Zemel and Grosse, `Aggregated momentum: stability through passive damping
+      <https://arxiv.org/abs/1804.00325>`_, 2019, equation 4.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> optimizer = aggmo(1.0, betas=(0.0, 0.5))
+      >>> params, grads = jnp.array(0.0), jnp.array(1.0)
+      >>> state = optimizer.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = optimizer.update(grads, state)
+      ...     print(updates)  # the mean of 1 and 1, then of 1 and 1.5
+      -1.0
+      -1.25
+    """
+    check_hyperparameter("learning_rate", learning_rate)
+    core = outside(_core(betas, accumulator_dtype), learning_rate)
+    core = with_weight_decay(core, learning_rate, weight_decay, decoupled_weight_decay, mask)
+    return transformation(core, accumulator_dtype)
+
+
+def scale_by_aggmo(
+    betas: Sequence[ScalarOrSchedule] = (0.0, 0.9, 0.99), *, accumulator_dtype: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""The direction of `aggmo` alone, for a chain of one's own.
+
+    .. math::
+      b^{(k)}_{t+1} = \beta^{(k)} b^{(k)}_t + g_t, \qquad u_t = \frac{1}{K} \sum_{k=1}^K b^{(k)}_{t+1}
+
+    Args:
+      betas: K numbers in [0, 1), each a float, a scalar array (traced or not) or an `optax.Schedule`.
+      accumulator_dtype: of the velocities, if not that of the parameters.
+
+    Raises:
+      InputError: as `aggmo`.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax
+      >>> optimizer = optax.chain(scale_by_aggmo((0.0, 0.5)), optax.scale_by_learning_rate(0.1))
+      >>> params = jnp.array(1.0)
+      >>> updates, state = optimizer.update(jnp.array(1.0), optimizer.init(params))
+      >>> print(updates)
+      -0.1
+    """
+    return transformation(_core(betas, accumulator_dtype), accumulator_dtype)

@@ -1,0 +1,78 @@
+"""How a rule becomes an Optax transformation: where the learning rate stands, checks, dtypes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
+from momentum_jax.optimizers._trees import cast_like, check_match, check_params, check_real_leaf, linear
+
+
+class Core(NamedTuple):
+    """A rule without checks, which may leave its results in wider dtypes than it was given.
+
+    The state is a NamedTuple with a `count` of updates.
+    """
+
+    init: Callable[[PyTree[Array]], Any]
+    update: Callable[..., tuple[PyTree[Array], Any]]
+    """(gradients, state, params, **extra_args) → (updates, new state)."""
+    accumulators: Callable[[Any], tuple[PyTree[Array], ...]]
+    """What the state holds for each parameter: trees like that of the parameters."""
+
+
+def inside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
+    """The rate before the rule, so that what the rule accumulates includes it."""
+
+    def update(grads: PyTree[Array], state: Any, params: Any, **extra_args: Any) -> tuple[PyTree[Array], Any]:
+        eta = at_count(learning_rate, state.count)
+        return core.update(linear((-eta, grads)), state, params, **extra_args)
+
+    return core._replace(update=update)
+
+
+def outside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
+    """The rate after the rule."""
+
+    def update(grads: PyTree[Array], state: Any, params: Any, **extra_args: Any) -> tuple[PyTree[Array], Any]:
+        directions, new_state = core.update(grads, state, params, **extra_args)
+        return linear((-at_count(learning_rate, state.count), directions)), new_state
+
+    return core._replace(update=update)
+
+
+def zeros_like(params: PyTree[Array], accumulator_dtype: Any) -> PyTree[Array]:
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=accumulator_dtype), params)
+
+
+def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientTransformationExtraArgs:
+    """Optax's two functions around a rule.
+
+    Updates have the dtypes of the gradients, and the state keeps its own; what does not fit together is refused by
+    the path of the leaf.
+    """
+
+    def init(params: PyTree[Array]) -> Any:
+        check_params(params)
+        return core.init(params)
+
+    def update(
+        updates: PyTree[Array], state: Any, params: PyTree[Array] | None = None, **extra_args: Any
+    ) -> tuple[PyTree[Array], Any]:
+        grads = jax.tree.map(jnp.asarray, updates)
+        for path, leaf in jax.tree.leaves_with_path(grads):
+            check_real_leaf("gradient", path, leaf.dtype)
+        for accumulator in core.accumulators(state):
+            check_match("gradient", grads, "state", accumulator, dtypes=accumulator_dtype is None)
+        if params is not None:
+            params = jax.tree.map(jnp.asarray, params)
+            check_match("gradient", grads, "parameter", params, dtypes=True)
+        steps, new_state = core.update(grads, state, params, **extra_args)
+        new_state = new_state._replace(count=optax.safe_increment(state.count))
+        return cast_like(steps, grads), cast_like(new_state, state)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,124 @@
+"""Pytrees of parameters: linear combinations in wide arithmetic, and mismatches named by the path of the leaf."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr
+from jaxtyping import Array, Float, PyTree
+
+from momentum_jax.errors import InputError
+from momentum_jax.optimizers._hyperparameters import Scalar
+
+
+def linear(*terms: tuple[Scalar, PyTree[Array]]) -> PyTree[Array]:
+    """Σ factor·tree, leaf by leaf.
+
+    A leaf is summed in float32, or in float64 where any of its terms is: 0.9 stays 0.9 beside bfloat16.
+    """
+    factors = [factor for factor, _ in terms]
+
+    def leaf(*leaves: Array) -> Array:
+        dtype = jnp.float64 if any(x.dtype == jnp.float64 for x in leaves) else jnp.float32
+        products = [jnp.asarray(factor, dtype) * x.astype(dtype) for factor, x in zip(factors, leaves, strict=True)]
+        return sum(products[1:], start=products[0])
+
+    return jax.tree.map(leaf, *(tree for _, tree in terms))
+
+
+def cast_like(tree: PyTree[Array], like: PyTree[Array]) -> PyTree[Array]:
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
+
+
+def inner_product(a: PyTree[Array], b: PyTree[Array]) -> Float[Array, ""]:
+    """Σ a·b over all entries of all leaves."""
+    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(y.dtype) * y).astype(float), a, b)
+    return jax.tree.reduce(jnp.add, products, jnp.zeros([], float))
+
+
+def check_params(params: PyTree[Any]) -> None:
+    """Raises `InputError`, naming the first leaf that is not real floating-point."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        check_real_leaf("parameter", path, jnp.result_type(leaf))
+
+
+def check_real_leaf(kind: str, path: Any, dtype: Any) -> None:
+    if jnp.issubdtype(dtype, jnp.floating):
+        return
+    advice = (
+        "split it with optax.contrib.split_real_and_imaginary"
+        if jnp.issubdtype(dtype, jnp.complexfloating)
+        else "leave it out with optax.masked or optax.multi_transform"
+    )
+    raise InputError(f"the {kind}{_at(path)} is {dtype}, and must be real floating-point: {advice}")
+
+
+def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any], *, dtypes: bool) -> None:
+    """Checks that two trees have the same structure and shapes, and on request dtypes.
+
+    Raises:
+      InputError: naming the first leaf that differs.
+    """
+    structures: list[Any] = [jax.tree.structure(tree), jax.tree.structure(other)]
+    if structures[0] != structures[1]:
+        raise InputError(_structure_mismatch(kind, tree, other_kind, other))
+    for (path, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(other), strict=True):
+        if jnp.shape(a) != jnp.shape(b):
+            raise InputError(
+                f"the {kind}{_at(path)} has the shape {jnp.shape(a)} and the {other_kind} there {jnp.shape(b)}"
+            )
+        if dtypes and jnp.result_type(a) != jnp.result_type(b):
+            raise InputError(
+                f"the {kind}{_at(path)} is {jnp.result_type(a)} and the {other_kind} there {jnp.result_type(b)}"
+            )
+
+
+def _structure_mismatch(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any]) -> str:
+    paths, other_paths = _paths(tree), _paths(other)
+    for path in paths:
+        if path not in other_paths:
+            return f"there is a {kind}{_at(path)} and no {other_kind} there"
+    for path in other_paths:
+        if path not in paths:
+            return f"there is a {other_kind}{_at(path)} and no {kind} there"
+    return (
+        f"the trees of {kind}s and {other_kind}s are of different containers: "
+        f"{jax.tree.structure(tree)} and {jax.tree.structure(other)}"
+    )
+
+
+def broadcast_mask(mask: PyTree[Any], params: PyTree[Any]) -> PyTree[bool]:
+    """The mask, a prefix of the tree of parameters or a function of them, as one boolean for each leaf.
+
+    Raises:
+      InputError: naming the leaf at which the mask does not fit or is no boolean.
+    """
+    tree = mask(params) if callable(mask) else mask
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if not isinstance(leaf, bool | np.bool_):
+            raise InputError(f"the mask{_at(path)} must be True or False, not {leaf!r}")
+    try:
+        return jax.tree.broadcast(tree, params)
+    except ValueError as error:
+        raise InputError(_mask_mismatch(tree, params)) from error
+
+
+def _mask_mismatch(mask: PyTree[Any], params: PyTree[Any]) -> str:
+    """The first path at which a mask is no prefix of the parameters."""
+    masks, paths = _paths(mask), _paths(params)
+    for path in masks:
+        if not any(other[: len(path)] == path for other in paths):
+            return f"there is a mask{_at(path)} and no parameter there"
+    for path in paths:
+        if not any(path[: len(prefix)] == prefix for prefix in masks):
+            return f"there is a parameter{_at(path)} and no mask for it"
+    return f"the mask {jax.tree.structure(mask)} is no prefix of the parameters {jax.tree.structure(params)}"
+
+
+def _paths(tree: PyTree[Any]) -> list[Any]:
+    return [path for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def _at(path: Any) -> str:
+    return f" at {keystr(path)}" if path else ""

@@ -1,0 +1,226 @@
+"""The same momentum under the names and rules of other libraries: exact where it is, refused where it is not."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from momentum_jax.errors import InputError, unknown
+from momentum_jax.optimizers._hyperparameters import (
+    Scalar,
+    ScalarOrSchedule,
+    check_choice,
+    check_hyperparameter,
+    is_zero,
+)
+
+
+class Convention(NamedTuple):
+    """How one library, or one way of counting, writes momentum."""
+
+    library: str
+    rule: str
+    arguments: tuple[str, ...]
+    """The learning rate first, then the momentum, then what else it takes."""
+    rate: str
+    """Where the learning rate stands: "inside" the velocity, "outside" of it, or "constant" where it must be so."""
+    normalised: bool
+    """Gradients enter with the factor 1 − m, so that the learning rate is the effective one, η/(1 − m)."""
+
+
+CONVENTIONS = {
+    "momentum_jax": Convention(
+        "`mj.momentum`, `mj.nesterov`",
+        "v ← m·v − η·(1 − d)·g, at first v ← −η·g; p ← p + v",
+        ("learning_rate", "momentum", "nesterov", "dampening", "convention"),
+        "inside",
+        normalised=False,
+    ),
+    "keras": Convention(
+        "`keras.optimizers.SGD`, Chainer, the tutorial",
+        "v ← m·v − η·g; p ← p + v",
+        ("learning_rate", "momentum", "nesterov"),
+        "inside",
+        normalised=False,
+    ),
+    "optax": Convention(
+        "`optax.sgd`",
+        "b ← m·b + g; p ← p − η·b",
+        ("learning_rate", "momentum", "nesterov"),
+        "outside",
+        normalised=False,
+    ),
+    "torch": Convention(
+        "`torch.optim.SGD`",
+        "b ← m·b + (1 − d)·g, at first b ← g; p ← p − η·b",
+        ("lr", "momentum", "nesterov", "dampening"),
+        "outside",
+        normalised=False,
+    ),
+    "ema": Convention(
+        "`optax.ema(debias=False)`, then `scale_by_learning_rate`",
+        "a ← m·a + (1 − m)·g; p ← p − η·a",
+        ("learning_rate", "decay"),
+        "outside",
+        normalised=True,
+    ),
+    "qhm": Convention(
+        "`mj.qhm`",
+        "a ← m·a + (1 − m)·g; p ← p − η·((1 − ν)·g + ν·a)",
+        ("learning_rate", "momentum", "nu"),
+        "outside",
+        normalised=True,
+    ),
+    "effective": Convention(
+        "the effective learning rate",
+        "η/(1 − m)",
+        ("effective_learning_rate", "momentum", "nesterov"),
+        "constant",
+        normalised=True,
+    ),
+}
+
+
+class _Momentum(NamedTuple):
+    """What all conventions are read into: where the rate stands and how gradients enter is said beside it."""
+
+    learning_rate: ScalarOrSchedule
+    momentum: ScalarOrSchedule
+    rate: str
+    nesterov: bool = False
+    dampening: ScalarOrSchedule = 0.0
+
+
+def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dict[str, Any]:
+    """The hyperparameters that give the same iterates under another convention.
+
+    With constants the iterates are the same but for rounding. A schedule of the learning rate is exact between two
+    conventions that keep it outside the velocity, or two that keep it inside; a schedule of the momentum between two
+    in which gradients enter alike. All else is refused rather than approximated.
+
+    Args:
+      hyperparameters: numbers (traced or not) or schedules, under the names in `CONVENTIONS[source].arguments`.
+        "nesterov" is a boolean; it, dampening and "convention" may be left out.
+      source: one of `CONVENTIONS`.
+      target: likewise. For "momentum_jax" the result has the "convention" that makes it exact.
+
+    Returns:
+      All arguments of the target.
+
+    Raises:
+      InputError: an unknown convention or argument, a missing one or one out of its range, and a conversion that is
+        not exact: the message says why.
+
+    >>> convert({"learning_rate": 0.25, "momentum": 0.75}, "momentum_jax", "qhm")
+    {'learning_rate': 1.0, 'momentum': 0.75, 'nu': 1.0}
+    >>> convert({"lr": 0.25, "momentum": 0.75, "nesterov": True}, "torch", "qhm")
+    {'learning_rate': 1.0, 'momentum': 0.75, 'nu': 0.75}
+    >>> convert({"learning_rate": lambda count: 0.1 / (count + 1), "momentum": 0.9}, "optax", "keras")
+    Traceback (most recent call last):
+    ...
+    momentum_jax.errors.InputError: optax and keras agree at a constant learning rate only: ...
+    """
+    for name in (source, target):
+        if name not in CONVENTIONS:
+            raise unknown("convention", name, CONVENTIONS)
+    values = _read(hyperparameters, source)
+    if is_zero(values.momentum):
+        # Without a velocity nothing is in flight when the rate changes, and all rules are gradient descent.
+        values = values._replace(nesterov=False, dampening=0.0)
+    _check_schedules(values, source, target)
+    return _write(values, source, target)
+
+
+def effective_learning_rate(learning_rate: Scalar, momentum: Scalar) -> Scalar:
+    """η/(1 − m): what the steps add up to where gradients agree.
+
+    >>> effective_learning_rate(0.25, 0.75)
+    1.0
+    """
+    check_hyperparameter("learning_rate", learning_rate)
+    check_hyperparameter("momentum", momentum)
+    return learning_rate / (1 - momentum)
+
+
+def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
+    names = CONVENTIONS[source].arguments
+    for name in hyperparameters:
+        if name not in names:
+            raise unknown(f"argument of {source}", name, names)
+    for name in names:
+        if name not in hyperparameters and name not in ("nesterov", "dampening", "convention"):
+            raise InputError(f"{source} needs the argument {name!r}")
+    values = _Momentum(
+        hyperparameters[names[0]],
+        hyperparameters[names[1]],
+        rate=hyperparameters.get("convention", CONVENTIONS[source].rate),
+        nesterov=hyperparameters.get("nesterov", False),
+        dampening=hyperparameters.get("dampening", 0.0),
+    )
+    check_hyperparameter("learning_rate", values.learning_rate)
+    check_hyperparameter("momentum", values.momentum)
+    check_hyperparameter("dampening", values.dampening)
+    if "convention" in hyperparameters:
+        check_choice("convention", values.rate)
+    if not isinstance(values.nesterov, bool):
+        raise InputError(f"nesterov must be True or False, not {values.nesterov!r}")
+    return _read_nu(values, hyperparameters["nu"]) if source == "qhm" else values
+
+
+def _read_nu(values: _Momentum, nu: Scalar) -> _Momentum:
+    check_hyperparameter("nu", nu)
+    if _equal(nu, 1):
+        return values
+    if not callable(values.momentum):
+        if _equal(nu, 0):
+            return values._replace(momentum=0.0)
+        if _equal(nu, values.momentum):
+            return values._replace(nesterov=True)
+    raise InputError(f"qhm is another method only at nu = 0, the constant momentum or 1, not at nu = {nu!r}")
+
+
+def _check_schedules(values: _Momentum, source: str, target: str) -> None:
+    a, b = CONVENTIONS[source], CONVENTIONS[target]
+    if callable(values.learning_rate) and not is_zero(values.momentum):
+        same = values.rate == b.rate or (target == "momentum_jax" and values.rate != "constant")
+        if not same or "constant" in (values.rate, b.rate):
+            raise InputError(
+                f"{source} and {target} agree at a constant learning rate only: under a schedule it matters whether "
+                "the rate stands inside the velocity"
+            )
+    if callable(values.momentum) and (a.normalised != b.normalised or "constant" in (a.rate, b.rate)):
+        raise InputError(
+            f"{source} and {target} agree at a constant momentum only: one of them weights gradients by 1 − momentum"
+        )
+
+
+def _write(values: _Momentum, source: str, target: str) -> dict[str, Any]:
+    a, b = CONVENTIONS[source], CONVENTIONS[target]
+    rate: Any = values.learning_rate
+    m: Any = values.momentum
+    if not is_zero(values.dampening) and "dampening" not in b.arguments:
+        raise InputError(
+            f"{target} has no dampening: with that of torch and momentum_jax, whose first step is undampened, the "
+            "rule is no other method; an average that starts from 0 is ema"
+        )
+    if values.nesterov and not {"nesterov", "nu"} & set(b.arguments):
+        raise InputError(f"{target} has no Nesterov form")
+    if values.nesterov and target == "torch" and not is_zero(values.dampening):
+        raise InputError("torch refuses Nesterov with dampening")
+    if a.normalised != b.normalised and not is_zero(m):
+        rate = _map(lambda eta: eta * (1 - m) if a.normalised else eta / (1 - m), rate)
+    further = {
+        "nesterov": values.nesterov,
+        "dampening": values.dampening,
+        "nu": m if values.nesterov else 1.0,
+        "convention": values.rate if callable(rate) else "inside",
+    }
+    return {b.arguments[0]: rate, b.arguments[1]: m} | {name: further[name] for name in b.arguments[2:]}
+
+
+def _map(function: Callable[[Any], Any], rate: Any) -> Any:
+    return (lambda count: function(rate(count))) if callable(rate) else function(rate)
+
+
+def _equal(value: Any, number: Any) -> bool:
+    return not any(callable(x) or isinstance(x, jax.core.Tracer) for x in (value, number)) and bool(value == number)

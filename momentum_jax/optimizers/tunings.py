@@ -1,0 +1,94 @@
+"""The learning rates and momenta that are best on a quadratic whose curvatures lie between μ and L."""
+
+import math
+from typing import NamedTuple
+
+from momentum_jax.errors import InputError, check_real
+
+
+class Tuning(NamedTuple):
+    """Hyperparameters, and the factor by which the error then shrinks in an iteration in the long run."""
+
+    learning_rate: float
+    momentum: float
+    rate: float
+
+
+def optimal_sgd(mu: float, L: float) -> Tuning:
+    """Gradient descent: η = 2/(L + μ), rate (κ − 1)/(κ + 1), with κ = L/μ.
+
+    Args:
+      mu: the smallest curvature, μ > 0.
+      L: the largest, L ≥ μ.
+
+    Raises:
+      InputError: unless 0 < μ ≤ L.
+
+    References:
+      Polyak, Introduction to Optimization, 1987, section 1.4.
+
+    >>> print(round(optimal_sgd(1, 100).rate, 4))
+    0.9802
+    """
+    _check(mu, L)
+    return Tuning(2 / (L + mu), 0.0, (L - mu) / (L + mu))
+
+
+def optimal_momentum(mu: float, L: float) -> Tuning:
+    """Heavy ball: η = (2/(√L + √μ))², m = ((√κ − 1)/(√κ + 1))², rate √m.
+
+    Args, Raises: as `optimal_sgd`.
+
+    References:
+      Polyak, `Some methods of speeding up the convergence of iteration methods
+      <https://doi.org/10.1016/0041-5553(64)90137-5>`_, 1964.
+
+    >>> tuning = optimal_momentum(1, 100)
+    >>> print(round(tuning.rate, 4))
+    0.8182
+    >>> import momentum_jax as mj
+    >>> optimizer = mj.momentum(tuning.learning_rate, tuning.momentum)
+    """
+    _check(mu, L)
+    rate = (math.sqrt(L) - math.sqrt(mu)) / (math.sqrt(L) + math.sqrt(mu))
+    return Tuning((2 / (math.sqrt(L) + math.sqrt(mu))) ** 2, rate**2, rate)
+
+
+def optimal_nesterov(mu: float, L: float) -> Tuning:
+    """Nesterov: η = 4/(3L + μ), m = (√(3κ + 1) − 2)/(√(3κ + 1) + 2), rate 1 − 2/√(3κ + 1).
+
+    Args, Raises: as `optimal_sgd`.
+
+    References:
+      Lessard, Recht and Packard, `Analysis and design of optimization algorithms via integral quadratic constraints
+      <https://arxiv.org/abs/1408.3595>`_, 2016, proposition 1.
+
+    >>> print(round(optimal_nesterov(1, 100).rate, 4))
+    0.8847
+    """
+    _check(mu, L)
+    root = math.sqrt(3 * L / mu + 1)
+    return Tuning(4 / (3 * L + mu), (root - 2) / (root + 2), 1 - 2 / root)
+
+
+def standard_nesterov(mu: float, L: float) -> Tuning:
+    """Nesterov with the rate for any convex function: η = 1/L, m = (√κ − 1)/(√κ + 1), rate 1 − 1/√κ.
+
+    Args, Raises: as `optimal_sgd`.
+
+    References:
+      Nesterov, Introductory Lectures on Convex Optimization, 2004, section 2.2.
+
+    >>> print(round(standard_nesterov(1, 100).rate, 4))
+    0.9
+    """
+    _check(mu, L)
+    root = math.sqrt(L / mu)
+    return Tuning(1 / L, (root - 1) / (root + 1), 1 - 1 / root)
+
+
+def _check(mu: float, L: float) -> None:
+    for name, value in (("mu", mu), ("L", L)):
+        check_real(name, value, 0, math.inf)
+    if not 0 < mu <= L:
+        raise InputError(f"curvatures must be 0 < mu ≤ L, not mu = {mu!r} and L = {L!r}")
