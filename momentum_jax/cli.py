@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         from momentum_jax import commands
 
-        commands.train(argv, began)
+        commands.run(sys.argv[1:] if argv is None else argv, began)
         sys.stdout.flush()
     except InputError as error:
         _exit(2, str(error))

@@ -99,9 +99,8 @@ def adaptive_restart(
         )
 
     def update(
-        grads: PyTree[Array], state: AdaptiveRestartState, params: Any, value_fn: Any = None, **extra_args: Any
+        grads: PyTree[Array], state: AdaptiveRestartState, params: Any, value_fn: Any = None
     ) -> tuple[PyTree[Array], AdaptiveRestartState]:
-        del extra_args
         descent = linear((-at_count(learning_rate, state.count), grads))
         step = linear((1, state.lookahead), (1, descent))
         value = state.value
@@ -119,4 +118,5 @@ def adaptive_restart(
         new_state = state._replace(theta=jnp.where(uphill, 1, new_theta), lookahead=lookahead, value=value)
         return linear((1, descent), (1, lookahead)), new_state
 
-    return transformation(Core(init, update, lambda state: (state.lookahead,)), accumulator_dtype)
+    core = Core(init, update, lambda state: (state.lookahead,), extra_args=("value_fn",))
+    return transformation(core, accumulator_dtype)

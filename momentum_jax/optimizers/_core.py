@@ -20,17 +20,19 @@ class Core(NamedTuple):
 
     init: Callable[[PyTree[Array]], Any]
     update: Callable[..., tuple[PyTree[Array], Any]]
-    """(gradients, state, params, **extra_args) → (updates, new state)."""
+    """(gradients, state, params) → (updates, new state)."""
     accumulators: Callable[[Any], tuple[PyTree[Array], ...]]
     """What the state holds for each parameter: trees like that of the parameters."""
+    extra_args: tuple[str, ...] = ()
+    """What else `update` takes, by keyword, if the caller gives it."""
 
 
 def inside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
     """The rate before the rule, so that what the rule accumulates includes it."""
 
-    def update(grads: PyTree[Array], state: Any, params: Any, **extra_args: Any) -> tuple[PyTree[Array], Any]:
+    def update(grads: PyTree[Array], state: Any, params: Any) -> tuple[PyTree[Array], Any]:
         eta = at_count(learning_rate, state.count)
-        return core.update(linear((-eta, grads)), state, params, **extra_args)
+        return core.update(linear((-eta, grads)), state, params)
 
     return core._replace(update=update)
 
@@ -38,8 +40,8 @@ def inside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
 def outside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
     """The rate after the rule."""
 
-    def update(grads: PyTree[Array], state: Any, params: Any, **extra_args: Any) -> tuple[PyTree[Array], Any]:
-        directions, new_state = core.update(grads, state, params, **extra_args)
+    def update(grads: PyTree[Array], state: Any, params: Any) -> tuple[PyTree[Array], Any]:
+        directions, new_state = core.update(grads, state, params)
         return linear((-at_count(learning_rate, state.count), directions)), new_state
 
     return core._replace(update=update)
@@ -71,7 +73,8 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
         if params is not None:
             params = jax.tree.map(jnp.asarray, params)
             check_match("gradient", grads, "parameter", params, dtypes=True)
-        steps, new_state = core.update(grads, state, params, **extra_args)
+        asked = {name: extra_args[name] for name in core.extra_args if name in extra_args}
+        steps, new_state = core.update(grads, state, params, **asked)
         new_state = new_state._replace(count=optax.safe_increment(state.count))
         return cast_like(steps, grads), cast_like(new_state, state)
 

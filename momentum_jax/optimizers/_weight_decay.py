@@ -43,7 +43,7 @@ def with_weight_decay(
     def decayed(params: PyTree[Array]) -> PyTree[bool]:
         return broadcast_mask(True if mask is None else mask, params)
 
-    def update(grads: PyTree[Array], state: Any, params: Any, **extra_args: Any) -> tuple[PyTree[Array], Any]:
+    def update(grads: PyTree[Array], state: Any, params: Any) -> tuple[PyTree[Array], Any]:
         if params is None:
             raise InputError("weight_decay needs the parameters: call update(gradients, state, params)")
         omega = at_count(weight_decay, state.count)
@@ -58,8 +58,8 @@ def with_weight_decay(
             )
 
         if not decoupled:
-            return core.update(add(1, grads), state, params, **extra_args)
-        updates, new_state = core.update(grads, state, params, **extra_args)
+            return core.update(add(1, grads), state, params)
+        updates, new_state = core.update(grads, state, params)
         return add(-at_count(learning_rate, state.count), updates), new_state
 
     return core._replace(init=init, update=update)

@@ -29,11 +29,16 @@ class Hyperparameter(NamedTuple):
     allowed: Range | str
     required: bool = False
 
+    @property
+    def text(self) -> str:
+        """What is allowed, in words."""
+        return f"in {self.allowed}" if isinstance(self.allowed, Range) else self.allowed
+
 
 _ALLOWED: dict[str, Range | str] = {
     **RANGES,
     **{name: " or ".join(f'"{choice}"' for choice in choices) for name, choices in CHOICES.items()},
-    "betas": f"numbers in {RANGES['betas']}",
+    "betas": f"one or more numbers in {RANGES['betas']}",
     "decoupled_weight_decay": "True or False",
     "mask": "booleans in a tree like the parameters, or a function that makes one of them",
     "accumulator_dtype": "a floating-point dtype, or None for that of the parameters",

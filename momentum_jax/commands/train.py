@@ -1,12 +1,10 @@
-"""What `momentum-jax` does."""
+"""`momentum-jax` and `momentum-jax train`: trains, saves the result and prints its tables."""
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import pathlib
 import re
-import sys
 import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +13,15 @@ from typing import Annotated, Any
 import docstring_parser
 import jax
 import numpy as np
-import rich.progress
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from momentum_jax import training
 from momentum_jax.analysis import first_reached, smooth_curve
+from momentum_jax.commands.terminal import console, show_progress, table_of
 from momentum_jax.config import Config, OptimizerConfig
 from momentum_jax.errors import InputError
 from momentum_jax.machine import cores
-from momentum_jax.progress import Progress, line_progress
 from momentum_jax.report import losses_figure, save_figure
 from momentum_jax.results import Result, check_output_folder
 
@@ -83,11 +79,11 @@ def _config(arguments: Any) -> Config:
     return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
 
 
-def train(argv: Sequence[str] | None, began: float) -> None:
+def main(argv: Sequence[str], began: float) -> None:
     """Trains what the command line describes, saves the result and prints its tables.
 
     Args:
-      argv: the words after the program's name; by default the process's.
+      argv: the flags.
       began: `time.perf_counter()` when the program was started, before the imports.
 
     Raises:
@@ -103,7 +99,7 @@ def train(argv: Sequence[str] | None, began: float) -> None:
     importing = time.perf_counter() - began
 
     interrupted = False
-    with _progress(_headline(cfg), quiet=arguments.quiet) as progress:
+    with show_progress(_headline(cfg), quiet=arguments.quiet) as progress:
         try:
             result = training.train(cfg, progress=progress)
         except training.Interrupted as stop:
@@ -115,9 +111,7 @@ def train(argv: Sequence[str] | None, began: float) -> None:
     save_figure(losses_figure(result), folder / "losses")
     seconds = {"importing": importing, **result.provenance["seconds"], "drawing": time.perf_counter() - began}
 
-    # Where output is no terminal it has no width that a table should be folded to.
-    width = None if sys.stdout.isatty() else 10_000
-    out = Console(quiet=arguments.quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    out = console(quiet=arguments.quiet)
     out.print(_loss_table(result, plain=not out.is_terminal))
     if len(result.evaluation_iterations) > 1:
         out.print(_evaluation_table(result, plain=not out.is_terminal))
@@ -146,55 +140,6 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-@contextlib.contextmanager
-def _progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
-    """A bar with an ETA on a terminal, otherwise a line now and then; on standard error.
-
-    The first call, which says that all that was given can be used, shows the headline.
-    """
-    if quiet:
-        yield lambda phase, done, total: None
-        return
-    if not sys.stderr.isatty():
-        lines = line_progress(sys.stderr)
-
-        def plain(phase: str, done: int, total: int) -> None:
-            if phase == "compiling" and done == 0:
-                sys.stderr.write(f"{headline}\n")
-                sys.stderr.flush()
-            lines(phase, done, total)
-
-        yield plain
-        return
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:<10}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    tasks: dict[str, rich.progress.TaskID] = {}
-
-    def progress(phase: str, done: int, total: int) -> None:
-        if phase == "compiling" and done == 0:
-            bar.console.print(headline, markup=False, emoji=False, highlight=False)
-        if phase not in tasks:
-            tasks[phase] = bar.add_task(phase, total=total)
-        bar.update(tasks[phase], completed=done)
-
-    with bar:
-        yield progress
-
-
-def _table(title: str, columns: Sequence[str], *, plain: bool) -> Table:
-    table = Table(title=title, title_justify="left", box=None if plain else rich.box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right", overflow="fold")
-    return table
-
-
 def _over_seeds(result: Result) -> str:
     seeds = len(result.config.seed_tuple)
     return "" if seeds == 1 else f", median of {seeds} seeds"
@@ -206,7 +151,7 @@ def _loss_table(result: Result, *, plain: bool) -> Table:
     every = 100 * max(1, recorded // 2000)
     rows = sorted({*range(0, recorded, every), recorded - 1})
     title = f"loss on the batch just used, after the update{_over_seeds(result)}"
-    table = _table(title, ["iteration", *result.losses], plain=plain)
+    table = table_of(title, ["iteration", *result.losses], plain=plain)
     for row in rows:
         table.add_row(
             str(result.iterations[row]),
@@ -226,7 +171,7 @@ def _summary_table(result: Result, *, plain: bool) -> Table:
         f"iterations to {TARGET}": lambda label: _iterations_to(result.losses[label], TARGET),
         "failed runs": lambda label: _failures(result, label),
     }
-    table = _table(f"at the end{_over_seeds(result)}", ["optimizer", *columns], plain=plain)
+    table = table_of(f"at the end{_over_seeds(result)}", ["optimizer", *columns], plain=plain)
     for label in result.losses:
         table.add_row(label, *(column(label) for column in columns.values()))
     return table
@@ -237,7 +182,7 @@ def _evaluation_table(result: Result, *, plain: bool) -> Table:
     kinds = {"train_loss": ("training loss", "{:.4f}"), "test_accuracy": ("test accuracy", "{:.2%}")}
     shown = {name: kind for name, kind in kinds.items() if name in result.evaluations}
     headers = [f"{label}: {kind}" for label in result.losses for kind, _ in shown.values()]
-    table = _table(f"over the full sets{_over_seeds(result)}", ["updates", *headers], plain=plain)
+    table = table_of(f"over the full sets{_over_seeds(result)}", ["updates", *headers], plain=plain)
     for i, updates in enumerate(result.evaluation_iterations):
         entries = [
             form.format(np.median(result.evaluations[name][label][:, i]))
