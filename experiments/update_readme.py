@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 
-from momentum_jax.optimizers import available
+from momentum_jax.optimizers import CONVENTIONS, Convention, Hyperparameter, available
 
 HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
+# Options that several methods have, in a table of their own.
+SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
 STUDIES = ("mnist_comparison.py", "blog_losses.py")
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     for name, content in {
         "momentum-jax": command_output(),
         "optimizers": optimizers(),
+        "conventions": conventions(),
         "studies": studies(),
         "benchmark": benchmark(),
     }.items():
@@ -40,14 +43,48 @@ def command_output() -> str:
 
 
 def optimizers() -> str:
+    methods = available().values()
     rows = ["| method | rule | hyperparameters | source |", "|---|---|---|---|"]
-    for method in available().values():
-        hyperparameters = ", ".join(
-            f"`{name}` in {entry.range}" + ("" if entry.default is None else f", default {entry.default}")
-            for name, entry in method.hyperparameters.items()
-        )
-        rows.append(f"| `{method.name}` | {method.rule} | {hyperparameters} | {method.paper} |")
+    for method in methods:
+        own = (describe(name, entry) for name, entry in method.hyperparameters.items() if name not in SHARED)
+        rows.append(f"| `{method.name}` | {method.rule} | {'; '.join(own)} | {method.paper} |")
+    rows += ["", "| option | of |", "|---|---|"]
+    for option in SHARED:
+        entries = {
+            method.name: method.hyperparameters[option] for method in methods if option in method.hyperparameters
+        }
+        rows.append(f"| {describe(option, next(iter(entries.values())))} | {', '.join(entries)} |")
     return "\n".join(rows)
+
+
+def describe(name: str, entry: Hyperparameter) -> str:
+    return f"`{name}` {entry.text}" + ("" if entry.required else f", default {entry.default}")
+
+
+def conventions() -> str:
+    rows = [
+        "| convention | rule | arguments | the iterates of `mj.momentum` and `mj.nesterov` |",
+        "|---|---|---|---|",
+    ]
+    for name, convention in CONVENTIONS.items():
+        arguments = ", ".join(f"`{argument}`" for argument in convention.arguments)
+        rows.append(
+            f"| {name}: {convention.library} | {convention.rule} | {arguments} | {coincidence(name, convention)} |"
+        )
+    return "\n".join(rows)
+
+
+def coincidence(name: str, convention: Convention) -> str:
+    """When its iterates are those of this package's default."""
+    if name == "momentum_jax":
+        return "always"
+    if convention.rate == "constant":
+        return "at constants; η is this times 1 − m"
+    rate = {
+        "inside": "under any schedule",
+        "outside": 'at a constant rate; under any schedule with `convention="outside"`',
+    }[convention.rate]
+    return f"{rate}, at a constant m; η is its rate times 1 − m" if convention.normalised else rate
 
 
 def studies() -> str:

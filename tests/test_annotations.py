@@ -27,6 +27,11 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
             "b": mj.OptimizerConfig("momentum", learning_rate=schedule, momentum=0.5),
             "c": mj.OptimizerConfig("nesterov", learning_rate=0.1),
             "d": mj.OptimizerConfig("optax.adam", learning_rate=0.1),
+            "e": mj.OptimizerConfig("momentum", learning_rate=schedule, convention="corrected", weight_decay=0.1),
+            "f": mj.OptimizerConfig("nesterov", learning_rate=0.1, momentum=mj.Schedule("sutskever"), dampening=0.1),
+            "g": mj.OptimizerConfig("qhm", learning_rate=0.1, decoupled_weight_decay=True, weight_decay=0.1),
+            "h": mj.OptimizerConfig("aggmo", learning_rate=0.1, accumulator_dtype="float32"),
+            "i": mj.OptimizerConfig("adaptive_restart", learning_rate=0.1, scheme="function"),
         },
     )
     result = mj.train(cfg, metrics={"norm": lambda params, state, grads: optax.global_norm(grads)})
@@ -35,6 +40,12 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     mj.batch_indices(cfg, 0)
     mj.initial_params(cfg, 0, "a")
     mj.load_dataset("mnist").split_validation(10)
+    optimizers, params = mj.optimizers, {"w": jnp.ones(2)}
+    ours = mj.momentum(0.1, weight_decay=0.1, mask={"w": True}).init(params)
+    theirs = optimizers.to_optax(ours, optax.sgd(0.1, 0.9).init(params), 0.1)
+    optimizers.from_optax(theirs, 0.1, count=1, convention="corrected")
+    optimizers.convert({"lr": 0.1, "momentum": optimizers.demon(0.9, 10)}, "torch", "momentum_jax")
+    optimizers.effective_learning_rate(0.1, jnp.float32(0.9)), optimizers.optimal_momentum(1.0, 2.0)
     smooth_curve(result.losses["a"]), first_reached(result.losses["a"], 0.5)
     print("checked", mj.batch_indices.__wrapped__.__name__)
 """

@@ -195,6 +195,15 @@ def test_momentum_is_said_to_agree_with_the_witness_and_sgd_with_none(finished):
     assert line.startswith("momentum and optax agree to 1e-06 at every iteration")
 
 
+def test_under_a_schedule_only_the_convention_of_the_witness_is_said_to_agree(main, idx, capsys):
+    rate = "learning_rate=step_decay(init_value=0.1,transition_steps=5,decay_rate=0.1)"
+    rules = {"in": "momentum", "out": "momentum,convention=outside", "optax": "optax.sgd,momentum=0.9"}
+    flags = [word for label, rule in rules.items() for word in ("--optimizer", f"{label}={rule},{rate}")]
+    main(["train", "--dataset", str(idx), *SMALL, *flags])
+    lines = [line for line in capsys.readouterr().out.splitlines() if " agree to " in line]
+    assert [line[:30] for line in lines] == ["out and optax agree to 1e-06 a"]
+
+
 def test_the_seconds_of_each_phase_are_printed(finished):
     (line,) = (line for line in finished.lines if line.startswith("seconds: "))
     phases = ("importing", "loading", "compiling", "training", "evaluating", "drawing")

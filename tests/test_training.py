@@ -412,6 +412,10 @@ def test_optax_keeps_its_state_in_bfloat16_through_the_scan(optimizer):
     [
         mj.OptimizerConfig("optax.adamw", learning_rate=0.01, weight_decay=1e-4),
         mj.OptimizerConfig("optax.lion", learning_rate=0.003),
+        mj.OptimizerConfig("optax.signum", learning_rate=0.003),
+        mj.OptimizerConfig(
+            lambda rate: optax.chain(optax.ema(0.5, debias=False), optax.scale_by_learning_rate(rate)), rate=0.1
+        ),
         mj.OptimizerConfig("optax.polyak_sgd", max_learning_rate=0.1),
         mj.OptimizerConfig("optax.lbfgs"),
         mj.OptimizerConfig("optax.contrib.schedule_free_sgd", learning_rate=0.5),
@@ -429,6 +433,39 @@ def test_what_optax_has_trains_by_name_and_a_factory_by_itself(optimizer):
     result = mj.train(small(optimizers={"it": optimizer}, iterations=100))
     assert result.losses_before["it"][0, -5:].mean() < 0.8 * result.losses_before["it"][0, 0]
     assert not result.failed["it"].any()
+
+
+DEMON = mj.Schedule("demon", init_value=0.9, decay_steps=100)
+OWN = [
+    mj.OptimizerConfig("sgd", learning_rate=0.1, weight_decay=1e-4),
+    mj.OptimizerConfig("momentum", learning_rate=0.02, dampening=0.5, convention="outside", weight_decay=1e-4),
+    mj.OptimizerConfig("nesterov", learning_rate=0.05, momentum=DEMON, decoupled_weight_decay=True, weight_decay=1e-3),
+    mj.OptimizerConfig("momentum", learning_rate=0.02, momentum=mj.Schedule("sutskever"), convention="corrected"),
+    mj.OptimizerConfig("qhm", learning_rate=0.2, accumulator_dtype="float32"),
+    mj.OptimizerConfig("aggmo", learning_rate=0.02, betas=(0, 0.9)),
+    mj.OptimizerConfig("adaptive_restart", learning_rate=0.05),
+    mj.OptimizerConfig("adaptive_restart", learning_rate=0.05, q=0.1, scheme="function"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_method_of_this_package_trains_by_name(dtype):
+    assert {optimizer.name for optimizer in OWN} == set(mj.optimizers.available())
+    optimizers = {str(i): optimizer for i, optimizer in enumerate(OWN)}
+    result = mj.train(small(optimizers=optimizers, iterations=100, dtype=dtype))
+    for label in optimizers:
+        assert result.losses_before[label][0, -5:].mean() < 0.8 * result.losses_before[label][0, 0]
+        assert not result.failed[label].any()
+    assert result.table().column("betas").to_pylist()[5] == [0, 0.9]
+
+
+def test_other_numbers_in_a_tuple_compile_nothing_anew():
+    def attempt(*betas):
+        return mj.train(small(optimizers={"it": mj.OptimizerConfig("aggmo", learning_rate=0.02, betas=betas)}))
+
+    attempt(0.0, 0.9)
+    assert compilations(lambda: attempt(0.1, 0.8)) == 0
+    assert compilations(lambda: attempt(0.1, 0.8, 0.9)) > 0
 
 
 def test_schedule_free_is_evaluated_at_its_average():

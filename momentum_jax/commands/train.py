@@ -19,7 +19,7 @@ from rich.table import Table
 from momentum_jax import training
 from momentum_jax.analysis import first_reached, smooth_curve
 from momentum_jax.commands.terminal import console, show_progress, table_of
-from momentum_jax.config import Config, OptimizerConfig
+from momentum_jax.config import Config, OptimizerConfig, Schedule
 from momentum_jax.errors import InputError
 from momentum_jax.machine import cores
 from momentum_jax.report import losses_figure, save_figure
@@ -232,6 +232,11 @@ def _agreements(result: Result) -> Iterator[str]:
 
 
 def _in_optax(config: OptimizerConfig) -> OptimizerConfig | None:
-    """The same rule with the same hyperparameters as `optax.sgd` has it."""
-    extra = {"sgd": {}, "momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}.get(config.name)
-    return None if extra is None else OptimizerConfig("optax.sgd", **{**extra, **config.hyperparameters})
+    """The same rule with the same hyperparameters as `optax.sgd` has it, which keeps the rate outside the velocity."""
+    defaults = {"sgd": {}, "momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}
+    hyperparameters = config.hyperparameters
+    convention = hyperparameters.pop("convention", "outside" if config.name == "sgd" else "inside")
+    differs = convention != "outside" and isinstance(hyperparameters.get("learning_rate"), Schedule)
+    if config.name not in defaults or differs:
+        return None
+    return OptimizerConfig("optax.sgd", **{**defaults[config.name], **hyperparameters})

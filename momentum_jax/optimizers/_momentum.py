@@ -1,6 +1,6 @@
 """Classical momentum, the heavy ball, and Nesterov's variant of it as one rule with two readings."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import optax
@@ -40,6 +40,9 @@ class CorrectedMomentumState(NamedTuple):
     """That of the last update; 0 before the first."""
 
 
+VelocityState: TypeAlias = MomentumState | CorrectedMomentumState
+
+
 def velocity_core(
     momentum: ScalarOrSchedule, dampening: ScalarOrSchedule, accumulator_dtype: Any, *, nesterov: bool
 ) -> Core:
@@ -56,8 +59,8 @@ def velocity_core(
         return MomentumState(count=jnp.zeros([], jnp.int32), velocity=zeros_like(params, accumulator_dtype))
 
     def update(
-        grads: PyTree[Array], state: MomentumState, params: Any, correction: Any = 1
-    ) -> tuple[PyTree[Array], MomentumState]:
+        grads: PyTree[Array], state: VelocityState, params: Any, correction: Any = 1
+    ) -> tuple[PyTree[Array], VelocityState]:
         del params
         m = jnp.asarray(at_count(momentum, state.count), float)
         gain: Any = 1

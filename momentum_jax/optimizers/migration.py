@@ -11,15 +11,13 @@ from jaxtyping import Array, PyTree
 
 from momentum_jax.errors import InputError, check_integer
 from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check_hyperparameter
-from momentum_jax.optimizers._momentum import Convention, CorrectedMomentumState, MomentumState
+from momentum_jax.optimizers._momentum import Convention, CorrectedMomentumState, MomentumState, VelocityState
 from momentum_jax.optimizers._trees import cast_like, check_match, linear
-
-State = MomentumState | CorrectedMomentumState
 
 
 def from_optax(
     state: Any, learning_rate: Scalar | None = None, *, count: int, convention: Convention = "inside"
-) -> State:
+) -> VelocityState:
     """The state of `momentum` or `nesterov` that goes on where `optax.sgd` or `optax.trace` stopped.
 
     Optax's trace is b of the convention "outside"; inside, v = −η·b.
@@ -44,7 +42,7 @@ def from_optax(
 
 
 def to_optax(
-    state: State, template: Any, learning_rate: Scalar | None = None, *, convention: Convention = "inside"
+    state: VelocityState, template: Any, learning_rate: Scalar | None = None, *, convention: Convention = "inside"
 ) -> Any:
     """The state of `optax.sgd` or `optax.trace` that goes on where `momentum` or `nesterov` stopped.
 
@@ -79,7 +77,7 @@ def from_torch(
     *,
     count: int,
     convention: Convention = "inside",
-) -> State:
+) -> VelocityState:
     """The state of `momentum` or `nesterov` that goes on where PyTorch's `SGD` stopped.
 
     Args:
@@ -110,7 +108,7 @@ def from_torch(
 
 
 def to_torch(
-    state: State,
+    state: VelocityState,
     from_params: Callable[[PyTree[Array]], Sequence[Any]],
     template: Mapping[str, Any],
     *,
@@ -151,7 +149,7 @@ def to_torch(
     return {**template, "state": buffers}
 
 
-def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: int, convention: str) -> State:
+def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: int, convention: str) -> VelocityState:
     check_choice("convention", convention)
     if convention == "outside":
         return MomentumState(_count(count), buffers)
@@ -162,7 +160,7 @@ def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: i
     return CorrectedMomentumState(_count(count), velocity, jnp.asarray(rate, float))
 
 
-def _to_buffers(state: State, learning_rate: Scalar | None, convention: str) -> PyTree[Array]:
+def _to_buffers(state: VelocityState, learning_rate: Scalar | None, convention: str) -> PyTree[Array]:
     check_choice("convention", convention)
     if isinstance(state, CorrectedMomentumState) != (convention == "corrected"):
         raise InputError(f"a {type(state).__name__} is not that of the convention {convention!r}")
