@@ -65,7 +65,8 @@ def velocity_core(
         m = jnp.asarray(at_count(momentum, state.count), float)
         gain: Any = 1
         if not is_zero(dampening):
-            gain = jnp.where(state.count == 0, 1, 1 - jnp.asarray(at_count(dampening, state.count), float))
+            # PyTorch keeps no velocity at all where the momentum is 0.
+            gain = jnp.where((state.count == 0) | (m == 0), 1, 1 - jnp.asarray(at_count(dampening, state.count), float))
         velocity = linear((m * correction, state.velocity), (gain, grads))
         updates = linear((m, velocity), (1, grads)) if nesterov else velocity
         return updates, state._replace(velocity=velocity)
@@ -148,7 +149,7 @@ def momentum(
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
       momentum: m in [0, 1), likewise.
       dampening: d in [0, 1], likewise: gradients enter the velocity with the factor 1 − d, except the first, as in
-        PyTorch. (An average that starts from 0, without this exception, is `qhm` with nu=1.)
+        PyTorch; without effect where m = 0. (An average that starts from 0, without this exception, is `qhm` with nu=1.)
       convention: "inside", "outside" or "corrected".
       weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
       decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched.

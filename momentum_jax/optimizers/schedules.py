@@ -89,7 +89,8 @@ def demon(init_value: Scalar, decay_steps: int) -> optax.Schedule:
 
     def schedule(count: Count) -> Float[Array, ""]:
         m = jnp.asarray(init_value, float)
-        left = jnp.maximum(1 - jnp.astype(jnp.asarray(count), float) / decay_steps, 0)
+        # The difference first, so that it is 0 at the end however XLA divides.
+        left = jnp.maximum(decay_steps - jnp.astype(jnp.asarray(count), float), 0) / decay_steps
         value: Array = m * left / ((1 - m) + m * left)
         return value
 

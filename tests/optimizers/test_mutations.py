@@ -1,0 +1,219 @@
+"""The comparison with the references notices mistakes: a rule with one wrong term does not pass for the right one."""
+
+import pathlib
+import sys
+import types
+from typing import NamedTuple
+
+import jax
+import pytest
+
+import momentum_jax.optimizers
+from tests.optimizers.oracles import CASES, check
+
+# In the order in which they import each other.
+MODULES = (
+    "_trees",
+    "_core",
+    "_weight_decay",
+    "_sgd",
+    "_momentum",
+    "_nesterov",
+    "_qhm",
+    "_aggmo",
+    "_adaptive_restart",
+    "schedules",
+)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+class Mistake(NamedTuple):
+    module: str
+    right: str
+    """Text that the module has once."""
+    wrong: str
+    case: str
+    """Of `CASES`, the one that shows it."""
+
+
+INSIDE, OUTSIDE, CORRECTED = (f"momentum, {convention}" for convention in ("inside", "outside", "corrected"))
+DAMPENED = "momentum, inside, dampening, coupled decay"
+DECOUPLED = "momentum, inside, dampening, decoupled decay"
+NESTEROV = "nesterov, inside"
+GRADIENT, FUNCTION = "adaptive_restart, gradient", "adaptive_restart, function"
+QHM, AGGMO = "qhm, coupled decay", "aggmo, coupled decay"
+
+VELOCITY = "linear((m * correction, state.velocity), (gain, grads))"
+NESTEROV_OR_NOT = "linear((m, velocity), (1, grads)) if nesterov else velocity"
+RATIO = "jnp.where(before > 0, eta / jnp.where(before > 0, before, 1), 0)"
+QHM_STEP = "linear((1 - share, grads), (share, average)), state"
+AGGMO_VELOCITY = "linear((at_count(beta, state.count), velocity), (1, grads))"
+BETA = "theta * (1 - theta) / (theta**2 + new_theta)"
+UPHILL = "uphill = inner_product(grads, step) > 0"
+
+MISTAKES = {
+    "arithmetic in float32": Mistake("_trees", "jnp.float64 if any(", "jnp.float32 if any(", INSIDE),
+    "an inner product of the first leaf alone": Mistake(
+        "_trees", "jax.tree.reduce(jnp.add, products, jnp.zeros([], float))", "jax.tree.leaves(products)[0]", GRADIENT
+    ),
+    "the count stands still": Mistake("_core", "optax.safe_increment(state.count)", "state.count", INSIDE),
+    "the count runs twice as fast": Mistake(
+        "_core", "optax.safe_increment(state.count)", "optax.safe_increment(state.count) + 1", OUTSIDE
+    ),
+    "steps uphill": Mistake("_core", "core.update(linear((-eta, grads))", "core.update(linear((eta, grads))", INSIDE),
+    "the rate of the first step for ever": Mistake(
+        "_core", "eta = at_count(learning_rate, state.count)", "eta = at_count(learning_rate, 0)", INSIDE
+    ),
+    "descent along the parameters": Mistake("_sgd", "(grads, state)", "(params, state)", "sgd"),
+    "gradient descent without its decay": Mistake(
+        "_sgd", "learning_rate, weight_decay, False", "learning_rate, 0.0, False", "sgd, decay"
+    ),
+    "gradient descent without its mask": Mistake("_sgd", "False, mask)", "False, None)", "sgd, decay"),
+    "a dead velocity": Mistake("_momentum", VELOCITY, "linear((gain, grads))", INSIDE),
+    "a velocity that is not carried": Mistake("_momentum", "state._replace(velocity=velocity)", "state", INSIDE),
+    "the step before the velocity": Mistake(
+        "_momentum", NESTEROV_OR_NOT, NESTEROV_OR_NOT.replace("else velocity", "else state.velocity"), INSIDE
+    ),
+    "no look-ahead": Mistake("_momentum", NESTEROV_OR_NOT, "velocity", NESTEROV),
+    "the look-ahead of the old velocity": Mistake(
+        "_momentum", NESTEROV_OR_NOT, NESTEROV_OR_NOT.replace("(m, velocity)", "(m, state.velocity)"), NESTEROV
+    ),
+    "a look-ahead with a dampened gradient": Mistake(
+        "_momentum",
+        NESTEROV_OR_NOT,
+        NESTEROV_OR_NOT.replace("(1, grads)", "(gain, grads)"),
+        "nesterov, inside, dampening, coupled decay",
+    ),
+    "the first gradient dampened": Mistake("_momentum", "state.count == 0", "state.count < 0", DAMPENED),
+    "the second gradient spared as well": Mistake("_momentum", "state.count == 0", "state.count <= 1", DAMPENED),
+    "dampening ignored": Mistake("_momentum", "if not is_zero(dampening)", "if False", DAMPENED),
+    "dampening by its complement": Mistake("_momentum", "1, 1 - jnp", "1, jnp", DAMPENED),
+    "outside taken for inside": Mistake("_momentum", '"outside": outside', '"outside": inside', OUTSIDE),
+    "inside taken for outside": Mistake("_momentum", '"inside": inside', '"inside": outside', INSIDE),
+    "corrected taken for inside": Mistake("_momentum", '"corrected": corrected', '"corrected": inside', CORRECTED),
+    "no correction": Mistake("_momentum", "correction=ratio", "correction=1", CORRECTED),
+    "the correction upside down": Mistake(
+        "_momentum", RATIO, "jnp.where(eta > 0, before / jnp.where(eta > 0, eta, 1), 0)", CORRECTED
+    ),
+    "a correction that divides by zero": Mistake("_momentum", RATIO, "eta / before", CORRECTED),
+    "a rate that the correction does not remember": Mistake(
+        "_momentum", "learning_rate=eta)", "learning_rate=before)", CORRECTED
+    ),
+    "coupled decay that lets weights grow": Mistake("_weight_decay", "add(1, grads)", "add(-1, grads)", DAMPENED),
+    "decoupled decay that lets weights grow": Mistake("_weight_decay", "add(-at_count(", "add(at_count(", DECOUPLED),
+    "decoupled decay in the velocity": Mistake("_weight_decay", "if not decoupled", "if True", DECOUPLED),
+    "coupled decay beside the velocity": Mistake("_weight_decay", "if not decoupled", "if False", DAMPENED),
+    "decoupled decay without the learning rate": Mistake(
+        "_weight_decay", "add(-at_count(learning_rate, state.count), updates)", "add(-0.1, updates)", DECOUPLED
+    ),
+    "decay of the parameters after the step": Mistake(
+        "_weight_decay",
+        "        return add(-at_count(",
+        "        params = jax.tree.map(lambda p, u: p + u, params, updates)\n        return add(-at_count(",
+        DECOUPLED,
+    ),
+    "the mask ignored": Mistake("_weight_decay", "if shrinks else x", "if True else x", DAMPENED),
+    "the mask upside down": Mistake("_weight_decay", "if shrinks else x", "if not shrinks else x", DAMPENED),
+    "nu and its complement swapped": Mistake(
+        "_qhm", QHM_STEP, "linear((share, grads), (1 - share, average)), state", QHM
+    ),
+    "an average that is a sum": Mistake(
+        "_qhm", "(m, state.average), (1 - m, grads)", "(m, state.average), (1, grads)", QHM
+    ),
+    "the step before the average": Mistake("_qhm", QHM_STEP, QHM_STEP.replace("average)", "state.average)"), QHM),
+    "an average that is not carried": Mistake("_qhm", "state._replace(average=average)", "state", QHM),
+    "a sum of velocities": Mistake("_aggmo", "(1 / len(betas), velocity)", "(1, velocity)", AGGMO),
+    "one beta for all velocities": Mistake(
+        "_aggmo", AGGMO_VELOCITY, AGGMO_VELOCITY.replace("(beta,", "(betas[-1],"), AGGMO
+    ),
+    "one velocity for all betas": Mistake(
+        "_aggmo", "zip(betas, state.velocities,", "zip(betas, state.velocities[:1] * len(betas),", AGGMO
+    ),
+    "velocities that are not carried": Mistake("_aggmo", "state._replace(velocities=velocities)", "state", AGGMO),
+    "dampened velocities": Mistake(
+        "_aggmo",
+        AGGMO_VELOCITY,
+        AGGMO_VELOCITY.replace("(1, grads)", "(1 - at_count(beta, state.count), grads)"),
+        AGGMO,
+    ),
+    "never a restart": Mistake("_adaptive_restart", UPHILL, "uphill = jnp.zeros([], bool)", GRADIENT),
+    "always a restart": Mistake("_adaptive_restart", UPHILL, "uphill = jnp.ones([], bool)", GRADIENT),
+    "a restart when downhill": Mistake("_adaptive_restart", UPHILL, UPHILL.replace(">", "<"), GRADIENT),
+    "a condition on the step of the last time": Mistake(
+        "_adaptive_restart", UPHILL, "uphill = inner_product(grads, state.lookahead) > 0", GRADIENT
+    ),
+    "a restart that keeps its velocity": Mistake("_adaptive_restart", f"jnp.where(uphill, 0, {BETA})", BETA, GRADIENT),
+    "a restart that keeps its theta": Mistake(
+        "_adaptive_restart", "theta=jnp.where(uphill, 1, new_theta)", "theta=new_theta", GRADIENT
+    ),
+    "the beta of the next step": Mistake(
+        "_adaptive_restart", BETA, "new_theta * (1 - new_theta) / (new_theta**2 + new_theta)", GRADIENT
+    ),
+    "a theta that stands still": Mistake(
+        "_adaptive_restart", "theta=jnp.where(uphill, 1, new_theta)", "theta=theta", GRADIENT
+    ),
+    "a look-ahead from the point before": Mistake(
+        "_adaptive_restart", "lookahead = linear((beta, step))", "lookahead = linear((beta, state.lookahead))", GRADIENT
+    ),
+    "q ignored": Mistake("_adaptive_restart", "at_count(q, state.count)", "0.0", GRADIENT),
+    "a function that is not remembered": Mistake("_adaptive_restart", ", value=value)", ")", FUNCTION),
+    "the function at the point ahead": Mistake(
+        "_adaptive_restart", "linear((1, params), (1, descent))", "params", FUNCTION
+    ),
+    "demon without its denominator": Mistake("schedules", "m * left / ((1 - m) + m * left)", "m * left", "demon"),
+    "demon at half its pace": Mistake(
+        "schedules", "m * left / ((1 - m) + m * left)", "m * (1 + left) / (2 * (1 - m) + m * (1 + left))", "demon"
+    ),
+    "sutskever a stage ahead": Mistake("schedules", "1 - 0.5 / (stage + 1)", "1 - 0.5 / (stage + 2)", "sutskever"),
+    "sutskever beyond its limit": Mistake(
+        "schedules",
+        "jnp.minimum(1 - 0.5 / (stage + 1), jnp.asarray(max_value, float))",
+        "1 - 0.5 / (stage + 1)",
+        "sutskever",
+    ),
+}
+
+
+def copy_of_the_package(mistake=None):
+    """The factories of the package, from its source with one text replaced."""
+    folder = pathlib.Path(momentum_jax.optimizers.__file__).parent
+    names: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in MODULES:
+            path = folder / f"{name}.py"
+            source = path.read_text("utf-8")
+            if mistake is not None and mistake.module == name:
+                assert source.count(mistake.right) == 1, f"{path.name} must have once: {mistake.right}"
+                source = source.replace(mistake.right, mistake.wrong)
+            module = types.ModuleType(f"momentum_jax.optimizers.{name}")
+            # Those that come after it import the copy.
+            patch.setitem(sys.modules, module.__name__, module)
+            exec(compile(source, str(path), "exec"), vars(module))
+            names |= vars(module)
+    return types.SimpleNamespace(**names)
+
+
+@pytest.mark.parametrize("case", [CORRECTED, NESTEROV, DECOUPLED, AGGMO, GRADIENT, "demon"])
+def test_a_copy_without_a_mistake_passes(case):
+    # So that it is the mistake which the next test finds. In the package itself every case passes: see test_oracles.
+    check(CASES[case], copy_of_the_package())
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_copy_with_a_mistake_is_found_out(name):
+    mistake = MISTAKES[name]
+    package = copy_of_the_package(mistake)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check(CASES[mistake.case], package)
+
+
+def test_the_package_itself_is_left_as_it_was():
+    before = {name: module for name, module in sys.modules.items() if name.startswith("momentum_jax")}
+    copy = copy_of_the_package(MISTAKES["a dead velocity"])
+    assert {name: module for name, module in sys.modules.items() if name.startswith("momentum_jax")} == before
+    assert copy.momentum is not momentum_jax.optimizers.momentum
