@@ -18,8 +18,8 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax import cli
-from momentum_jax.commands import train as train_command
 from momentum_jax.analysis import smooth_curve
+from momentum_jax.commands import train as train_command
 
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
 SMALL = ["--hidden-sizes", "8", "--iterations", "30", "--batch-size", "16"]

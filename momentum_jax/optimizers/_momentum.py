@@ -149,7 +149,7 @@ def momentum(
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
       momentum: m in [0, 1), likewise.
       dampening: d in [0, 1], likewise: gradients enter the velocity with the factor 1 − d, except the first, as in
-        PyTorch; without effect where m = 0. (An average that starts from 0, without this exception, is `qhm` with nu=1.)
+        PyTorch; no effect where m = 0. (An average that starts from 0, without this exception, is `qhm` with nu=1.)
       convention: "inside", "outside" or "corrected".
       weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
       decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched.

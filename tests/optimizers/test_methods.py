@@ -1,7 +1,11 @@
-"""The rules of `sgd`, `momentum` and `nesterov`, each against its formula and in every use that Optax promises."""
+"""What every optimizer of the table does in every use that Optax and JAX promise."""
 
+import collections
 import functools
+import inspect
+from typing import Any, NamedTuple
 
+import flax.core
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,51 +13,363 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_tutorial import MiniSGD, Momentum
+from jax.flatten_util import ravel_pytree
+from numpy_tutorial import Momentum
 
 import momentum_jax as mj
-from momentum_jax.errors import InputError
-
-METHODS = {
-    "sgd": functools.partial(mj.sgd, 0.03),
-    "momentum": functools.partial(mj.momentum, 0.03, 0.9),
-    "nesterov": functools.partial(mj.nesterov, 0.03, 0.9),
-}
-IN_OPTAX = {
-    "sgd": functools.partial(optax.sgd, 0.03),
-    "momentum": functools.partial(optax.sgd, 0.03, 0.9),
-    "nesterov": functools.partial(optax.sgd, 0.03, 0.9, nesterov=True),
-}
-every_method = pytest.mark.parametrize("name", METHODS)
-
-
-def params_and_grads(dtype="float32", steps=100, seed=0):
-    """Parameters of several shapes, and gradients that change with every step."""
-    rng = np.random.default_rng(seed)
-    shapes = {"a": (3, 2), "b": (4,), "c": ()}
-    params = {k: rng.normal(size=s).astype(dtype) for k, s in shapes.items()}
-    grads = [{k: np.asarray(rng.normal(size=s), dtype) for k, s in shapes.items()} for _ in range(steps)]
-    return params, grads
+from momentum_jax import optimizers
+from tests.optimizers.table import (
+    TABLE,
+    Run,
+    assert_close,
+    bowl,
+    every_entry,
+    float32,
+    one_of_each,
+    run,
+    scanned,
+    some_params,
+    step,
+)
 
 
-def run(optimizer, params, grads):
-    """The parameters after each update."""
-    params = jax.tree.map(jnp.asarray, params)
+@functools.cache
+def eager_run(name: str) -> Run:
+    return run(TABLE[name].make(), some_params())
+
+
+class CompiledRun(NamedTuple):
+    run: Run
+    traces: int
+    kept: list[bool]
+    """For each array that the first step was given, whether it is still there."""
+
+
+@functools.cache
+def compiled_run(name: str) -> CompiledRun:
+    """The same run in one compiled step that is given the buffers of its arguments away."""
+    optimizer = TABLE[name].make()
+    traces = []
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def compiled_step(params, state):
+        traces.append(1)
+        return step(optimizer, params, state)
+
+    params = some_params()
     state = optimizer.init(params)
-    path = []
-    for g in grads:
-        updates, state = optimizer.update(g, state, params)
-        params = optax.apply_updates(params, updates)
-        path.append(params)
-    return path, state
+    first = jax.tree.leaves((params, state))
+    history = []
+    for _ in range(4):
+        params, state, updates = compiled_step(params, state)
+        history.append(updates)
+    return CompiledRun(Run(params, state, history), len(traces), [not leaf.is_deleted() for leaf in first])
 
 
-def assert_close(a, b, rtol):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
+def test_every_method_is_in_the_table_with_every_hyperparameter():
+    in_table = collections.defaultdict(set)
+    for entry in TABLE.values():
+        in_table[inspect.unwrap(entry.factory)].update(entry.numbers, entry.options)
+    methods = {name: method.factory for name, method in optimizers.available().items()}
+    cores = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.startswith("scale_by_")}
+    for name, factory in (methods | cores).items():
+        assert in_table[factory] == set(inspect.signature(factory).parameters), name
 
 
-def dtypes(tree):
-    return jax.tree.map(lambda a: a.dtype, tree)
+def minimum_found(name, loss, start, steps):
+    optimizer = TABLE[name].make()
+    return jax.jit(lambda params: scanned(optimizer, params, steps, loss).params)(start)
+
+
+@every_entry
+def test_a_parabola_is_minimised(name):
+    def parabola(w):
+        return (w[0] ** 2 + 0.1 * w[1] ** 2) / 2
+
+    # The slowest halves its rate to 0.025: (1 − 0.0025)^4000 is some 5e-5.
+    params = minimum_found(name, parabola, jnp.array([5.0, -3.0]), 4000)
+    np.testing.assert_allclose(params, 0, atol=1e-3)
+
+
+@every_entry
+def test_rosenbrocks_valley_is_followed_to_its_end(name):
+    def rosenbrock(w):
+        return (1 - w["x"]) ** 2 / 100 + (w["y"] - w["x"] ** 2) ** 2 / 10
+
+    # Scalars, which the masks leave out of weight decay: it would move the minimum. At the end the flattest curvature
+    # is 0.004, so that gradient descent at the rate 0.025 comes nearer by e in 10,000 steps.
+    start = {"x": jnp.array(-1.0), "y": jnp.array(1.0)}
+    params = minimum_found(name, rosenbrock, start, 60_000)
+    np.testing.assert_allclose([params["x"], params["y"]], 1, atol=1e-2)
+
+
+def test_the_runs_of_adaptive_restart_restart():
+    # Or half of its rule would be in no test here.
+    for scheme in ("gradient", "function"):
+        assert eager_run(f"adaptive_restart,{scheme}").state.theta == 1
+
+
+@every_entry
+def test_jit_changes_nothing(name):
+    # float32: a compiled step may round a product and a sum once where eager operations round twice.
+    assert_close(compiled_run(name).run, eager_run(name), rtol=1e-5, atol=1e-7)
+
+
+@every_entry
+def test_the_second_step_does_not_compile_again(name):
+    assert compiled_run(name).traces == 1
+
+
+@every_entry
+def test_donated_parameters_and_states_are_used_up(name):
+    # A buffer that could not be reused would also have raised a warning, which is an error here.
+    assert not any(compiled_run(name).kept)
+
+
+@every_entry
+def test_inject_hyperparams_changes_nothing(name):
+    entry = TABLE[name]
+    injected = optax.inject_hyperparams(entry.factory, static_args=tuple(entry.options))
+    actual = run(injected(**entry.numbers, **entry.options), some_params())
+    expected = eager_run(name)
+    # float32: a hyperparameter is rounded to it a few operations earlier, 1 − 0.9 for one.
+    assert_close(actual.updates, expected.updates, rtol=1e-5, atol=1e-7)
+    assert_close(actual.state.inner_state, expected.state, rtol=1e-5, atol=1e-7)
+
+
+def shapes(tree):
+    """What a program is compiled for, of each leaf."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
+
+
+@every_entry
+@pytest.mark.parametrize("traced", [False, True], ids=["concrete", "traced"])
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        ("bfloat16",),
+        ("float16",),
+        ("float32",),
+        ("float64",),
+        ("bfloat16", "float32"),
+        ("float16", "float64"),
+    ],
+    ids=" ".join,
+)
+def test_updates_have_the_dtypes_of_the_gradients_and_the_state_keeps_its_own(name, dtypes, traced):
+    entry = TABLE[name]
+    with jax.enable_x64("float64" in dtypes):
+
+        def program(numbers):
+            optimizer = entry.make(**numbers)
+            params = some_params(*dtypes)
+            state = optimizer.init(params)
+            _, new_state, updates = step(optimizer, params, state)
+            wide = entry.options.get("accumulator_dtype")
+            expected = params if wide is None else jax.tree.map(lambda p: p.astype(wide), params)
+            accumulators = optax.tree.map_params(optimizer, lambda _, p: p, state, expected)
+            return (updates, state, new_state), (params, accumulators, state)
+
+        numbers = (float32(entry.numbers),) if traced else ()
+        actual, expected = jax.eval_shape(program if traced else lambda: program({}), *numbers)
+        assert shapes(actual) == shapes(expected)
+
+
+@every_entry
+def test_abstract_parameters_make_an_abstract_state(name):
+    optimizer, params = TABLE[name].make(), some_params("bfloat16", "float32")
+    expected = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), optimizer.init(params))
+    abstract = jax.eval_shape(optimizer.init, params)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract) == expected
+    # Shapes alone are enough for a concrete state.
+    from_shapes = optimizer.init(jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params))
+    assert_close(from_shapes, optimizer.init(params), rtol=0)
+
+
+@every_entry
+def test_bfloat16_is_carried_through_a_scan_with_traced_float32_hyperparameters(name):
+    entry, params = TABLE[name], jnp.array([1.0, -2.0], "bfloat16")
+    actual = jax.jit(lambda numbers: scanned(entry.make(**numbers), params, 4))(float32(entry.numbers))
+    expected = run(entry.make(), params)
+    # bfloat16 rounds by up to 2⁻⁹; compiled code may skip some of the roundings, those of gradients too, in each step.
+    assert_close(actual.state, expected.state, rtol=2**-5, atol=2**-8)
+    assert_close(actual.updates, jnp.stack(expected.updates), rtol=2**-5, atol=2**-8)
+
+
+@every_entry
+def test_in_bfloat16_a_step_is_the_float32_step_rounded_once(name):
+    if name.startswith("scale_by"):
+        pytest.skip("Optax's learning rate rounds once more")
+    optimizer = TABLE[name].make()
+    params, state, _ = run(optimizer, some_params("bfloat16"), 3)
+    grads = jax.grad(bowl)(params)
+
+    def widened(tree):
+        return jax.tree.map(lambda x: x.astype("float32") if x.dtype == jnp.bfloat16 else x, tree)
+
+    narrow, narrow_state = optimizer.update(grads, state, params, value_fn=bowl)
+    wide, wide_state = optimizer.update(widened(grads), widened(state), widened(params), value_fn=bowl)
+
+    def rounded(tree, like):
+        return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
+
+    assert_close(narrow, rounded(wide, narrow), rtol=0)
+    expected = rounded(wide_state, narrow_state)
+    if "function" in name:
+        # The function is given the parameters in their own dtype.
+        expected = expected._replace(value=narrow_state.value)
+    assert_close(narrow_state, expected, rtol=0)
+
+
+def test_in_bfloat16_the_hyperparameters_are_not_rounded():
+    optimizer = mj.momentum(0.1, 0.9)
+    params = jnp.zeros([], "bfloat16")
+    state = optimizer.init(params)._replace(velocity=jnp.array(143.0, "bfloat16"))
+    updates, _ = optimizer.update(params, state)
+    # 0.9 · 143 = 128.7, and 0.8984, which is 0.9 in bfloat16, · 143 = 128.5: bfloat16 has 128 and 129.
+    assert updates == jnp.array(129.0, "bfloat16")
+
+
+@every_entry
+def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
+    entry, params = TABLE[name], jnp.array([1.0, -2.0])
+    numbers, unravel = ravel_pytree(float32(entry.numbers))
+    # Row 0 is the table's; in row i the hyperparameter i − 1 is another. (Always six rows: few shapes to compile.)
+    points = numbers[None, :].repeat(6, 0).at[1 : 1 + numbers.size].add(jnp.diag(0.1 - 0.5 * numbers))
+
+    def trained(point):
+        return run(entry.make(**unravel(point)), params, 3)
+
+    together = jax.vmap(trained)(points)
+    updates = jnp.stack(together.updates, 1)
+    for i in range(1 + numbers.size):
+        # float32, and the same operations, which a batch may round in another way.
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), trained(points[i]), rtol=1e-5, atol=1e-6)
+        # Each hyperparameter matters, or a batch of it would show nothing.
+        assert i == 0 or not np.allclose(updates[i], updates[0], rtol=1e-3)
+
+
+def assert_gradient_is_that_of_differences(loss, point):
+    """Of a function of a vector, in float64."""
+    h = 1e-5
+    # Small programs compile sooner so; the results are the same to the rounding of float64.
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    value_and_grad = jax.jit(jax.value_and_grad(loss), compiler_options=options)
+    differences = [
+        (value_and_grad(point + h * e)[0] - value_and_grad(point - h * e)[0]) / (2 * h) for e in jnp.eye(point.size)
+    ]
+    # Central differences err by h²/6 times the third derivative and by ε/h: some 1e-10 and 1e-11 times the loss.
+    np.testing.assert_allclose(value_and_grad(point)[1], differences, rtol=1e-6, atol=1e-8)
+    # Zero would be the gradient by something that has no effect.
+    assert np.all(np.abs(differences) > 1e-6)
+
+
+@every_entry
+def test_the_gradient_by_every_hyperparameter_is_that_of_finite_differences(name):
+    entry = TABLE[name]
+    # In float32 accumulators the differences would drown in rounding.
+    wide = {"accumulator_dtype": "float64"} if "accumulator_dtype" in entry.options else {}
+    with jax.enable_x64(True):
+        params = jnp.array([1.0, -2.0])
+        numbers, unravel = ravel_pytree(jax.tree.map(jnp.float64, entry.numbers))
+        assert_gradient_is_that_of_differences(
+            lambda point: bowl(scanned(entry.make(**unravel(point), **wide), params, 6).updates), numbers
+        )
+
+
+@pytest.mark.parametrize("method", [mj.momentum, mj.nesterov])
+def test_the_gradient_is_right_where_a_corrected_learning_rate_is_zero(method):
+    def loss_after_training(point):
+        # The ratio of two rates is 0/0, η/0, η/η and 0/η on the way.
+        pattern = jnp.array([0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+        optimizer = method(lambda count: point[0] * pattern[count], point[1], convention="corrected")
+        return bowl(scanned(optimizer, jnp.array([1.0, -2.0]), 7).params)
+
+    with jax.enable_x64(True):
+        assert_gradient_is_that_of_differences(loss_after_training, jnp.array([0.1, 0.9]))
+        # From a rate of 0 there is nothing to compare with: it sets the velocity back, and a positive one does not.
+        assert np.all(np.isfinite(jax.grad(loss_after_training)(jnp.array([0.0, 0.9]))))
+
+
+class Layer(NamedTuple):
+    w: Any
+    b: Any
+
+
+TREES = {
+    "{}": {},
+    "()": (),
+    "[None]": [None],
+    "array": np.ones(3),
+    "None leaf": {"a": None, "b": np.ones([])},
+    "no entries": {"a": np.ones((0, 2)), "b": np.ones(1)},
+    "nested": [np.ones([]), (None, {"c": np.ones((1, 2)), "d": ()})],
+    "NamedTuple": (Layer(np.ones((2, 1)), b=None), Layer(np.ones(2), np.ones([]))),
+    "FrozenDict": flax.core.freeze({"dense": {"w": np.ones((2, 2)), "b": np.ones(2)}}),
+    "OrderedDict": collections.OrderedDict(z=np.ones(2), a=np.ones([])),
+}
+
+
+@one_of_each
+@pytest.mark.parametrize("tree", TREES)
+def test_any_pytree_is_trained_like_a_list_of_its_leaves(name, tree):
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float32"), TREES[tree])
+    optimizer = TABLE[name].make()
+    final, _, updates = run(optimizer, params, 2)
+    assert jax.tree.structure(final) == jax.tree.structure(updates[-1]) == jax.tree.structure(params)
+    expected = run(optimizer, jax.tree.leaves(params), 2)
+    # A sum over leaves is the only operation that could be done in another order: rounding of float32.
+    assert_close(jax.tree.leaves(final), expected.params, rtol=1e-6)
+
+
+@every_entry
+def test_extra_arguments_that_a_method_does_not_ask_for_are_ignored(name):
+    optimizer, params = TABLE[name].make(), some_params()
+    others = {"value": jnp.array(1.0), "correction": 2.0, "count": 7, "unheard_of": "of"}
+    updates, state = optimizer.update(jax.grad(bowl)(params), optimizer.init(params), params, value_fn=bowl, **others)
+    _, expected_state, expected = run(optimizer, params, 1)
+    assert_close((updates, state), (expected[0], expected_state), rtol=0)
+
+
+@every_entry
+def test_parameters_are_needed_for_weight_decay_and_the_function_scheme_only(name):
+    entry = TABLE[name]
+    if "weight_decay" in entry.numbers or "function" in name:
+        pytest.skip("needs them")
+    optimizer, params = entry.make(), some_params()
+    updates, state = optimizer.update(jax.grad(bowl)(params), optimizer.init(params))
+    _, expected_state, expected = run(optimizer, params, 1)
+    assert_close((updates, state), (expected[0], expected_state), rtol=0)
+
+
+def test_the_function_scheme_asks_for_the_value_at_parameters_of_their_own_dtypes():
+    optimizer, params = mj.adaptive_restart(0.1, scheme="function"), some_params("bfloat16", "float32")
+    asked = []
+
+    def value_fn(at):
+        asked.append(at)
+        return bowl(at)
+
+    state = optimizer.init(params)
+    for _ in range(2):
+        _, state = optimizer.update(jax.grad(bowl)(params), state, params, value_fn=value_fn)
+    # One more evaluation a step, as promised.
+    assert [shapes(at) for at in asked] == [shapes(params)] * 2
+
+
+@every_entry
+def test_the_count_of_updates_stops_at_its_greatest_value(name):
+    optimizer, params = TABLE[name].make(), some_params()
+    state = run(optimizer, params, 3).state
+    assert optax.tree.get(state, "count") == 3
+    greatest = np.iinfo(np.int32).max
+    state = optax.tree.set(state, count=jnp.array(greatest - 1, jnp.int32))
+    counts = []
+    for _ in range(3):
+        params, state, updates = step(optimizer, params, state)
+        counts.append(int(optax.tree.get(state, "count")))
+    assert counts == [greatest] * 3
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
 
 
 class Nesterov:
@@ -69,236 +385,13 @@ class Nesterov:
             params[k] = params[k] + self.momentum * self.v[k] - self.lr * grads[k]
 
 
-@pytest.mark.parametrize(
-    ("name", "reference"),
-    [("sgd", MiniSGD(0.03)), ("momentum", Momentum(0.03, 0.9)), ("nesterov", Nesterov(0.03, 0.9))],
+leaf_shapes = st.lists(st.integers(0, 2), max_size=2).map(tuple)
+trees = st.recursive(
+    leaf_shapes, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
 )
-def test_each_rule_follows_the_tutorials_class_for_100_steps(name, reference):
-    # Both sides are float64 and take some 1e2 rounded operations: 1e-12 leaves room, and a wrong term would be ~1.
-    with jax.enable_x64(True):
-        params, grads = params_and_grads("float64")
-        path, _ = run(METHODS[name](), params, grads)
-        for ours, g in zip(path, grads, strict=True):
-            reference.update(params, g)
-            assert_close(ours, params, rtol=1e-12)
 
 
-@every_method
-def test_each_method_equals_optax_at_a_constant_rate(name):
-    with jax.enable_x64(True):
-        params, grads = params_and_grads("float64")
-        ours, _ = run(METHODS[name](), params, grads)
-        theirs, _ = run(IN_OPTAX[name](), params, grads)
-        # The rate stands inside the velocity here and outside there: equal but for rounding.
-        assert_close(ours, theirs, rtol=1e-13)
-
-
-def test_with_momentum_zero_the_three_methods_are_one():
-    params, grads = params_and_grads()
-    expected, _ = run(mj.sgd(0.1), params, grads)
-    for method in (mj.momentum, mj.nesterov):
-        path, _ = run(method(0.1, 0.0), params, grads)
-        jax.tree.map(np.testing.assert_array_equal, path, expected)
-
-
-@pytest.mark.parametrize(("method", "position"), [(mj.momentum, -0.200), (mj.nesterov, -0.290)])
-def test_the_rate_stands_inside_the_velocity_under_a_schedule(method, position):
-    # g = 1, m = 0.9, rate 0.1 then 0.01. Outside the velocity it would be −0.119 and −0.2171.
-    optimizer = method(lambda count: jnp.where(count == 0, 0.1, 0.01), 0.9)
-    path, _ = run(optimizer, jnp.array(0.0), [jnp.array(1.0)] * 2)
-    np.testing.assert_allclose(path[-1], position, rtol=1e-6)
-
-
-def test_the_momentum_may_be_scheduled():
-    optimizer = mj.momentum(1.0, lambda count: jnp.where(count < 1, 0.0, 0.5))
-    path, _ = run(optimizer, jnp.array(0.0), [jnp.array(1.0)] * 3)
-    # v: −1, −1.5, −1.75.
-    assert [float(p) for p in path] == [-1.0, -2.5, -4.25]
-
-
-@every_method
-def test_jit_and_eager_agree(name):
-    params, grads = params_and_grads()
-    optimizer = METHODS[name]()
-    eager, _ = run(optimizer, params, grads)
-    compiled, _ = run(optimizer._replace(update=jax.jit(optimizer.update)), params, grads)
-    # float32; a compiled update may fuse a product and a sum into one rounding.
-    assert_close(compiled, eager, rtol=1e-5)
-
-
-@every_method
-def test_the_second_update_does_not_compile_again(name):
-    params, grads = params_and_grads()
-    optimizer = METHODS[name]()
-    traces = []
-
-    @jax.jit
-    def update(g, state, params):
-        traces.append(1)
-        return optimizer.update(g, state, params)
-
-    run(optimizer._replace(update=update), params, grads)
-    assert len(traces) == 1
-
-
-@every_method
-def test_the_state_is_a_scan_carry(name):
-    params, grads = params_and_grads()
-    optimizer = METHODS[name]()
-    stacked = jax.tree.map(lambda *g: jnp.stack(g), *grads)
-
-    def step(carry, g):
-        params, state = carry
-        updates, state = optimizer.update(g, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    params = jax.tree.map(jnp.asarray, params)
-    (final, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), stacked)
-    expected, _ = run(optimizer, params, grads)
-    assert_close(final, expected[-1], rtol=1e-5)
-
-
-@every_method
-def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
-    method = getattr(mj, name)
-    params, grads = params_and_grads(steps=5)
-    rates = jnp.array([0.01, 0.1, 1.0])
-
-    def final(rate):
-        return run(method(rate), params, grads)[0][-1]
-
-    together = jax.vmap(final)(rates)
-    for i, rate in enumerate(rates):
-        assert_close(jax.tree.map(lambda p, i=i: p[i], together), final(rate), rtol=1e-5)
-
-
-@every_method
-def test_the_gradient_flows_through_the_updates(name):
-    method = getattr(mj, name)
-
-    def last(rate):
-        return run(method(rate), jnp.array(1.0), [jnp.array(1.0)] * 2)[0][-1]
-
-    # Two steps with g = 1 move by rate·(1 + 1 + m) for the heavy ball: the derivative is minus that sum.
-    expected = {"sgd": -2.0, "momentum": -2.9, "nesterov": -4.61}[name]
-    np.testing.assert_allclose(jax.grad(last)(0.1), expected, rtol=1e-6)
-
-
-@every_method
-def test_inject_hyperparams_changes_nothing(name):
-    method = getattr(mj, name)
-    params, grads = params_and_grads(steps=10)
-    plain, _ = run(method(learning_rate=0.03), params, grads)
-    injected, _ = run(optax.inject_hyperparams(method)(learning_rate=0.03), params, grads)
-    assert_close(injected, plain, rtol=1e-6)
-
-
-@every_method
-def test_a_chain_passes_through(name):
-    params, grads = params_and_grads(steps=10)
-    chained, _ = run(optax.chain(optax.clip_by_global_norm(1e9), METHODS[name]()), params, grads)
-    plain, _ = run(METHODS[name](), params, grads)
-    assert_close(chained, plain, rtol=1e-6)
-
-
-@every_method
-def test_initialising_abstractly_gives_the_shapes_of_the_state(name):
-    params, _ = params_and_grads(steps=0)
-    optimizer = METHODS[name]()
-    abstract = jax.eval_shape(optimizer.init, params)
-    concrete = optimizer.init(jax.tree.map(jnp.asarray, params))
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), abstract) == jax.tree.map(lambda a: (a.shape, a.dtype), concrete)
-
-
-@every_method
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-@pytest.mark.parametrize("traced", [False, True])
-def test_state_and_updates_keep_the_dtype_of_the_parameters(name, dtype, traced):
-    method = getattr(mj, name)
-    with jax.enable_x64(dtype == "float64"):
-        params = {"w": jnp.ones([3], dtype), "b": jnp.ones([], "float32")}
-
-        def step(rate):
-            optimizer = method(rate)
-            state = optimizer.init(params)
-            updates, new_state = optimizer.update(params, state, params)
-            assert dtypes(new_state) == dtypes(state)
-            return updates
-
-        updates = jax.jit(step)(jnp.float32(0.1)) if traced else step(0.1)
-        assert dtypes(updates) == dtypes(params)
-
-
-def test_in_bfloat16_the_hyperparameters_are_not_rounded():
-    # In bfloat16 0.9 is 0.8984.
-    optimizer = mj.momentum(0.1, 0.9)
-    params = jnp.zeros([], "bfloat16")
-    state = optimizer.init(params)._replace(velocity=jnp.array(143.0, "bfloat16"))
-    updates, _ = optimizer.update(params, state)
-    # 0.9 · 143 = 128.7, and 0.8984 · 143 = 128.5: bfloat16 has 128 and 129.
-    assert updates == jnp.array(129.0, "bfloat16")
-
-
-@every_method
-@pytest.mark.parametrize("tree", [{}, (), None, {"a": None, "b": 2.0}, [1.0, (None, {"c": 3.0})]], ids=str)
-def test_any_pytree_will_do_empty_ones_and_none_leaves_included(name, tree):
-    params = jax.tree.map(jnp.asarray, tree)
-    path, _ = run(METHODS[name](), params, [params] * 2)
-    assert jax.tree.structure(path[-1]) == jax.tree.structure(params)
-
-
-@pytest.mark.parametrize("name", ["momentum", "nesterov"])
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"learning_rate": -0.1}, "learning_rate must be finite and at least 0, not -0.1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be finite and at least 0, not nan"),
-        ({"learning_rate": float("inf")}, "not inf"),
-        ({"learning_rate": "fast"}, "not 'fast'"),
-        ({"learning_rate": True}, "not True"),
-        ({"learning_rate": np.float32(-1)}, "not -1.0"),
-        ({"learning_rate": jnp.array([0.1, 0.2])}, "scalar, not an array of shape (2,)"),
-        ({"learning_rate": 0.1, "momentum": 1.0}, "momentum must be in [0, 1), not 1.0"),
-        ({"learning_rate": 0.1, "momentum": -0.1}, "momentum must be in [0, 1), not -0.1"),
-    ],
-)
-def test_a_hyperparameter_out_of_range_is_refused_by_name(name, arguments, words):
-    with pytest.raises(InputError) as error:
-        getattr(mj, name)(**arguments)
-    assert words in str(error.value)
-
-
-@every_method
-def test_a_parabola_is_minimised(name):
-    params = jnp.array([5.0, -3.0])
-    optimizer = METHODS[name]()
-    state = optimizer.init(params)
-    for _ in range(400):
-        updates, state = optimizer.update(2 * params, state, params)
-        params = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(params, 0, atol=1e-4)
-
-
-@every_method
-def test_rosenbrocks_valley_is_followed_to_its_end(name):
-    optimizer = getattr(mj, name)(1e-3)
-    gradient = jax.grad(lambda w: (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2)
-
-    def step(carry, _):
-        params, state = carry
-        updates, state = optimizer.update(gradient(params), state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    start = jnp.array([-1.0, 1.0])
-    (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=40_000)
-    np.testing.assert_allclose(params, 1, atol=1e-2)
-
-
-shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
-trees = st.recursive(shapes, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
-
-
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(
     tree=trees,
     rate=st.floats(0, 10),
@@ -317,10 +410,13 @@ def test_on_any_tree_and_hyperparameters_the_rule_holds(tree, rate, m, steps, na
         def as_tree(values):
             return structure.unflatten([jnp.asarray(values[str(i)]) for i in range(len(leaves))])
 
-        path, _ = run(getattr(mj, name)(rate, m), as_tree(params), [as_tree(g) for g in grads])
+        optimizer, ours = getattr(mj, name)(rate, m), as_tree(params)
+        state = optimizer.init(ours)
         reference = {"momentum": Momentum, "nesterov": Nesterov}[name](rate, m)
         for g in grads:
+            updates, state = optimizer.update(as_tree(g), state, ours)
+            ours = optax.apply_updates(ours, updates)
             params = {key: np.array(p) for key, p in params.items()}
             reference.update(params, g)
         # float64, at most 5 steps of numbers up to some 1e2.
-        assert_close(path[-1], as_tree(params), rtol=1e-11)
+        assert_close(ours, as_tree(params), rtol=1e-11, atol=1e-11)
