@@ -84,7 +84,10 @@ def coincidence(name: str, convention: Convention) -> str:
         "inside": "under any schedule",
         "outside": 'at a constant rate; under any schedule with `convention="outside"`',
     }[convention.rate]
-    return f"{rate}, at a constant m; η is its rate times 1 − m" if convention.normalised else rate
+    if not convention.normalised:
+        return rate
+    forms = "ν = 1 is the heavy ball and ν = m Nesterov" if "nu" in convention.arguments else "the heavy ball only"
+    return f"{rate}, at a constant m; η is its rate times 1 − m; {forms}"
 
 
 def studies() -> str:

@@ -29,6 +29,7 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
 
 def check_integer(what: str, value: object, low: int, high: int | None = None) -> None:
     """Raises `InputError` unless `value` is an integer (a bool is not) with low ≤ value ≤ high."""
+    value = _plain(value)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not (is_integer and low <= value and (high is None or value <= high)):  # type: ignore[operator]
         upper = "" if high is None else f" and at most {high}"
@@ -37,6 +38,7 @@ def check_integer(what: str, value: object, low: int, high: int | None = None) -
 
 def check_real(what: str, value: object, low: float, high: float, *, below_high: bool = False) -> None:
     """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high (< high on request)."""
+    value = _plain(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = is_number and low <= value <= sys.float_info.max  # type: ignore[operator]
     if not (inside and (value < high if below_high else value <= high)):  # type: ignore[operator]
@@ -44,3 +46,9 @@ def check_real(what: str, value: object, low: float, high: float, *, below_high:
             f"finite and at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
         )
         raise InputError(f"{what} must be {allowed}, not {value!r}")
+
+
+def _plain(value: object) -> object:
+    """A scalar of NumPy or JAX as Python's own."""
+    is_scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+    return value.item() if is_scalar else value  # type: ignore[attr-defined]

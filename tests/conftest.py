@@ -26,5 +26,6 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+_TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "test_torch_replay.py"]
 # Tests of another framework exist where it is installed; CI installs torch on Python 3.11.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["optimizers/test_torch.py", "test_torch_replay.py"]
+collect_ignore = [] if importlib.util.find_spec("torch") else _TORCH

@@ -10,7 +10,7 @@ from momentum_jax.config import SCHEDULES
 from momentum_jax.optimizers import Method, available
 
 DESCRIPTION = "Lists the optimizers: rule, hyperparameters with their defaults and ranges, paper; and the schedules."
-SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, d dampening, ω weight_decay, ν nu, β betas"
+SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, ν nu, β_k the betas, x the points it goes through"
 
 
 def main(argv: Sequence[str], began: float) -> None:

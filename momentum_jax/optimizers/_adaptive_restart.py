@@ -54,6 +54,8 @@ def adaptive_restart(
     - "function": :math:`f(x_{t+1}) > f(x_t)`. It costs one more evaluation of f a step, by the `value_fn` that
       `update` is then called with. On mini-batches f is another function each time; it suits full batches.
 
+    The updates must be applied as they are: what rescales them later in a chain takes the parameters off the points y.
+
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`; 1/L for a gradient with
         the Lipschitz constant L.
@@ -72,7 +74,7 @@ def adaptive_restart(
 
     References:
       O'Donoghue and Candès, `Adaptive restart for accelerated gradient schemes
-      <https://arxiv.org/abs/1204.3982>`_, 2012, algorithm 1 and section 3.2.
+      <https://arxiv.org/abs/1204.3982>`_, 2012.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -109,7 +111,7 @@ def adaptive_restart(
         else:
             if params is None or value_fn is None:
                 raise InputError('scheme="function" needs update(gradients, state, params, value_fn=f)')
-            value = value_fn(cast_like(linear((1, params), (1, descent)), params)).astype(float)
+            value = _scalar(value_fn(cast_like(linear((1, params), (1, descent)), params)))
             uphill = value > state.value
         theta, rate = state.theta, jnp.asarray(at_count(q, state.count), float)
         new_theta = (rate - theta**2 + jnp.sqrt((rate - theta**2) ** 2 + 4 * theta**2)) / 2
@@ -118,5 +120,15 @@ def adaptive_restart(
         new_state = state._replace(theta=jnp.where(uphill, 1, new_theta), lookahead=lookahead, value=value)
         return linear((1, descent), (1, lookahead)), new_state
 
-    core = Core(init, update, lambda state: (state.lookahead,), extra_args=("value_fn",))
+    core = Core(AdaptiveRestartState, init, update, lambda state: (state.lookahead,), extra_args=("value_fn",))
     return transformation(core, accumulator_dtype)
+
+
+def _scalar(value: Any) -> Float[Array, ""]:
+    try:
+        scalar = jnp.asarray(value, float)
+    except (TypeError, ValueError):
+        raise InputError(f"value_fn must give a number, not {value!r}") from None
+    if scalar.ndim:
+        raise InputError(f"value_fn must give a scalar, not an array of shape {scalar.shape}")
+    return scalar

@@ -30,9 +30,9 @@ class AggMoState(NamedTuple):
 
 def _core(betas: Sequence[ScalarOrSchedule], accumulator_dtype: Any) -> Core:
     if not isinstance(betas, tuple | list) or not betas:
-        raise InputError(f"betas must be one or more numbers in a tuple, not {betas!r}")
-    for beta in betas:
-        check_hyperparameter("betas", beta)
+        raise InputError(f"betas must be one or more numbers in a tuple or list, not {betas!r}")
+    for i, beta in enumerate(betas):
+        check_hyperparameter("betas", beta, f"betas[{i}]")
     check_accumulator_dtype(accumulator_dtype)
 
     def init(params: PyTree[Array]) -> AggMoState:
@@ -42,6 +42,8 @@ def _core(betas: Sequence[ScalarOrSchedule], accumulator_dtype: Any) -> Core:
 
     def update(grads: PyTree[Array], state: AggMoState, params: Any) -> tuple[PyTree[Array], AggMoState]:
         del params
+        if len(state.velocities) != len(betas):
+            raise InputError(f"the state has {len(state.velocities)} velocities, and there are {len(betas)} betas")
         velocities = tuple(
             linear((at_count(beta, state.count), velocity), (1, grads))
             for beta, velocity in zip(betas, state.velocities, strict=True)
@@ -49,14 +51,14 @@ def _core(betas: Sequence[ScalarOrSchedule], accumulator_dtype: Any) -> Core:
         mean = linear(*((1 / len(betas), velocity) for velocity in velocities))
         return mean, state._replace(velocities=velocities)
 
-    return Core(init, update, lambda state: state.velocities)
+    return Core(AggMoState, init, update, lambda state: state.velocities)
 
 
 def aggmo(
     learning_rate: ScalarOrSchedule,
     betas: Sequence[ScalarOrSchedule] = (0.0, 0.9, 0.99),
     *,
-    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = False,
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
@@ -73,7 +75,7 @@ def aggmo(
     Args:
       learning_rate: η ≥ 0 (the paper's γ), a float, a scalar array (traced or not) or an `optax.Schedule`.
       betas: K numbers in [0, 1), each likewise.
-      weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
+      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
       decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocities untouched.
       mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
       accumulator_dtype: of the velocities, if not that of the parameters.
@@ -87,7 +89,7 @@ def aggmo(
 
     References:
       Lucas, Sun, Zemel and Grosse, `Aggregated momentum: stability through passive damping
-      <https://arxiv.org/abs/1804.00325>`_, 2019, equation 4.
+      <https://arxiv.org/abs/1804.00325>`_, 2019.
 
     Examples:
       >>> import jax.numpy as jnp, optax

@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from momentum_jax.errors import InputError
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
-from momentum_jax.optimizers._trees import cast_like, check_match, check_params, check_real_leaf, linear
+from momentum_jax.optimizers._trees import (
+    cast_like,
+    check_dtype,
+    check_match,
+    check_params,
+    check_real_leaf,
+    linear,
+)
 
 
 class Core(NamedTuple):
@@ -18,6 +26,7 @@ class Core(NamedTuple):
     The state is a NamedTuple with a `count` of updates.
     """
 
+    state: type[Any]
     init: Callable[[PyTree[Array]], Any]
     update: Callable[..., tuple[PyTree[Array], Any]]
     """(gradients, state, params) → (updates, new state)."""
@@ -65,11 +74,18 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
     def update(
         updates: PyTree[Array], state: Any, params: PyTree[Array] | None = None, **extra_args: Any
     ) -> tuple[PyTree[Array], Any]:
+        if not isinstance(state, core.state):
+            raise InputError(
+                f"the state is a {type(state).__name__}, and this optimizer's is a {core.state.__name__}: begin with "
+                "its init, or see momentum_jax.optimizers.from_optax"
+            )
+        for path, leaf in jax.tree.leaves_with_path(updates):
+            check_real_leaf("gradient", path, leaf)
         grads = jax.tree.map(jnp.asarray, updates)
-        for path, leaf in jax.tree.leaves_with_path(grads):
-            check_real_leaf("gradient", path, leaf.dtype)
         for accumulator in core.accumulators(state):
             check_match("gradient", grads, "state", accumulator, dtypes=accumulator_dtype is None)
+            if accumulator_dtype is not None:
+                check_dtype("state", accumulator, accumulator_dtype)
         if params is not None:
             params = jax.tree.map(jnp.asarray, params)
             check_match("gradient", grads, "parameter", params, dtypes=True)

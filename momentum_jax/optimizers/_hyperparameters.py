@@ -41,20 +41,32 @@ CHOICES = {
 }
 
 
-def check_hyperparameter(name: str, value: ScalarOrSchedule) -> None:
-    """Checks a concrete number against `RANGES`; a traced scalar or a schedule has no value yet and passes.
+def check_hyperparameter(name: str, value: ScalarOrSchedule, what: str | None = None) -> None:
+    """Checks a number against `RANGES[name]`; a traced scalar has no value yet, and a schedule none at all.
+
+    Args:
+      name: whose range it is.
+      value: what to check.
+      what: how messages call it, if not by its name.
 
     Raises:
-      InputError: not a finite number in the range.
+      InputError: not a finite real number in the range, or no scalar.
     """
-    if callable(value) or isinstance(value, jax.core.Tracer):
+    what = what or name
+    if callable(value):
         return
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        if value.ndim:
-            raise InputError(f"{name} must be a scalar, not an array of shape {value.shape}")
-        value = value.item()
-    allowed = RANGES[name]
-    check_real(name, value, allowed.low, allowed.high, below_high=allowed.below_high)
+        _check_scalar(what, value)
+    if not isinstance(value, jax.core.Tracer):
+        allowed = RANGES[name]
+        check_real(what, value, allowed.low, allowed.high, below_high=allowed.below_high)
+
+
+def _check_scalar(what: str, value: Any) -> None:
+    if value.ndim:
+        raise InputError(f"{what} must be a scalar, not an array of shape {value.shape}")
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise InputError(f"{what} must be a real number, not {value.dtype}")
 
 
 def check_choice(name: str, value: object) -> None:
@@ -67,6 +79,8 @@ def check_accumulator_dtype(dtype: Any) -> None:
     """Raises `InputError` unless `dtype` is None or names a real floating-point type that JAX has switched on."""
     if dtype is None:
         return
+    if isinstance(dtype, np.ndarray | jax.Array):
+        raise InputError(f"accumulator_dtype must be None or a dtype, not an array of shape {dtype.shape}")
     try:
         named = jnp.dtype(dtype)
     except TypeError:
@@ -79,8 +93,19 @@ def check_accumulator_dtype(dtype: Any) -> None:
 
 def is_zero(value: ScalarOrSchedule) -> bool:
     """Whether it is the number 0 itself, so that what it multiplies can be left out of the program."""
-    return isinstance(value, int | float) and value == 0
+    is_concrete = not callable(value) and not isinstance(value, jax.core.Tracer)
+    return is_concrete and bool(value == 0)
 
 
 def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> Scalar:
-    return value(count) if callable(value) else value
+    """The value at an iteration.
+
+    Raises:
+      InputError: a schedule that gives no scalar.
+    """
+    if not callable(value):
+        return value
+    now = value(count)
+    if jnp.ndim(now):
+        raise InputError(f"a schedule must give a scalar, not an array of shape {jnp.shape(now)}")
+    return now

@@ -35,7 +35,9 @@ class CorrectedMomentumState(NamedTuple):
     """State of `momentum` and `nesterov` with `convention="corrected"`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
+    """Updates made so far."""
     velocity: PyTree[Array]
+    """v, which includes the learning rate of the last update."""
     learning_rate: Float[Array, ""]
     """That of the last update; 0 before the first."""
 
@@ -46,7 +48,7 @@ VelocityState: TypeAlias = MomentumState | CorrectedMomentumState
 def velocity_core(
     momentum: ScalarOrSchedule, dampening: ScalarOrSchedule, accumulator_dtype: Any, *, nesterov: bool
 ) -> Core:
-    """The rule v ← m·v + (1 − d)·g, the first time v ← g; the update is v, with Nesterov m·v + g.
+    """The rule v ← m·v + (1 − d)·g, the first time and where m = 0 v ← g; the update is v, with Nesterov m·v + g.
 
     Raises:
       InputError: a concrete hyperparameter that is out of its range.
@@ -71,7 +73,7 @@ def velocity_core(
         updates = linear((m, velocity), (1, grads)) if nesterov else velocity
         return updates, state._replace(velocity=velocity)
 
-    return Core(init, update, lambda state: (state.velocity,))
+    return Core(MomentumState, init, update, lambda state: (state.velocity,))
 
 
 def corrected(core: Core, learning_rate: ScalarOrSchedule) -> Core:
@@ -92,7 +94,7 @@ def corrected(core: Core, learning_rate: ScalarOrSchedule) -> Core:
         updates, new_state = core.update(linear((-eta, grads)), state, params, correction=ratio)
         return updates, new_state._replace(learning_rate=eta)
 
-    return core._replace(init=init, update=update)
+    return core._replace(state=CorrectedMomentumState, init=init, update=update)
 
 
 _CONVENTIONS = {"inside": inside, "outside": outside, "corrected": corrected}
@@ -102,7 +104,7 @@ def velocity_method(
     learning_rate: ScalarOrSchedule,
     core: Core,
     convention: str,
-    weight_decay: ScalarOrSchedule,
+    weight_decay: ScalarOrSchedule | None,
     decoupled_weight_decay: bool,
     mask: Any,
     accumulator_dtype: Any,
@@ -121,7 +123,7 @@ def momentum(
     *,
     dampening: ScalarOrSchedule = 0.0,
     convention: Convention = "inside",
-    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = False,
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
@@ -151,8 +153,9 @@ def momentum(
       dampening: d in [0, 1], likewise: gradients enter the velocity with the factor 1 − d, except the first, as in
         PyTorch; no effect where m = 0. (An average that starts from 0, without this exception, is `qhm` with nu=1.)
       convention: "inside", "outside" or "corrected".
-      weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
-      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched.
+      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
+      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched. Scaled by the whole rate,
+        as AdamW in Optax and PyTorch: the λ of SGDW's paper is ω times the rate without its schedule.
       mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
       accumulator_dtype: of the velocity, if not that of the parameters, such as "float32" for bfloat16 parameters.
         Arithmetic is in float32 at least.
@@ -168,7 +171,7 @@ def momentum(
       Polyak, `Some methods of speeding up the convergence of iteration methods
       <https://doi.org/10.1016/0041-5553(64)90137-5>`_, 1964; Rumelhart et al., `Learning representations by
       back-propagating errors <https://doi.org/10.1038/323533a0>`_, 1986; Goyal et al., `1706.02677
-      <https://arxiv.org/abs/1706.02677>`_, equation 10 and remark 2, for the correction; Loshchilov and Hutter,
+      <https://arxiv.org/abs/1706.02677>`_, remark 2, for the correction; Loshchilov and Hutter,
       `1711.05101 <https://arxiv.org/abs/1711.05101>`_, algorithm 1, for decoupled weight decay.
 
     Examples:
@@ -197,6 +200,8 @@ def scale_by_momentum(
 
     .. math::
       b_{t+1} = m_t b_t + (1 - d_t) g_t, \qquad b_1 = g_0
+
+    and b = g where m = 0, as in PyTorch.
 
     `optax.scale_by_learning_rate` after it gives `momentum` with the convention "outside", before it "inside".
 

@@ -16,7 +16,7 @@ def nesterov(
     *,
     dampening: ScalarOrSchedule = 0.0,
     convention: Convention = "inside",
-    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = False,
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
@@ -26,18 +26,19 @@ def nesterov(
     .. math::
       v_{t+1} = m_t v_t - \eta_t g_t, \qquad p_{t+1} = p_t + m_t v_{t+1} - \eta_t g_t, \qquad v_0 = 0
 
-    While m is constant, p is the look-ahead point θ + m·v of an iterate θ that is not kept. At a constant learning
-    rate the iterates are those of `optax.sgd(learning_rate, momentum, nesterov=True)`, PyTorch's and Keras's. With
-    `convention="outside"` (b ← m·b + g; p ← p − η·(m·b + g)) they are those of Optax and PyTorch under a schedule
-    too; "corrected" is explained at `momentum`.
+    While m is constant, p is the look-ahead point θ + m·v of an iterate θ that is not kept. When m changes it is not
+    quite: in Sutskever's form the step looks ahead with the next m, here as in those libraries with the present one.
+    At a constant learning rate the iterates are those of `optax.sgd(learning_rate, momentum, nesterov=True)`,
+    PyTorch's and Keras's. With `convention="outside"` (b ← m·b + g; p ← p − η·(m·b + g)) they are those of Optax and
+    PyTorch under a schedule too; "corrected" is explained at `momentum`.
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
       momentum: m in [0, 1), likewise.
       dampening: d in [0, 1], likewise: gradients enter the velocity, not the step itself, with the factor 1 − d,
-        except the first. PyTorch's class refuses what its `torch.optim.sgd` function computes so.
+        except the first and where m = 0. PyTorch's class refuses what its `torch.optim.sgd` function computes so.
       convention: "inside", "outside" or "corrected".
-      weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
+      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
       decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched.
       mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
       accumulator_dtype: of the velocity, if not that of the parameters.

@@ -40,7 +40,7 @@ def _core(momentum: ScalarOrSchedule, nu: ScalarOrSchedule, accumulator_dtype: A
         average = linear((m, state.average), (1 - m, grads))
         return linear((1 - share, grads), (share, average)), state._replace(average=average)
 
-    return Core(init, update, lambda state: (state.average,))
+    return Core(QHMState, init, update, lambda state: (state.average,))
 
 
 def qhm(
@@ -48,7 +48,7 @@ def qhm(
     momentum: ScalarOrSchedule = 0.999,
     nu: ScalarOrSchedule = 0.7,
     *,
-    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = False,
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
@@ -66,7 +66,7 @@ def qhm(
       learning_rate: η ≥ 0 (the paper's α), a float, a scalar array (traced or not) or an `optax.Schedule`.
       momentum: m in [0, 1) (β), likewise.
       nu: ν in [0, 1], likewise.
-      weight_decay: ω ≥ 0, likewise; coupled, g ← g + ω·p before all else.
+      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
       decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the average untouched.
       mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
       accumulator_dtype: of the average, if not that of the parameters.
@@ -80,7 +80,7 @@ def qhm(
 
     References:
       Ma and Yarats, `Quasi-hyperbolic momentum and Adam for deep learning <https://arxiv.org/abs/1810.06801>`_,
-      2019, equations 3 and 4.
+      2019.
 
     Examples:
       >>> import jax.numpy as jnp

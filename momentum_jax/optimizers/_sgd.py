@@ -21,7 +21,7 @@ class SGDState(NamedTuple):
 def sgd(
     learning_rate: ScalarOrSchedule,
     *,
-    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay: ScalarOrSchedule | None = None,
     mask: PyTree[bool] | Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Gradient descent, on mini-batches stochastic gradient descent.
@@ -31,7 +31,7 @@ def sgd(
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
-      weight_decay: ω ≥ 0, likewise. Without a velocity, coupled and decoupled are the same.
+      weight_decay: ω ≥ 0, likewise, or None for 0. Without a velocity, coupled and decoupled are the same.
       mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
 
     Returns:
@@ -57,6 +57,7 @@ def sgd(
     check_hyperparameter("learning_rate", learning_rate)
     core = outside(
         Core(
+            SGDState,
             init=lambda params: SGDState(count=jnp.zeros([], jnp.int32)),
             update=lambda grads, state, params: (grads, state),
             accumulators=lambda state: (),

@@ -40,10 +40,14 @@ def inner_product(a: PyTree[Array], b: PyTree[Array]) -> Float[Array, ""]:
 def check_params(params: PyTree[Any]) -> None:
     """Raises `InputError`, naming the first leaf that is not real floating-point."""
     for path, leaf in jax.tree.leaves_with_path(params):
-        check_real_leaf("parameter", path, jnp.result_type(leaf))
+        check_real_leaf("parameter", path, leaf)
 
 
-def check_real_leaf(kind: str, path: Any, dtype: Any) -> None:
+def check_real_leaf(kind: str, path: Any, leaf: Any) -> None:
+    try:
+        dtype = jnp.result_type(leaf)
+    except (TypeError, ValueError):
+        raise InputError(f"the {kind}{_at(path)} is no array, but {leaf!r}: leave it out of the tree") from None
     if jnp.issubdtype(dtype, jnp.floating):
         return
     advice = (
@@ -70,7 +74,18 @@ def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any
             )
         if dtypes and jnp.result_type(a) != jnp.result_type(b):
             raise InputError(
-                f"the {kind}{_at(path)} is {jnp.result_type(a)} and the {other_kind} there {jnp.result_type(b)}"
+                f"the {kind}{_at(path)} is {jnp.result_type(a)} and the {other_kind} there {jnp.result_type(b)}: "
+                "cast one of them, such as by optax.tree.cast"
+            )
+
+
+def check_dtype(kind: str, tree: PyTree[Any], dtype: Any) -> None:
+    """Raises `InputError`, naming the first leaf that is not of this dtype."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if jnp.result_type(leaf) != jnp.dtype(dtype):
+            raise InputError(
+                f"the {kind}{_at(path)} is {jnp.result_type(leaf)} and accumulator_dtype is {jnp.dtype(dtype)}: "
+                "cast it, such as by optax.tree.cast"
             )
 
 

@@ -14,22 +14,27 @@ from momentum_jax.optimizers._trees import broadcast_mask, linear
 def with_weight_decay(
     core: Core,
     learning_rate: ScalarOrSchedule,
-    weight_decay: ScalarOrSchedule,
+    weight_decay: ScalarOrSchedule | None,
     decoupled: bool,
     mask: PyTree[bool] | Any,
 ) -> Core:
     """Coupled: g ← g + ω·p before the rule, as PyTorch's `SGD`. Decoupled: u ← u − η·ω·p after it, as AdamW.
 
     p are the parameters before the step. The mask is a prefix of their tree, or a function that makes one of them.
-    Source of the decoupled form: Loshchilov and Hutter 2019 (1711.05101), algorithm 1 (SGDW).
+    Source of the decoupled form: Loshchilov and Hutter 2019 (1711.05101), algorithm 1 (SGDW), whose λ is ω
+    times the rate without its schedule.
 
     Raises:
       InputError: a weight decay out of its range, `decoupled` that is no boolean; when called, missing parameters
         and a mask that does not fit them.
     """
-    check_hyperparameter("weight_decay", weight_decay)
     if not isinstance(decoupled, bool):
         raise InputError(f"decoupled_weight_decay must be True or False, not {decoupled!r}")
+    if weight_decay is None:
+        if decoupled or mask is not None:
+            raise InputError("decoupled_weight_decay and mask say how weights decay: give weight_decay too")
+        return core
+    check_hyperparameter("weight_decay", weight_decay)
     if is_zero(weight_decay):
         return core
 

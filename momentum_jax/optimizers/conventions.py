@@ -31,7 +31,7 @@ class Convention(NamedTuple):
 CONVENTIONS = {
     "momentum_jax": Convention(
         "`mj.momentum`, `mj.nesterov`",
-        "v ← m·v − η·(1 − d)·g, at first v ← −η·g; p ← p + v",
+        "v ← m·v − η·(1 − d)·g, at first and where m = 0 v ← m·v − η·g; p ← p + v",
         ("learning_rate", "momentum", "nesterov", "dampening", "convention"),
         "inside",
         normalised=False,
@@ -52,7 +52,7 @@ CONVENTIONS = {
     ),
     "torch": Convention(
         "`torch.optim.SGD`",
-        "b ← m·b + (1 − d)·g, at first b ← g; p ← p − η·b",
+        "b ← m·b + (1 − d)·g, at first and where m = 0 b ← m·b + g; p ← p − η·b",
         ("lr", "momentum", "nesterov", "dampening"),
         "outside",
         normalised=False,
@@ -72,8 +72,8 @@ CONVENTIONS = {
         normalised=True,
     ),
     "effective": Convention(
-        "the effective learning rate",
-        "η/(1 − m)",
+        "the effective learning rate η/(1 − m)",
+        "that of `mj.momentum`",
         ("effective_learning_rate", "momentum", "nesterov"),
         "constant",
         normalised=True,
@@ -121,7 +121,7 @@ def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dic
     momentum_jax.errors.InputError: optax and keras agree at a constant learning rate only: ...
     """
     for name in (source, target):
-        if name not in CONVENTIONS:
+        if not isinstance(name, str) or name not in CONVENTIONS:
             raise unknown("convention", name, CONVENTIONS)
     values = _read(hyperparameters, source)
     if is_zero(values.momentum):
@@ -137,8 +137,10 @@ def effective_learning_rate(learning_rate: Scalar, momentum: Scalar) -> Scalar:
     >>> effective_learning_rate(0.25, 0.75)
     1.0
     """
-    check_hyperparameter("learning_rate", learning_rate)
-    check_hyperparameter("momentum", momentum)
+    for name, value in (("learning_rate", learning_rate), ("momentum", momentum)):
+        if callable(value):
+            raise InputError(f"the effective learning rate is that of constants, and {name} is a schedule")
+        check_hyperparameter(name, value)
     return learning_rate / (1 - momentum)
 
 
@@ -157,8 +159,8 @@ def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
         nesterov=hyperparameters.get("nesterov", False),
         dampening=hyperparameters.get("dampening", 0.0),
     )
-    check_hyperparameter("learning_rate", values.learning_rate)
-    check_hyperparameter("momentum", values.momentum)
+    check_hyperparameter("learning_rate", values.learning_rate, names[0])
+    check_hyperparameter("momentum", values.momentum, names[1])
     check_hyperparameter("dampening", values.dampening)
     if "convention" in hyperparameters:
         check_choice("convention", values.rate)
@@ -171,11 +173,10 @@ def _read_nu(values: _Momentum, nu: Scalar) -> _Momentum:
     check_hyperparameter("nu", nu)
     if _equal(nu, 1):
         return values
-    if not callable(values.momentum):
-        if _equal(nu, 0):
-            return values._replace(momentum=0.0)
-        if _equal(nu, values.momentum):
-            return values._replace(nesterov=True)
+    if _equal(nu, 0):
+        return values._replace(momentum=0.0)
+    if _equal(nu, values.momentum):
+        return values._replace(nesterov=True)
     raise InputError(f"qhm is another method only at nu = 0, the constant momentum or 1, not at nu = {nu!r}")
 
 
@@ -184,11 +185,18 @@ def _check_schedules(values: _Momentum, source: str, target: str) -> None:
     if callable(values.learning_rate) and not is_zero(values.momentum):
         same = values.rate == b.rate or (target == "momentum_jax" and values.rate != "constant")
         if not same or "constant" in (values.rate, b.rate):
+            here = f' with convention="{values.rate}"' if source == "momentum_jax" else ""
             raise InputError(
-                f"{source} and {target} agree at a constant learning rate only: under a schedule it matters whether "
-                "the rate stands inside the velocity"
+                f"{source}{here} and {target} agree at a constant learning rate only: under a schedule it matters "
+                "whether the rate stands inside the velocity"
             )
-    if callable(values.momentum) and (a.normalised != b.normalised or "constant" in (a.rate, b.rate)):
+    # An average that forgets at a changing speed is a velocity inside which the rate is scheduled, η·(1 − m_t).
+    is_velocity = a.rate == "outside" and b.rate == "inside" and a.normalised and not callable(values.learning_rate)
+    if (
+        callable(values.momentum)
+        and not is_velocity
+        and (a.normalised != b.normalised or "constant" in (a.rate, b.rate))
+    ):
         raise InputError(
             f"{source} and {target} agree at a constant momentum only: one of them weights gradients by 1 − momentum"
         )
@@ -207,13 +215,16 @@ def _write(values: _Momentum, source: str, target: str) -> dict[str, Any]:
         raise InputError(f"{target} has no Nesterov form")
     if values.nesterov and target == "torch" and not is_zero(values.dampening):
         raise InputError("torch refuses Nesterov with dampening")
-    if a.normalised != b.normalised and not is_zero(m):
+    place = values.rate if source == "momentum_jax" or (values.rate == "outside" and callable(rate)) else "inside"
+    if callable(m) and a.normalised and not b.normalised:
+        eta, rate = rate, lambda count: eta * (1 - m(count))
+    elif a.normalised != b.normalised and not is_zero(m):
         rate = _map(lambda eta: eta * (1 - m) if a.normalised else eta / (1 - m), rate)
     further = {
         "nesterov": values.nesterov,
         "dampening": values.dampening,
         "nu": m if values.nesterov else 1.0,
-        "convention": values.rate if callable(rate) else "inside",
+        "convention": place,
     }
     return {b.arguments[0]: rate, b.arguments[1]: m} | {name: further[name] for name in b.arguments[2:]}
 

@@ -14,6 +14,9 @@ from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check
 from momentum_jax.optimizers._momentum import Convention, CorrectedMomentumState, MomentumState, VelocityState
 from momentum_jax.optimizers._trees import cast_like, check_match, linear
 
+# Optax's states that count the iterations of a schedule.
+_SCHEDULES = ("ScaleByScheduleState", "WrappedScheduleState", "InjectStatefulHyperparamsState")
+
 
 def from_optax(
     state: Any, learning_rate: Scalar | None = None, *, count: int, convention: Convention = "inside"
@@ -24,7 +27,8 @@ def from_optax(
 
     Args:
       state: of Optax, in whatever chain, with one trace in it.
-      learning_rate: η of the next update, so that it is the same in both; not needed for the convention "outside".
+      learning_rate: η > 0 of the next update, so that it is the same in both; not needed for the convention
+        "outside".
       count: updates made so far.
       convention: that of the optimizer that goes on.
 
@@ -50,7 +54,8 @@ def to_optax(
       state: of this package.
       template: any state of the optimizer that goes on, such as its `init(params)`; the trace in it and the counts of
         its schedules are replaced.
-      learning_rate: η > 0 of the last update; not needed for the conventions "outside" and "corrected".
+      learning_rate: η > 0 of the next update, so that it is the same in both; not needed for the conventions
+        "outside" and "corrected".
       convention: that of the optimizer that stopped.
 
     Raises:
@@ -65,10 +70,24 @@ def to_optax(
     """
     trace, buffers = _trace(template), _to_buffers(state, learning_rate, convention)
     check_match("velocity", buffers, "trace", trace, dtypes=False)
-    values = {"trace": cast_like(buffers, trace)}
-    if optax.tree_utils.tree_get_all_with_path(template, "count", _is_field):
-        values["count"] = state.count
-    return optax.tree_utils.tree_set(template, _is_field, **values)
+    return _replaced(template, cast_like(buffers, trace), state.count)
+
+
+def _replaced(node: Any, trace: PyTree[Array], count: Array) -> Any:
+    """A state of Optax with another trace, and another count in the states of schedules."""
+    name = type(node).__name__
+    if name == "TraceState":
+        return node._replace(trace=trace)
+    if name in _SCHEDULES:
+        node = node._replace(count=count)
+        if name != "InjectStatefulHyperparamsState":
+            return node
+    # One level at a time: states are inside states.
+    return jax.tree.map(
+        lambda child: child if child is node else _replaced(child, trace, count),
+        node,
+        is_leaf=lambda child: child is not node,
+    )
 
 
 def from_torch(
@@ -93,11 +112,16 @@ def from_torch(
     """
     check_choice("convention", convention)
     rates = _torch_rates(state_dict)
+    for group in state_dict["param_groups"]:
+        if group["momentum"] == 0:
+            raise InputError("a group of the state_dict has momentum 0, and so no velocity")
     missing = [index for index in rates if state_dict["state"].get(index, {}).get("momentum_buffer") is None]
     if missing:
         raise InputError(f"parameter {missing[0]} of the state_dict has no momentum_buffer: it has made no step yet")
-    buffers = [np.asarray(state_dict["state"][index]["momentum_buffer"]) for index in rates]
+    buffers = [_as_numpy(state_dict["state"][index]["momentum_buffer"]) for index in rates]
     if convention == "inside":
+        for rate in rates.values():
+            _check_positive(rate)
         buffers = [np.asarray(-rate * b, b.dtype) for rate, b in zip(rates.values(), buffers, strict=True)]
     velocity = jax.tree.map(jnp.asarray, to_params(buffers))
     if convention != "corrected":
@@ -137,8 +161,13 @@ def to_torch(
 
     check_choice("convention", convention)
     rates = _torch_rates(template)
+    _check_convention(state, convention)
+    if not isinstance(state.count, jax.core.Tracer) and state.count == 0:
+        # PyTorch knows a first step by the buffers that are not there yet.
+        return {**template, "state": {}}
     velocity = state.velocity if convention == "inside" else _to_buffers(state, None, convention)
-    arrays = [np.asarray(array) for array in from_params(velocity)]
+    # Tensors of PyTorch are not made from NumPy's bfloat16; loading casts them to the parameters' dtype.
+    arrays = [np.asarray(a, np.float32) if a.dtype == jnp.bfloat16 else np.asarray(a) for a in from_params(velocity)]
     if len(arrays) != len(rates):
         raise InputError(f"the template has {len(rates)} parameters, and from_params gave {len(arrays)} arrays")
     if convention == "inside":
@@ -154,6 +183,7 @@ def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: i
     if convention == "outside":
         return MomentumState(_count(count), buffers)
     rate = _given(learning_rate, convention)
+    _check_positive(rate)
     velocity = cast_like(linear((-rate, buffers)), buffers)
     if convention == "inside":
         return MomentumState(_count(count), velocity)
@@ -161,9 +191,7 @@ def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: i
 
 
 def _to_buffers(state: VelocityState, learning_rate: Scalar | None, convention: str) -> PyTree[Array]:
-    check_choice("convention", convention)
-    if isinstance(state, CorrectedMomentumState) != (convention == "corrected"):
-        raise InputError(f"a {type(state).__name__} is not that of the convention {convention!r}")
+    _check_convention(state, convention)
     if convention == "outside":
         return state.velocity
     rate = state.learning_rate if isinstance(state, CorrectedMomentumState) else _given(learning_rate, convention)
@@ -183,19 +211,38 @@ def _check_positive(rate: Scalar) -> None:
         raise InputError("a velocity that includes a learning rate of 0 does not tell what it is without")
 
 
+def _check_convention(state: VelocityState, convention: str) -> None:
+    check_choice("convention", convention)
+    if isinstance(state, CorrectedMomentumState) != (convention == "corrected"):
+        raise InputError(f"a {type(state).__name__} is not that of the convention {convention!r}")
+
+
 def _count(count: int) -> Array:
     check_integer("count", count, 0)
     return jnp.asarray(count, jnp.int32)
 
 
-def _is_field(path: Any, value: Any) -> bool:
-    """A field of a state, not an entry of the parameters that has its name."""
-    del value
-    return isinstance(path[-1], optax.tree_utils.NamedTupleKey)
+def _as_numpy(tensor: Any) -> np.ndarray:
+    """A tensor of PyTorch, wherever it is, and bfloat16, which NumPy's arrays of PyTorch cannot have, as float32."""
+    on_host = tensor.detach().cpu() if hasattr(tensor, "detach") else tensor
+    try:
+        return np.asarray(on_host)
+    except TypeError:
+        return np.asarray(on_host.float())
+
+
+def _is_field_of(state: str) -> Callable[[Any, Any], bool]:
+    """Tells the fields of one of Optax's states from those of others and from parameters of the same name."""
+
+    def is_field(path: Any, value: Any) -> bool:
+        del value
+        return isinstance(path[-1], optax.tree_utils.NamedTupleKey) and path[-1].tuple_name == state
+
+    return is_field
 
 
 def _trace(state: Any) -> PyTree[Array]:
-    traces = optax.tree_utils.tree_get_all_with_path(state, "trace", _is_field)
+    traces = optax.tree_utils.tree_get_all_with_path(state, "trace", _is_field_of("TraceState"))
     if len(traces) != 1:
         raise InputError(f"the state of Optax must have one trace in it, and has {len(traces)}: {type(state).__name__}")
     return traces[0][1]

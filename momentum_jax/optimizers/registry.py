@@ -212,6 +212,10 @@ def check(config: OptimizerConfig) -> None:
       InputError: as `build`, and for a schedule whose values leave the range of its hyperparameter.
     """
     structure, floats = split(config)
+    if config.name in _METHODS:
+        for key, value in config.items:
+            if isinstance(value, Schedule) and not isinstance(_ALLOWED.get(key, RANGES["momentum"]), Range):
+                raise InputError(f"{key} must be {_ALLOWED[key]}; it cannot be a schedule")
     build(structure, floats)
     if config.name in _METHODS:
         for key, value in floats.items():

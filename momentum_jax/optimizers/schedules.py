@@ -103,7 +103,8 @@ def sutskever(max_value: Scalar = 0.99, transition_steps: int = 250) -> optax.Sc
     .. math::
       m_t = \min\left(1 - 2^{-1 - \log_2(\lfloor t / 250 \rfloor + 1)}, m_{max}\right)
 
-    that is 1 − 1/(2(⌊t/250⌋ + 1)): 0.5, 0.75, 0.833 …
+    that is 1 − 1/(2(⌊t/250⌋ + 1)): 0.5, 0.75, 0.833 … At its steps `nesterov` looks ahead with the present momentum,
+    the paper with the next.
 
     Args:
       max_value: m_max in [0, 1), a float or a traced scalar. The paper tries 0.9, 0.99, 0.995 and 0.999.

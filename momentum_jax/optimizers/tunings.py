@@ -1,4 +1,4 @@
-"""The learning rates and momenta that are best on a quadratic whose curvatures lie between μ and L."""
+"""Learning rate and momentum for a quadratic of curvatures from μ to L: the best, and Nesterov's standard."""
 
 import math
 from typing import NamedTuple
@@ -88,7 +88,7 @@ def standard_nesterov(mu: float, L: float) -> Tuning:
 
 
 def _check(mu: float, L: float) -> None:
-    for name, value in (("mu", mu), ("L", L)):
+    for name, value in {"mu": mu, "L": L}.items():
         check_real(name, value, 0, math.inf)
     if not 0 < mu <= L:
         raise InputError(f"curvatures must be 0 < mu ≤ L, not mu = {mu!r} and L = {L!r}")

@@ -1,0 +1,208 @@
+"""The one table of optimizers that the generic tests go through, and how all of them are driven."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentum_jax as mj
+from momentum_jax import optimizers
+
+
+class Entry(NamedTuple):
+    """A factory with arguments."""
+
+    factory: Callable[..., optax.GradientTransformationExtraArgs]
+    numbers: dict[str, Any]
+    """Hyperparameters that may also be traced: floats and tuples of floats."""
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    def make(self, **changed: Any) -> optax.GradientTransformationExtraArgs:
+        return self.factory(**{**self.numbers, **self.options, **changed})
+
+
+def without_scalars(params):
+    """A mask as one writes it for weight decay."""
+    return jax.tree.map(lambda p: p.ndim > 0, params)
+
+
+def halving(method):
+    """The method at a learning rate that is halved after two updates."""
+
+    @functools.wraps(method)
+    def factory(learning_rate, **others):
+        return method(lambda count: learning_rate * jnp.where(count < 2, 1.0, 0.5), **others)
+
+    return factory
+
+
+def demon(method):
+    def factory(learning_rate, init_value):
+        return method(learning_rate, optimizers.demon(init_value, 4))
+
+    return factory
+
+
+def sutskever(method):
+    def factory(learning_rate, max_value):
+        return method(learning_rate, optimizers.sutskever(max_value, 2))
+
+    return factory
+
+
+def then_rate(core):
+    """The core and Optax's learning rate after it, which is not our subject and therefore no argument."""
+
+    @functools.wraps(core)
+    def factory(**arguments):
+        return optax.chain(core(**arguments), optax.scale_by_learning_rate(0.05))
+
+    return factory
+
+
+def rate_then(core):
+    @functools.wraps(core)
+    def factory(**arguments):
+        return optax.chain(optax.scale_by_learning_rate(0.05), core(**arguments))
+
+    return factory
+
+
+DECAY = {"weight_decay": 0.02, "learning_rate": 0.05}
+MASK = {"mask": without_scalars}
+WIDE = {"accumulator_dtype": "float32"}
+RATE = {"learning_rate": 0.05}
+
+TABLE = {
+    "sgd": Entry(mj.sgd, RATE),
+    "sgd,halving,decay": Entry(halving(mj.sgd), DECAY, MASK),
+    "momentum": Entry(mj.momentum, RATE | {"momentum": 0.9}),
+    "momentum,outside": Entry(halving(mj.momentum), RATE | {"momentum": 0.9}, {"convention": "outside"}),
+    "momentum,corrected": Entry(halving(mj.momentum), RATE | {"momentum": 0.9}, {"convention": "corrected"}),
+    "momentum,dampened": Entry(mj.momentum, RATE | {"momentum": 0.9, "dampening": 0.3}),
+    "momentum,decay": Entry(mj.momentum, DECAY | {"momentum": 0.9}, MASK),
+    "momentum,decoupled": Entry(
+        halving(mj.momentum), DECAY | {"momentum": 0.9}, MASK | {"decoupled_weight_decay": True}
+    ),
+    "momentum,wide": Entry(mj.momentum, RATE | {"momentum": 0.9}, WIDE),
+    "momentum,demon": Entry(demon(mj.momentum), RATE | {"init_value": 0.9}),
+    "momentum,sutskever": Entry(sutskever(mj.momentum), RATE | {"max_value": 0.6}),
+    "nesterov": Entry(mj.nesterov, RATE | {"momentum": 0.9}),
+    "nesterov,outside,dampened": Entry(
+        halving(mj.nesterov), RATE | {"momentum": 0.9, "dampening": 0.3}, {"convention": "outside"}
+    ),
+    "nesterov,corrected": Entry(halving(mj.nesterov), RATE | {"momentum": 0.9}, {"convention": "corrected"}),
+    "nesterov,decay": Entry(mj.nesterov, DECAY | {"momentum": 0.9}, MASK),
+    "nesterov,everything": Entry(
+        halving(mj.nesterov),
+        DECAY | {"momentum": 0.9, "dampening": 0.3},
+        MASK | WIDE | {"convention": "corrected", "decoupled_weight_decay": True},
+    ),
+    "nesterov,demon": Entry(demon(mj.nesterov), RATE | {"init_value": 0.9}),
+    "nesterov,sutskever": Entry(sutskever(mj.nesterov), RATE | {"max_value": 0.6}),
+    "qhm": Entry(mj.qhm, RATE | {"momentum": 0.9, "nu": 0.7}),
+    "qhm,decay,wide": Entry(halving(mj.qhm), DECAY | {"momentum": 0.9, "nu": 0.7}, MASK | WIDE),
+    "qhm,decoupled": Entry(mj.qhm, DECAY | {"momentum": 0.9, "nu": 0.7}, MASK | {"decoupled_weight_decay": True}),
+    "aggmo": Entry(mj.aggmo, {"learning_rate": 0.02, "betas": (0.0, 0.9, 0.98)}),
+    "aggmo,decay,wide": Entry(halving(mj.aggmo), DECAY | {"betas": (0.0, 0.9)}, MASK | WIDE),
+    "aggmo,decoupled": Entry(mj.aggmo, DECAY | {"betas": (0.0, 0.9)}, MASK | {"decoupled_weight_decay": True}),
+    "adaptive_restart,gradient": Entry(mj.adaptive_restart, {"learning_rate": 0.95, "q": 0.0}, {"scheme": "gradient"}),
+    "adaptive_restart,function": Entry(mj.adaptive_restart, {"learning_rate": 0.95, "q": 0.01}, {"scheme": "function"}),
+    "adaptive_restart,wide": Entry(halving(mj.adaptive_restart), {"learning_rate": 1.0, "q": 0.01}, WIDE),
+    "scale_by_momentum": Entry(then_rate(optimizers.scale_by_momentum), {"momentum": 0.9, "dampening": 0.3}),
+    "scale_by_momentum,rate first": Entry(rate_then(optimizers.scale_by_momentum), {"momentum": 0.9}, WIDE),
+    "scale_by_nesterov": Entry(then_rate(optimizers.scale_by_nesterov), {"momentum": 0.9, "dampening": 0.3}),
+    "scale_by_nesterov,rate first": Entry(rate_then(optimizers.scale_by_nesterov), {"momentum": 0.9}, WIDE),
+    "scale_by_qhm": Entry(then_rate(optimizers.scale_by_qhm), {"momentum": 0.9, "nu": 0.7}, WIDE),
+    "scale_by_aggmo": Entry(then_rate(optimizers.scale_by_aggmo), {"betas": (0.0, 0.9)}, WIDE),
+}
+every_entry = pytest.mark.parametrize("name", TABLE)
+# For what does not depend on the arguments, or compiles long.
+one_of_each = pytest.mark.parametrize(
+    "name",
+    [
+        "sgd",
+        "momentum",
+        "momentum,corrected",
+        "nesterov,everything",
+        "qhm",
+        "aggmo",
+        "adaptive_restart,gradient",
+        "adaptive_restart,function",
+        "scale_by_momentum",
+    ],
+)
+
+
+def some_params(*dtypes):
+    """A tree of some depth with a matrix and a scalar, in one dtype, float32 if none is given, or in two."""
+    rng = np.random.default_rng(0)
+    first, second = (dtypes or ("float32",))[0], (dtypes or ("float32",))[-1]
+    return {"dense": {"w": jnp.asarray(rng.normal(size=(3, 2)), first)}, "scale": jnp.asarray(rng.normal(), second)}
+
+
+@jax.jit
+def bowl(params):
+    """½ Σ c·p² over all entries of any tree, with curvatures c from 0.8 to 1 in each leaf.
+
+    So round that `adaptive_restart`, at its rates in the table, overshoots and restarts within four steps.
+    """
+
+    def leaf(p):
+        curvatures = jnp.asarray(np.linspace(0.8, 1, p.size).reshape(p.shape), p.dtype)
+        return jnp.sum(curvatures * p * p).astype(float) / 2
+
+    return jax.tree.reduce(jnp.add, jax.tree.map(leaf, params), jnp.zeros([], float))
+
+
+def step(optimizer, params, state, loss=bowl):
+    """One step down a loss: all that any method asks for, the function of the function scheme included."""
+    updates, state = optimizer.update(jax.grad(loss)(params), state, params, value_fn=loss)
+    return optax.apply_updates(params, updates), state, updates
+
+
+class Run(NamedTuple):
+    params: Any
+    state: Any
+    updates: Any
+    """One tree for each step."""
+
+
+def run(optimizer, params, steps=4, loss=bowl, state=None):
+    """Steps from these parameters, and from this state if one is given."""
+    state = optimizer.init(params) if state is None else state
+    history = []
+    for _ in range(steps):
+        params, state, updates = step(optimizer, params, state, loss)
+        history.append(updates)
+    return Run(params, state, history)
+
+
+def scanned(optimizer, params, steps, loss=bowl):
+    """The same in one scan, for a program that compiles soon; the updates are stacked."""
+
+    def one(carry, _):
+        params, state, updates = step(optimizer, *carry, loss)
+        return (params, state), updates
+
+    (params, state), updates = jax.lax.scan(one, (params, optimizer.init(params)), length=steps)
+    return Run(params, state, updates)
+
+
+def float32(numbers):
+    """Hyperparameters as what a traced one would be."""
+    return jax.tree.map(jnp.float32, numbers)
+
+
+def assert_close(actual, expected, rtol, atol=0.0):
+    """That two trees have the same structure, dtypes and, nearly, values."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), e in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert a.dtype == e.dtype, where
+        np.testing.assert_allclose(np.asarray(a, "float64"), np.asarray(e, "float64"), rtol, atol, err_msg=where)
