@@ -55,6 +55,8 @@ def adaptive_restart(
       `update` is then called with. On mini-batches f is another function each time; it suits full batches.
 
     The updates must be applied as they are: what rescales them later in a chain takes the parameters off the points y.
+    A restart is one decision for all parameters, so inside `shard_map` each device must have all of them; parameters
+    sharded under `jit` are fine.
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`; 1/L for a gradient with

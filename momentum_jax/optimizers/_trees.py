@@ -110,13 +110,18 @@ def broadcast_mask(mask: PyTree[Any], params: PyTree[Any]) -> PyTree[bool]:
       InputError: naming the leaf at which the mask does not fit or is no boolean.
     """
     tree = mask(params) if callable(mask) else mask
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        if not isinstance(leaf, bool | np.bool_):
-            raise InputError(f"the mask{_at(path)} must be True or False, not {leaf!r}")
+    check_mask(tree)
     try:
         return jax.tree.broadcast(tree, params)
     except ValueError as error:
         raise InputError(_mask_mismatch(tree, params)) from error
+
+
+def check_mask(mask: PyTree[Any]) -> None:
+    """Raises `InputError`, naming the first leaf that is no boolean."""
+    for path, leaf in jax.tree.leaves_with_path(mask):
+        if not isinstance(leaf, bool | np.bool_):
+            raise InputError(f"the mask{_at(path)} must be True or False, not {leaf!r}")
 
 
 def _mask_mismatch(mask: PyTree[Any], params: PyTree[Any]) -> str:

@@ -183,7 +183,7 @@ def _read_nu(values: _Momentum, nu: Scalar) -> _Momentum:
 def _check_schedules(values: _Momentum, source: str, target: str) -> None:
     a, b = CONVENTIONS[source], CONVENTIONS[target]
     if callable(values.learning_rate) and not is_zero(values.momentum):
-        same = values.rate == b.rate or (target == "momentum_jax" and values.rate != "constant")
+        same = values.rate == b.rate or target == "momentum_jax"
         if not same or "constant" in (values.rate, b.rate):
             here = f' with convention="{values.rate}"' if source == "momentum_jax" else ""
             raise InputError(

@@ -213,6 +213,8 @@ def _check_positive(rate: Scalar) -> None:
 
 def _check_convention(state: VelocityState, convention: str) -> None:
     check_choice("convention", convention)
+    if not isinstance(state, MomentumState | CorrectedMomentumState):
+        raise InputError(f"a {type(state).__name__} is no state of momentum or nesterov: take it out of its chain")
     if isinstance(state, CorrectedMomentumState) != (convention == "corrected"):
         raise InputError(f"a {type(state).__name__} is not that of the convention {convention!r}")
 
@@ -250,5 +252,7 @@ def _trace(state: Any) -> PyTree[Array]:
 
 def _torch_rates(state_dict: Mapping[str, Any]) -> dict[int, float]:
     """The learning rate of each parameter, in order."""
+    if "param_groups" not in state_dict:
+        raise InputError("this is no state_dict of an optimizer: give optimizer.state_dict()")
     rates = {index: float(group["lr"]) for group in state_dict["param_groups"] for index in group["params"]}
     return dict(sorted(rates.items()))

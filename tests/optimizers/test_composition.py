@@ -19,9 +19,11 @@ from jax.sharding import PartitionSpec as P
 import momentum_jax as mj
 from momentum_jax import optimizers
 from tests.optimizers.table import (
+    ONE_OF_EACH,
     TABLE,
     assert_close,
     bowl,
+    entries_where,
     every_entry,
     one_of_each,
     run,
@@ -182,10 +184,9 @@ def complex_loss_of_parts(parts):
     return complex_loss({"z": jax.lax.complex(parts["re"], parts["im"]), "x": parts["x"]})
 
 
-@every_entry
+# Optax's wrapper passes no value_fn.
+@entries_where(lambda name: "function" not in name)
 def test_complex_parameters_are_trained_like_their_two_parts(name):
-    if "function" in name:
-        pytest.skip("Optax's wrapper passes no value_fn")
     optimizer = TABLE[name].make()
     params = {"z": jnp.array([0.5 - 1j, 2 + 1j], "complex64"), "x": jnp.array([1.0, -1.0])}
     expected = run(
@@ -204,10 +205,9 @@ def test_complex_parameters_are_trained_like_their_two_parts(name):
         params = optax.apply_updates(params, actual)
 
 
-@every_entry
+# A vector has no scalars to mask.
+@entries_where(lambda name: "mask" not in TABLE[name].options)
 def test_a_flattened_tree_is_trained_like_the_tree(name):
-    if "mask" in TABLE[name].options:
-        pytest.skip("a vector has no scalars to mask")
     optimizer, params = TABLE[name].make(), some_params()
     flattened = optax.flatten(optimizer)
     # The order in which Optax flattens is that of ravel_pytree.
@@ -247,10 +247,9 @@ def test_a_state_survives_flaxs_serialization(name):
 INPUTS = np.linspace(-1, 1, 6, dtype="float32").reshape(3, 2)
 
 
-@one_of_each
+# Its apply_gradients passes no value_fn.
+@entries_where(lambda name: "function" not in name, ONE_OF_EACH)
 def test_flax_linens_train_state_trains_with_it(name):
-    if "function" in name:
-        pytest.skip("apply_gradients passes no value_fn")
     optimizer, model = TABLE[name].make(), nn.Dense(1)
     variables = model.init(jax.random.key(0), INPUTS)
 
@@ -342,10 +341,9 @@ def test_replicas_in_a_shard_map_take_the_step_of_the_mean_gradient(name):
     assert_close((actual.params, actual.state), (expected.params, expected.state), rtol=1e-5, atol=1e-6)
 
 
-@one_of_each
+# A restart is one decision for all parameters.
+@entries_where(lambda name: "adaptive_restart" not in name, ONE_OF_EACH)
 def test_each_device_of_a_shard_map_can_update_its_own_parameters(name):
-    if "adaptive_restart" in name:
-        pytest.skip("one decision for all parameters")
     optimizer, mesh = TABLE[name].make(), two_devices(AxisType.Auto)
 
     @jax.jit

@@ -304,6 +304,20 @@ def test_an_average_under_a_scheduled_momentum_is_a_velocity_with_a_scheduled_ra
     assert_same(path(source, hyperparameters), path(target, convert(hyperparameters, source, target)))
 
 
+@pytest.mark.parametrize("target", INSIDE)
+@pytest.mark.parametrize("source", AVERAGES)
+@given(rate=rate_tables, m=momentum_tables)
+@few
+def test_an_average_is_no_velocity_where_both_are_scheduled(source, target, rate, m):
+    hyperparameters = written(source, rate, m)
+    with pytest.raises(InputError, match=f"^{source} and {target} agree at a constant "):
+        convert(hyperparameters, source, target)
+    converted = naively(hyperparameters, source, target)
+    candidates = [converted] if target == "keras" else [converted, converted | {"convention": "outside"}]
+    for candidate in candidates:
+        assert not same(path(source, hyperparameters), path(target, candidate))
+
+
 @given(rate=rate_tables, m=momentum_tables, nesterov=st.booleans())
 @few
 def test_both_may_be_scheduled_where_the_rate_stands_alike_and_gradients_enter_alike(rate, m, nesterov):
