@@ -15,6 +15,7 @@ benchmark.json beside this script.
 
 import argparse
 import concurrent.futures
+import importlib.metadata
 import itertools
 import json
 import os
@@ -96,7 +97,8 @@ def summarize(rounds: list[dict[str, Any]], iterations: int, parameters: int) ->
     }
     return {
         "work": f"2 optimizers x {iterations} iterations x {flops_per_step() / 1e6:.1f} MFLOP",
-        "machine": f"{cores} cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{cores} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"JAX {importlib.metadata.version('jax')}",
         "median ratios": {name: statistics.median(values) for name, values in ratios.items()},
         "rounds": rounds,
     }
