@@ -120,8 +120,14 @@ def scale_by_aggmo(
       betas: K numbers in [0, 1), each a float, a scalar array (traced or not) or an `optax.Schedule`.
       accumulator_dtype: of the velocities, if not that of the parameters.
 
+    Returns:
+      A transformation from gradients to u, in the dtypes of the gradients.
+
     Raises:
       InputError: as `aggmo`.
+
+    References:
+      As `aggmo`.
 
     Examples:
       >>> import jax.numpy as jnp, optax

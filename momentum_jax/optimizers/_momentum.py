@@ -210,8 +210,14 @@ def scale_by_momentum(
       dampening: d in [0, 1], likewise.
       accumulator_dtype: of b, if not that of the parameters.
 
+    Returns:
+      A transformation from gradients to b, in the dtypes of the gradients.
+
     Raises:
       InputError: as `momentum`.
+
+    References:
+      As `momentum`.
 
     Examples:
       >>> import jax.numpy as jnp, optax

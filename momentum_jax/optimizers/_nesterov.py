@@ -84,8 +84,14 @@ def scale_by_nesterov(
       dampening: d in [0, 1], likewise.
       accumulator_dtype: of b, if not that of the parameters.
 
+    Returns:
+      A transformation from gradients to u, in the dtypes of the gradients.
+
     Raises:
       InputError: as `momentum`.
+
+    References:
+      As `nesterov`.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -109,8 +109,14 @@ def scale_by_qhm(
       nu: ν in [0, 1], likewise.
       accumulator_dtype: of a, if not that of the parameters.
 
+    Returns:
+      A transformation from gradients to u, in the dtypes of the gradients.
+
     Raises:
       InputError: as `qhm`.
+
+    References:
+      As `qhm`.
 
     Examples:
       >>> import jax.numpy as jnp, optax

@@ -29,7 +29,7 @@ def from_optax(
       state: of Optax, in whatever chain, with one trace in it.
       learning_rate: η > 0 of the next update, so that it is the same in both; not needed for the convention
         "outside".
-      count: updates made so far.
+      count: updates made so far; after 0 the next gradient enters undampened, as a first one.
       convention: that of the optimizer that goes on.
 
     Raises:
@@ -103,12 +103,12 @@ def from_torch(
       state_dict: `optimizer.state_dict()`; learning rates are taken from its groups.
       to_params: turns a list of arrays, one for each of PyTorch's parameters in the order in which its optimizer has
         them, into a tree like our parameters: the function that carries the weights over does it.
-      count: updates made so far.
+      count: updates made so far; after 0 the next gradient enters undampened, as a first one.
       convention: that of the optimizer that goes on; "corrected" needs one learning rate in all groups.
 
     Raises:
-      InputError: a parameter without a momentum_buffer, which has made no step yet; a rate, count or convention that
-        cannot be.
+      InputError: a group without momentum; a parameter without a momentum_buffer, which has made no step yet; a rate,
+        count or convention that cannot be.
     """
     check_choice("convention", convention)
     rates = _torch_rates(state_dict)
