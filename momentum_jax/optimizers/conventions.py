@@ -96,7 +96,8 @@ def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dic
 
     With constants the iterates are the same but for rounding. A schedule of the learning rate is exact between two
     conventions that keep it outside the velocity, or two that keep it inside; a schedule of the momentum between two
-    in which gradients enter alike. All else is refused rather than approximated.
+    in which gradients enter alike, and from an average at a constant rate η to a velocity with the rate η·(1 − m_t)
+    inside. All else is refused rather than approximated.
 
     Args:
       hyperparameters: numbers (traced or not) or schedules, under the names in `CONVENTIONS[source].arguments`.

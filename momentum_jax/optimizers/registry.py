@@ -37,10 +37,11 @@ class Hyperparameter(NamedTuple):
 
 _ALLOWED: dict[str, Range | str] = {
     **RANGES,
+    "weight_decay": f"in {RANGES['weight_decay']}, or None",
     **{name: " or ".join(f'"{choice}"' for choice in choices) for name, choices in CHOICES.items()},
     "betas": f"one or more numbers in {RANGES['betas']}",
     "decoupled_weight_decay": "True or False",
-    "mask": "booleans in a tree like the parameters, or a function that makes one of them",
+    "mask": "booleans in a tree like the parameters, or a function that makes one of them; from Python only",
     "accumulator_dtype": "a floating-point dtype, or None for that of the parameters",
 }
 
@@ -214,7 +215,7 @@ def check(config: OptimizerConfig) -> None:
     structure, floats = split(config)
     if config.name in _METHODS:
         for key, value in config.items:
-            if isinstance(value, Schedule) and not isinstance(_ALLOWED.get(key, RANGES["momentum"]), Range):
+            if isinstance(value, Schedule) and key in _ALLOWED and key not in RANGES:
                 raise InputError(f"{key} must be {_ALLOWED[key]}; it cannot be a schedule")
     build(structure, floats)
     if config.name in _METHODS:

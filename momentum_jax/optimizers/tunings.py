@@ -72,7 +72,7 @@ def optimal_nesterov(mu: float, L: float) -> Tuning:
 
 
 def standard_nesterov(mu: float, L: float) -> Tuning:
-    """Nesterov with the rate for any convex function: η = 1/L, m = (√κ − 1)/(√κ + 1), rate 1 − 1/√κ.
+    """Nesterov, by his theory for all functions of such curvatures: η = 1/L, m = (√κ − 1)/(√κ + 1), rate 1 − 1/√κ.
 
     Args, Raises: as `optimal_sgd`.
 
