@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from momentum_jax.data import Dataset as Dataset
     from momentum_jax.data import load_dataset as load_dataset
     from momentum_jax.errors import InputError as InputError
+    from momentum_jax.grids import LogUniform as LogUniform
+    from momentum_jax.grids import Uniform as Uniform
     from momentum_jax.optimizers import adaptive_restart as adaptive_restart
     from momentum_jax.optimizers import aggmo as aggmo
     from momentum_jax.optimizers import momentum as momentum
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from momentum_jax.optimizers import qhm as qhm
     from momentum_jax.optimizers import sgd as sgd
     from momentum_jax.results import Result as Result
+    from momentum_jax.sweeps import sweep as sweep
     from momentum_jax.tasks import MLP as MLP
     from momentum_jax.tasks import Task as Task
     from momentum_jax.training import Interrupted as Interrupted
@@ -37,10 +40,12 @@ _HOMES = {
     "Dataset": "data",
     "InputError": "errors",
     "Interrupted": "training",
+    "LogUniform": "grids",
     "OptimizerConfig": "config",
     "Result": "results",
     "Schedule": "config",
     "Task": "tasks",
+    "Uniform": "grids",
     "adaptive_restart": "optimizers",
     "aggmo": "optimizers",
     "batch_indices": "training",
@@ -50,6 +55,7 @@ _HOMES = {
     "nesterov": "optimizers",
     "qhm": "optimizers",
     "sgd": "optimizers",
+    "sweep": "sweeps",
     "train": "training",
 }
 __all__ = [*_HOMES, "optimizers"]

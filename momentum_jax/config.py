@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
+import numpy as np
+from jaxtyping import Int
+
 from momentum_jax.errors import InputError, check_integer, check_real, unknown
 
 Sampling = Literal["with_replacement", "epochs"]
@@ -161,6 +164,21 @@ decay_rate=0.5)")[0]
             raise InputError(f"cannot read the hyperparameters of {text!r}: they are name=value, comma between")
         return label.strip(), cls(name.strip(), **_keywords(call, text))
 
+    def to_json(self) -> dict[str, Any]:
+        """The description as JSON types; `from_json` reads it back equal, a factory as the name of it."""
+        return {"name": self.name_text, "hyperparameters": _encode(self.hyperparameters)}
+
+    @classmethod
+    def from_json(cls, values: Any) -> "OptimizerConfig":
+        """Reads what `to_json` wrote.
+
+        Raises:
+          InputError: something else.
+        """
+        if not (isinstance(values, Mapping) and set(values) == {"name", "hyperparameters"}):
+            raise InputError(f"optimizers must map labels to a name and hyperparameters, not {values!r}")
+        return cls(values["name"], **_decode(values["hyperparameters"]))
+
     @property
     def name_text(self) -> str:
         """The name, or for a factory where it is defined."""
@@ -243,6 +261,7 @@ class Config:
       dtype: of the parameters, the optimizer's state and the arithmetic. The same float32 draws initialise all.
       evaluate_every: also evaluate on the full training and test sets every so many iterations; by default at the
         end only.
+      record_every: keep the losses and metrics of every so many iterations only, and of the last.
 
     Raises:
       InputError: naming the field, the value and what is allowed.
@@ -264,6 +283,7 @@ class Config:
     shared_init: bool = True
     dtype: DType = "float32"
     evaluate_every: int | None = None
+    record_every: int = 1
 
     def __post_init__(self) -> None:
         for name in (f.name for f in dataclasses.fields(self)):
@@ -306,6 +326,7 @@ class Config:
             raise InputError(f"seeds must differ; given more than once: {', '.join(map(str, repeated))}")
         check_integer("iterations", self.iterations, 1, 2**31 - 1)
         check_integer("batch_size", self.batch_size, 1)
+        check_integer("record_every", self.record_every, 1)
         if self.evaluate_every is not None:
             check_integer("evaluate_every", self.evaluate_every, 1)
         check_real("l2", self.l2, 0, float("inf"))
@@ -336,10 +357,7 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """The config as JSON types; `from_json` reads it back equal."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["optimizers"] = {
-            label: {"name": optimizer.name_text, "hyperparameters": _encode(optimizer.hyperparameters)}
-            for label, optimizer in self.optimizers.items()
-        }
+        values["optimizers"] = {label: optimizer.to_json() for label, optimizer in self.optimizers.items()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
@@ -356,15 +374,9 @@ class Config:
             if key not in names:
                 raise unknown("field of the config", key, names)
         entries = values.get("optimizers", {})
-        parts = {"name", "hyperparameters"}
-        if not (
-            isinstance(entries, Mapping) and all(isinstance(e, Mapping) and set(e) == parts for e in entries.values())
-        ):
+        if not isinstance(entries, Mapping):
             raise InputError(f"optimizers must map labels to a name and hyperparameters, not {entries!r}")
-        optimizers = {
-            label: OptimizerConfig(entry["name"], **_decode(entry["hyperparameters"]))
-            for label, entry in entries.items()
-        }
+        optimizers = {label: OptimizerConfig.from_json(entry) for label, entry in entries.items()}
         plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**plain | ({"optimizers": optimizers} if optimizers else {}))
 
@@ -398,3 +410,14 @@ def _decode_value(value: Any) -> Any:
     if isinstance(value, dict) and "float" in value:
         return float(value["float"])
     return value
+
+
+def recorded_iterations(cfg: Config) -> Int[np.ndarray, " recorded"]:
+    """The iterations that histories hold: every `record_every`th and the last."""
+    return np.union1d(np.arange(0, cfg.iterations, cfg.record_every), [cfg.iterations - 1])
+
+
+def evaluated_iterations(cfg: Config) -> list[int]:
+    """The updates made before each evaluation: every `evaluate_every`, and all."""
+    every = cfg.evaluate_every or cfg.iterations
+    return sorted({*range(every, cfg.iterations, every), cfg.iterations})

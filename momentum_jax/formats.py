@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,7 +104,44 @@ def read_history(
 
 
 def pack(tree: PyTree[np.ndarray]) -> tuple[Any, bytes]:
-    """A pytree of dicts, lists and tuples as a JSON structure and an npz of its leaves, in order.
+    """A pytree of dicts, lists and tuples as a JSON structure and an npz of its leaves, in order."""
+    structure, leaves = flatten(tree)
+    sink = io.BytesIO()
+    np.savez(sink, allow_pickle=False, **leaves)
+    return structure, sink.getvalue()
+
+
+def unpack(structure: Any, content: bytes) -> Any:
+    """Reads what `pack` gave."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
+        return unflatten(structure, leaves)
+
+
+def pack_whole(tree: PyTree[np.ndarray], about: Any) -> bytes:
+    """As `pack`, in one npz, with JSON that says what the tree is about."""
+    structure, leaves = flatten(tree)
+    text = np.frombuffer(json_bytes({"structure": structure, "about": about}), np.uint8)
+    sink = io.BytesIO()
+    np.savez(sink, allow_pickle=False, **leaves, json=text)
+    return sink.getvalue()
+
+
+def unpack_whole(content: bytes) -> tuple[Any, Any]:
+    """The tree and what it is about, from `pack_whole`.
+
+    Raises:
+      ValueError: the content is damaged or something else.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
+            head = json.loads(leaves["json"].tobytes())
+            return unflatten(head["structure"], leaves), head["about"]
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, NotImplementedError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
+    """The structure of a pytree as JSON, and its leaves by name.
 
     NumPy reloads bfloat16 as raw bytes, so its bits are stored as uint16.
     """
@@ -126,25 +165,22 @@ def pack(tree: PyTree[np.ndarray]) -> tuple[Any, bytes]:
         leaves[name] = array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
         return {"leaf": [name, str(array.dtype)]}
 
-    structure = walk(tree)
-    sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **leaves)
-    return structure, sink.getvalue()
+    return walk(tree), leaves
 
 
-def unpack(structure: Any, content: bytes) -> Any:
-    with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
+def unflatten(structure: Any, leaves: Mapping[str, np.ndarray]) -> Any:
+    """The pytree that `flatten` took apart."""
 
-        def walk(node: Any) -> Any:
-            ((kind, value),) = node.items()
-            if kind == "leaf":
-                name, dtype = value
-                array = leaves[name]
-                return array if str(array.dtype) == dtype else array.view(dtype)
-            if kind == "dict":
-                return {key: walk(entry) for key, entry in value}
-            if kind == "none":
-                return None
-            return (list if kind == "list" else tuple)(map(walk, value))
+    def walk(node: Any) -> Any:
+        ((kind, value),) = node.items()
+        if kind == "leaf":
+            name, dtype = value
+            array = leaves[name]
+            return array if str(array.dtype) == dtype else array.view(dtype)
+        if kind == "dict":
+            return {key: walk(entry) for key, entry in value}
+        if kind == "none":
+            return None
+        return (list if kind == "list" else tuple)(map(walk, value))
 
-        return walk(structure)
+    return walk(structure)

@@ -4,16 +4,20 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, Int32, PyTree
 
+from momentum_jax.errors import unknown
 from momentum_jax.machine import cores
 
 RUNS = "runs"
+Layout = Literal["map", "vmap"]
+LAYOUTS = ("auto", "map", "vmap")
 
 
 def default_devices() -> list[jax.Device]:
@@ -59,17 +63,69 @@ def one_mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.asarray(devices), (RUNS,))
 
 
-def padded(count: int, mesh: Mesh) -> list[int]:
-    """Indices of `count` runs, the last repeated until they divide evenly over the mesh."""
-    total = math.ceil(count / mesh.size) * mesh.size
-    return [min(i, count - 1) for i in range(total)]
+def resolve_layout(layout: str, devices: Sequence[jax.Device]) -> Layout:
+    """How the runs on one device are gone through: what "auto" means on these devices.
+
+    Raises:
+      InputError: a layout that there is not.
+    """
+    if layout not in LAYOUTS:
+        raise unknown("layout", layout, LAYOUTS)
+    if layout == "auto":
+        return "map" if devices[0].platform == "cpu" else "vmap"
+    return "vmap" if layout == "vmap" else "map"
 
 
-def stack(runs: Sequence[PyTree[Any]], mesh: Mesh) -> PyTree[jax.Array]:
-    """Stacks what belongs to each run along a new leading axis, padded, and lays that axis over the mesh."""
-    rows = [runs[i] for i in padded(len(runs), mesh)]
-    sharding = NamedSharding(mesh, PartitionSpec(RUNS))
-    return jax.tree.map(lambda *leaves: jax.device_put(np.stack([np.asarray(x) for x in leaves]), sharding), *rows)
+class Slots(NamedTuple):
+    """Room for runs on a mesh: as many on each device, filled in turns, so that no device has two more than another."""
+
+    mesh: Mesh
+    per_device: int
+
+    @property
+    def total(self) -> int:
+        return self.mesh.size * self.per_device
+
+    def counts(self, runs: int) -> jax.Array:
+        """How many of the first `runs` slots lie on each device, int32 [devices]."""
+        width = self.mesh.size
+        counts = [len(range(device, runs, width)) for device in range(width)]
+        return jax.device_put(np.asarray(counts, np.int32), self._along)
+
+    def stack(self, runs: Sequence[PyTree[Any]]) -> PyTree[jax.Array]:
+        """Stacks what belongs to each run along a new leading axis laid over the mesh; free slots repeat the last."""
+        rows = [runs[min(run, len(runs) - 1)] for run in self._run_of_slot()]
+        return jax.tree.map(lambda *xs: jax.device_put(np.stack([np.asarray(x) for x in xs]), self._along), *rows)
+
+    def take(self, stacked: PyTree[jax.Array], runs: int) -> PyTree[np.ndarray]:
+        """The rows of the first `runs` runs, on the host, in their order."""
+        slot_of_run = np.argsort(self._run_of_slot())[:runs]
+        return jax.tree.map(lambda a: a[slot_of_run], jax.device_get(stacked))
+
+    def shape(self, one: PyTree[Any]) -> PyTree[jax.ShapeDtypeStruct]:
+        """What `stack` gives for runs that each have the shapes and dtypes of `one`."""
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((self.total, *np.shape(a)), a.dtype, sharding=self._along), one
+        )
+
+    def _run_of_slot(self) -> list[int]:
+        return [
+            device + self.mesh.size * position for device in range(self.mesh.size) for position in range(self.per_device)
+        ]
+
+    @property
+    def _along(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(RUNS))
+
+
+def slots_for(runs: int, mesh: Mesh) -> Slots:
+    """Room for so many runs at once."""
+    return Slots(mesh, math.ceil(runs / mesh.size))
+
+
+def replicated_shape(one: jax.ShapeDtypeStruct, mesh: Mesh) -> jax.ShapeDtypeStruct:
+    """What `replicate` gives for an array of this shape and dtype."""
+    return jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
 
 
 def replicate(tree: PyTree[Any], mesh: Mesh) -> PyTree[jax.Array]:
@@ -77,20 +133,32 @@ def replicate(tree: PyTree[Any], mesh: Mesh) -> PyTree[jax.Array]:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def over_runs(function: Callable[..., PyTree[Any]], mesh: Mesh) -> Callable[..., PyTree[Any]]:
-    """Lifts function(run, shared) to f(runs, shared), where `runs` has a leading axis laid over the mesh.
+def over_runs(function: Callable[..., PyTree[Any]], mesh: Mesh, layout: Layout) -> Callable[..., PyTree[Any]]:
+    """Lifts function(run, shared) to f(counts, runs, shared), where `runs` has a leading axis laid over the mesh.
 
-    Each device goes through its own runs one after the other: `lax.map` gives a run the same bits in whatever
-    company it is, which `vmap` does not.
+    With the layout "map" each device goes through its first `counts` runs one after the other, and leaves zeros for
+    the rest: a run has the same bits in whatever company it is. With "vmap" it does all at once, which is what an
+    accelerator is good at; the bits then depend on how many there are.
     """
 
-    def on_device(runs: PyTree[Any], shared: PyTree[Any]) -> PyTree[Any]:
-        return jax.lax.map(lambda run: function(run, shared), runs)
+    def on_device(counts: Int32[Array, "1"], runs: PyTree[Any], shared: PyTree[Any]) -> PyTree[Any]:
+        if layout == "vmap":
+            return jax.vmap(lambda run: function(run, shared))(runs)
+
+        def one(i: Int32[Array, ""]) -> PyTree[Any]:
+            return function(jax.tree.map(lambda a: a[i], runs), shared)
+
+        def put(i: Int32[Array, ""], results: PyTree[Any]) -> PyTree[Any]:
+            return jax.tree.map(lambda all_, own: all_.at[i].set(own), results, one(i))
+
+        slots = jax.tree.leaves(runs)[0].shape[0]
+        empty = jax.tree.map(lambda r: jnp.zeros((slots, *r.shape), r.dtype), jax.eval_shape(one, jnp.int32(0)))
+        return jax.lax.fori_loop(0, counts[0], put, empty)
 
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(PartitionSpec(RUNS), PartitionSpec()),
+        in_specs=(PartitionSpec(RUNS), PartitionSpec(RUNS), PartitionSpec()),
         out_specs=PartitionSpec(RUNS),
         # The carry of a run's scan starts from both replicated and laid-out values, which the check refuses.
         check_vma=False,

@@ -4,6 +4,10 @@ import functools
 import os
 import pathlib
 import platform
+import resource
+import time
+
+import numpy as np
 
 # The flags by which XLA's code generator tells one x86 or Arm processor from another.
 _SIMD_PREFIXES = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "neon", "asimd", "sve")
@@ -25,3 +29,24 @@ def instruction_set() -> str:
             if name.strip().lower() in ("flags", "features"):
                 flags.update(value.split())
     return " ".join([platform.machine(), *sorted(f for f in flags if f.startswith(_SIMD_PREFIXES))])
+
+
+@functools.cache
+def matrix_product_peak() -> float:
+    """FLOP/s of all cores together on a float32 matrix product by NumPy, the best of three."""
+    n = 1024
+    a = np.ones((n, n), np.float32)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - began)
+    return 2 * n**3 / min(seconds)
+
+
+def memory_in_use() -> int:
+    """Bytes that this process has in memory; where that is not known, the most that it had."""
+    statm = pathlib.Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,12 +1,15 @@
 """From a config to compiled programs: runs of one structure share one, and all are compiled at once."""
 
 import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 import jax
+import jax.extend.core
 import numpy as np
 import optax.contrib
 from jax.sharding import Mesh
@@ -20,65 +23,89 @@ from momentum_jax.optimizers import registry
 from momentum_jax.progress import Progress
 from momentum_jax.sampling import batch_key, draw_batches, draw_params
 from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
-from momentum_jax.train_step import Metric, Program, TrainState, make_train_step, train_chunk
-
-Batches = Mapping[int, Int32[np.ndarray, "iterations batch"]]
-"""Rows of the training data by seed."""
+from momentum_jax.train_step import Metric, Program, Record, TrainState, make_train_step, train_chunk
 
 
 class Run(NamedTuple):
-    """One optimizer with one set of hyperparameters and one seed."""
+    """One optimizer with one set of hyperparameters, one batch size and one seed.
+
+    Attributes:
+      label: of the optimizer.
+      cell: its position among those of the label; 0 outside of sweeps.
+      optimizer: with the hyperparameters of the cell.
+      batch_size: examples in each batch.
+      seed: of the initial weights and the batches.
+    """
 
     label: str
+    cell: int
+    optimizer: OptimizerConfig
+    batch_size: int
     seed: int
-    floats: registry.Floats
 
 
 class Group(NamedTuple):
-    """Runs that share a program, on their devices; arrays have a leading axis of runs, padded to the mesh."""
+    """Runs that share a program; their floats, one dict a run, are its arguments."""
 
     program: Program
+    batch_size: int
     runs: tuple[Run, ...]
-    mesh: Mesh
+    floats: tuple[registry.Floats, ...]
+
+
+class Lane(NamedTuple):
+    """What one group does in a wave: the positions of its runs that are trained, beside those of other lanes."""
+
+    group: int
+    runs: tuple[int, ...]
+
+
+Wave = tuple[Lane, ...]
+"""Runs that go from the first iteration to the last together, each lane on devices of its own or in turns."""
+
+
+class LaneState(NamedTuple):
+    """What the programs take and give for the runs of a lane: leading axes of slots, laid over its devices."""
+
+    counts: Int32[Array, " devices"]
     floats: dict[str, Float[Array, " slots"]]
-    data: Data
-
-    def inputs(self, states: TrainState, batches: Batches, length: int) -> tuple[PyTree[Array], PyTree[Array]]:
-        """The arguments of the compiled `train_chunk` that goes on from `states` for `length` iterations."""
-        own = layout.stack([batches[run.seed] for run in self.runs], self.mesh)
-        return (self.floats, states, own), (layout.replicate(np.int32(length), self.mesh), self.data)
+    train_state: TrainState
 
 
-def check_optimizers(cfg: Config) -> None:
-    for label, optimizer in cfg.optimizers.items():
+def check_optimizers(optimizers: Iterable[tuple[str, OptimizerConfig]]) -> None:
+    """Raises `InputError` for the first labelled optimizer that cannot be made."""
+    for label, optimizer in optimizers:
         with _blame(label):
             registry.check(optimizer)
 
 
-def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], devices: Sequence[jax.Device]) -> list[Group]:
-    """Puts all runs of one structure into one group, and each group on its devices."""
-    params = jax.eval_shape(lambda: draw_params(task.init, cfg, 0, next(iter(cfg.optimizers))))
+def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Sequence[Run]) -> list[Group]:
+    """Puts all runs of one structure and batch size into one group, in their order."""
+    params = _abstract_params(cfg, task)
     _check_task(task, params)
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((cfg.batch_size, *a.shape[1:]), a.dtype), task.train)
-    if (shape := jax.eval_shape(task.loss, params, batch).shape) != ():
-        raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
-    runs: dict[Program, list[Run]] = {}
-    for label, optimizer in cfg.optimizers.items():
-        with _blame(label):
-            structure, floats = _structure(optimizer, task, params, batch, metrics)
+    batches = {}
+    for size in {run.batch_size for run in runs}:
+        batches[size] = jax.tree.map(lambda a, n=size: jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype), task.train)
+        if (shape := jax.eval_shape(task.loss, params, batches[size]).shape) != ():
+            raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
+    # By an optimizer's every value, which tells 1 from 1.0; then by what of it is traced.
+    known: dict[tuple[registry.Structure, int], tuple[registry.Structure, registry.Floats]] = {}
+    traced: set[tuple[registry.Structure, int]] = set()
+    members: dict[tuple[Program, int], list[tuple[Run, registry.Floats]]] = {}
+    for run in runs:
+        exactly = (registry.fixed(run.optimizer), run.batch_size)
+        if exactly not in known:
+            known[exactly] = registry.split(run.optimizer)
+            if (known[exactly][0], run.batch_size) not in traced:
+                with _blame(run.label):
+                    known[exactly] = _structure(run.optimizer, task, params, batches[run.batch_size], metrics)
+                traced.add((known[exactly][0], run.batch_size))
+        structure, floats = known[exactly]
         program = Program(task.loss, structure, tuple(metrics.items()))
-        runs.setdefault(program, []).extend(Run(label, seed, floats) for seed in cfg.seed_tuple)
-    meshes = layout.meshes([len(group) for group in runs.values()], devices)
-    data = {mesh: layout.replicate(task.train, mesh) for mesh in set(meshes)}
+        members.setdefault((program, run.batch_size), []).append((run, floats))
     return [
-        Group(
-            program=program,
-            runs=tuple(group),
-            mesh=mesh,
-            floats=layout.stack([_float_arrays(run.floats) for run in group], mesh),
-            data=data[mesh],
-        )
-        for (program, group), mesh in zip(runs.items(), meshes, strict=True)
+        Group(program, batch_size, *zip(*of_group, strict=True))  # type: ignore[arg-type]
+        for (program, batch_size), of_group in members.items()
     ]
 
 
@@ -141,59 +168,170 @@ def _float_arrays(floats: registry.Floats) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, dtype) for name, value in floats.items()}
 
 
-def initial_states(cfg: Config, task: Task, group: Group) -> TrainState:
-    """The states that the runs of a group start from, laid over its devices."""
-    states = []
-    for run in group.runs:
-        params = draw_params(task.init, cfg, run.seed, run.label)
-        with _blame(run.label):
-            optimizer = registry.build(group.program.structure, _float_arrays(run.floats))
-        states.append(TrainState(params, optimizer.init(params)))
-    stacked: TrainState = layout.stack(states, group.mesh)
-    return stacked
-
-
-class Programs(NamedTuple):
-    """All that a training needs, compiled.
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """All that training the runs of some groups needs, compiled.
 
     Attributes:
-      draw: from the first iteration to the batches of a chunk.
-      chunks: each group's `train_chunk`.
-      evaluate: from the parameters of all runs to what the task's evaluation gives for each, by name.
+      groups: the runs.
+      slots: the room that each group has on its devices.
+      record_shapes: for each group, what one iteration of one run leaves behind, as shapes and dtypes.
+      draws: by batch size, from seeds and the first iteration to the batches of a chunk, and the room for seeds.
+      inits: for each group, from floats and parameters to the state that its runs start from.
+      chunks: for each group, `train_chunk`.
+      evaluation: what the task's evaluation gives for parameters, by name, and the room for them.
     """
 
-    draw: Callable[[int], Batches]
+    cfg: Config
+    task: Task
+    groups: Sequence[Group]
+    slots: Sequence[layout.Slots]
+    record_shapes: Sequence[Record]
+    draws: Mapping[int, tuple[jax.stages.Compiled, layout.Slots]]
+    inits: Sequence[jax.stages.Compiled]
     chunks: Sequence[jax.stages.Compiled]
-    evaluate: Callable[[Sequence[Params]], dict[str, np.ndarray]]
+    evaluation: tuple[jax.stages.Compiled, layout.Slots]
+    data: Mapping[Mesh, tuple[Data, Data | None]]
+
+    def records(self, wave: Wave) -> list[Record]:
+        """The shapes and dtypes of what one iteration of one run of each lane leaves behind."""
+        return [self.record_shapes[lane.group] for lane in wave]
+
+    def start(self, wave: Wave) -> list[LaneState]:
+        """The states that the runs of a wave start from."""
+        drawn: dict[tuple[int, str], Params] = {}
+        states = []
+        for lane in wave:
+            group, slots = self.groups[lane.group], self.slots[lane.group]
+            runs = [group.runs[i] for i in lane.runs]
+            for run in runs:
+                if _weights_of(self.cfg, run) not in drawn:
+                    params = draw_params(self.task.init, self.cfg, run.seed, run.label)
+                    drawn[_weights_of(self.cfg, run)] = jax.device_get(params)
+            counts = slots.counts(len(runs))
+            floats = slots.stack([_float_arrays(group.floats[i]) for i in lane.runs])
+            params = slots.stack([drawn[_weights_of(self.cfg, run)] for run in runs])
+            states.append(LaneState(counts, floats, self.inits[lane.group](counts, (floats, params), ())))
+        return states
+
+    def resume(self, wave: Wave, train_states: Sequence[Sequence[TrainState]]) -> list[LaneState]:
+        """The states of a wave whose runs have come to these train states, one a run in each lane."""
+        states = []
+        for lane, of_runs in zip(wave, train_states, strict=True):
+            group, slots = self.groups[lane.group], self.slots[lane.group]
+            floats = slots.stack([_float_arrays(group.floats[i]) for i in lane.runs])
+            states.append(LaneState(slots.counts(len(lane.runs)), floats, slots.stack(of_runs)))
+        return states
+
+    def advance(
+        self, wave: Wave, states: Sequence[LaneState], start: int, length: int
+    ) -> tuple[list[LaneState], list[Record]]:
+        """Trains the runs of a wave for the iterations start … start + length − 1.
+
+        Returns:
+          Their states after them and, for each lane, a record with axes [runs, length, …] on the host.
+        """
+        batches = self._draw(wave, start)
+        outputs = []
+        for lane, state in zip(wave, states, strict=True):
+            group, slots = self.groups[lane.group], self.slots[lane.group]
+            own = slots.stack([batches[group.batch_size, group.runs[i].seed] for i in lane.runs])
+            shared = (layout.replicate(np.int32(length), slots.mesh), self.data[slots.mesh][0])
+            runs = (state.floats, state.train_state, own)
+            outputs.append(self.chunks[lane.group](state.counts, runs, shared))
+        after = [
+            state._replace(train_state=train_state)
+            for state, (train_state, _) in zip(states, outputs, strict=True)
+        ]
+        records = [
+            jax.tree.map(lambda a: a[:, :length], self.slots[lane.group].take(record, len(lane.runs)))
+            for lane, (_, record) in zip(wave, outputs, strict=True)
+        ]
+        return after, records
+
+    def _draw(self, wave: Wave, start: int) -> dict[tuple[int, int], Int32[np.ndarray, "chunk batch"]]:
+        """The rows of the training data of a chunk, by batch size and seed."""
+        seeds: dict[int, dict[int, None]] = {}
+        for lane in wave:
+            group = self.groups[lane.group]
+            seeds.setdefault(group.batch_size, {}).update(dict.fromkeys(group.runs[i].seed for i in lane.runs))
+        batches = {}
+        for batch_size, distinct in seeds.items():
+            draw, slots = self.draws[batch_size]
+            words = slots.stack([np.uint32(seed) for seed in distinct])
+            drawn = draw(slots.counts(len(distinct)), words, layout.replicate(np.int32(start), slots.mesh))
+            for seed, rows in zip(distinct, slots.take(drawn, len(distinct)), strict=True):
+                batches[batch_size, seed] = rows
+        return batches
+
+    def params(self, wave: Wave, states: Sequence[LaneState]) -> list[list[Params]]:
+        """The parameters of every run of each lane, on the host: those that are to be evaluated.
+
+        Schedule-Free trains at one point and is judged at another, the average that it keeps.
+        """
+        of_lanes = []
+        for train_states in self.train_states(wave, states):
+            of_lanes.append([_evaluation_params(state) for state in train_states])
+        return of_lanes
+
+    def train_states(self, wave: Wave, states: Sequence[LaneState]) -> list[list[TrainState]]:
+        """What `resume` takes: the train state of every run of each lane, on the host."""
+        of_lanes = []
+        for lane, state in zip(wave, states, strict=True):
+            stacked = self.slots[lane.group].take(state.train_state, len(lane.runs))
+            of_lanes.append([jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(len(lane.runs))])
+        return of_lanes
+
+    def evaluate(self, params: Sequence[Params], progress: Progress) -> dict[str, np.ndarray]:
+        """What the task's evaluation gives for each of some parameters, by name."""
+        compiled, slots = self.evaluation
+        parts = []
+        for first in range(0, len(params), slots.total):
+            progress("evaluating", first, len(params))
+            some = params[first : first + slots.total]
+            values = compiled(slots.counts(len(some)), slots.stack(some), self.data[slots.mesh])
+            parts.append(slots.take(values, len(some)))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def compile_programs(
     cfg: Config,
     task: Task,
     groups: Sequence[Group],
-    states: Sequence[TrainState],
+    slots: Sequence[layout.Slots],
     chunk: int,
     devices: Sequence[jax.Device],
+    kind: layout.Layout,
     progress: Progress,
 ) -> Programs:
     """Compiles all that a training in chunks of at most `chunk` iterations needs, a thread a core."""
-    mesh = layout.one_mesh(devices)
-    data = layout.replicate((task.train, task.test), mesh)
-    seeds = layout.stack([np.uint32(seed) for seed in cfg.seed_tuple], mesh)
-
-    def draw_inputs(start: int) -> tuple[Any, Any]:
-        return seeds, layout.replicate(np.int32(start), mesh)
-
-    some_params = params_of_runs(groups[:1], states[:1])[:1]
-    no_batches = dict.fromkeys(cfg.seed_tuple, np.zeros([chunk, cfg.batch_size], np.int32))
-    jobs: list[tuple[Any, Any]] = [
-        (_draw_function(chunk, task.num_examples, cfg.batch_size, cfg.sampling, mesh), draw_inputs(0)),
-        (_evaluation_function(task.loss, task.evaluate, mesh), (layout.stack(some_params, mesh), data)),
-        *(
-            (_chunk_function(group.program, group.mesh), group.inputs(state, no_batches, chunk))
-            for group, state in zip(groups, states, strict=True)
-        ),
-    ]
+    everywhere = layout.one_mesh(devices)
+    data = {mesh: layout.replicate((task.train, task.test), mesh) for mesh in {everywhere, *(s.mesh for s in slots)}}
+    draw_slots = {
+        size: layout.slots_for(
+            min(len(cfg.seed_tuple), sum(s.total for g, s in zip(groups, slots, strict=True) if g.batch_size == size)),
+            everywhere,
+        )
+        for size in {group.batch_size for group in groups}
+    }
+    one_each = layout.Slots(everywhere, 1)
+    number = jax.ShapeDtypeStruct((), np.int32)
+    jobs: list[tuple[Any, Any]] = []
+    for size, room in draw_slots.items():
+        function = _draw_function(chunk, task.num_examples, size, cfg.sampling, everywhere, kind)
+        seed = jax.ShapeDtypeStruct((), np.uint32)
+        jobs.append((function, (room.counts(0), room.shape(seed), layout.replicated_shape(number, everywhere))))
+    jobs.append(
+        (
+            _evaluation_function(task.loss, task.evaluate, everywhere, kind),
+            (one_each.counts(0), one_each.shape(_abstract_params(cfg, task)), data[everywhere]),
+        )
+    )
+    for group, room in zip(groups, slots, strict=True):
+        inputs = room.shape(_abstract_inputs(cfg, task, group))
+        jobs.append((_init_function(group.program, room.mesh, kind), (room.counts(0), inputs, ())))
+        whole = _chunk_inputs(cfg, task, group, room, chunk, data[room.mesh][0])
+        jobs.append((_chunk_function(group.program, room.mesh, kind), whole))
     progress("compiling", 0, len(jobs))
     with ThreadPoolExecutor(cores()) as pool:
         # Traced here, since the settings of JAX's context managers belong to one thread.
@@ -202,26 +340,95 @@ def compile_programs(
         ]
         for count, _ in enumerate(as_completed(futures), start=1):
             progress("compiling", count, len(futures))
-    draw_all, evaluate_wave, *chunks = [future.result() for future in futures]
+    compiled = [future.result() for future in futures]
+    chunk_records = [of_chunk.out_info[1] for of_chunk in compiled[len(draw_slots) + 2 :: 2]]
+    draws, (evaluation, *of_groups) = compiled[: len(draw_slots)], compiled[len(draw_slots) :]
+    return Programs(
+        cfg=cfg,
+        task=task,
+        groups=groups,
+        slots=slots,
+        record_shapes=[
+            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), record) for record in chunk_records
+        ],
+        draws={size: (draw, room) for (size, room), draw in zip(draw_slots.items(), draws, strict=True)},
+        inits=of_groups[::2],
+        chunks=of_groups[1::2],
+        evaluation=(evaluation, one_each),
+        data=data,
+    )
 
-    def draw(start: int) -> Batches:
-        batches = jax.device_get(draw_all(*draw_inputs(start)))
-        return dict(zip(cfg.seed_tuple, batches, strict=False))
 
-    def evaluate(params: Sequence[Params]) -> dict[str, np.ndarray]:
-        waves = []
-        for first in range(0, len(params), mesh.size):
-            progress("evaluating", first, len(params))
-            wave = layout.stack(params[first : first + mesh.size], mesh)
-            waves.append(jax.device_get(evaluate_wave(wave, data)))
-        return {name: np.concatenate([wave[name] for wave in waves])[: len(params)] for name in waves[0]}
+def bytes_of_a_state(cfg: Config, task: Task, group: Group) -> int:
+    """Of what one iteration of a run of a group hands to the next."""
+    state = _abstract_state(group.program, *_abstract_inputs(cfg, task, group))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
-    return Programs(draw, chunks, evaluate)
+
+def bytes_of_a_run(cfg: Config, task: Task, group: Group, mesh: Mesh, chunk: int) -> int:
+    """Of device memory, what one more run of a group in a `vmap` needs: what XLA asks for to train a single one."""
+    room = layout.Slots(mesh, 1)
+    data = layout.replicate(task.train, mesh)
+    inputs = _chunk_inputs(cfg, task, group, room, min(chunk, cfg.iterations), data)
+    compiled = _compile(_lower(_chunk_function(group.program, mesh, "vmap"), _settings(), _signature(inputs)))
+    memory = compiled.memory_analysis()
+    shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
+    needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes - shared
+    return int(max(needed, 1))
+
+
+def matrix_product_flops(cfg: Config, task: Task, batch_size: int) -> int:
+    """Floating-point operations of the matrix products of one iteration: forward, backward, forward again."""
+    params = _abstract_params(cfg, task)
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), task.train)
+
+    def step(params: Params, batch: Data) -> Any:
+        return jax.value_and_grad(task.loss)(params, batch), task.loss(params, batch)
+
+    return _flops_of(jax.make_jaxpr(step)(params, batch).jaxpr)
+
+
+def _flops_of(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += times * sum(map(_flops_of, jax.extend.core.jaxprs_in_params(equation.params)))
+    return total
+
+
+def _abstract_params(cfg: Config, task: Task) -> Params:
+    return jax.eval_shape(lambda: draw_params(task.init, cfg, 0, next(iter(cfg.optimizers))))
+
+
+def _abstract_inputs(cfg: Config, task: Task, group: Group) -> tuple[dict[str, jax.ShapeDtypeStruct], Params]:
+    """Of the floats and initial parameters of a run."""
+    floats = {name: jax.ShapeDtypeStruct((), a.dtype) for name, a in _float_arrays(group.floats[0]).items()}
+    return floats, _abstract_params(cfg, task)
+
+
+def _abstract_state(program: Program, floats: dict[str, jax.ShapeDtypeStruct], params: Params) -> TrainState:
+    state: TrainState = jax.eval_shape(functools.partial(_initial_state, program), (floats, params), ())
+    return state
+
+
+def _chunk_inputs(
+    cfg: Config, task: Task, group: Group, room: layout.Slots, chunk: int, data: Data
+) -> tuple[Any, Any, Any]:
+    """What the compiled `train_chunk` of a group takes, as shapes, dtypes and places."""
+    floats, params = _abstract_inputs(cfg, task, group)
+    state = _abstract_state(group.program, floats, params)
+    rows = jax.ShapeDtypeStruct((chunk, group.batch_size), np.int32)
+    number = layout.replicated_shape(jax.ShapeDtypeStruct((), np.int32), room.mesh)
+    return room.counts(0), room.shape((floats, state, rows)), (number, data)
 
 
 @functools.lru_cache(maxsize=32)
 def _draw_function(
-    length: int, num_examples: int, batch_size: int, sampling: Sampling, mesh: Mesh
+    length: int, num_examples: int, batch_size: int, sampling: Sampling, mesh: Mesh, kind: layout.Layout
 ) -> Callable[..., Any]:
     def draw(seed: UInt32[Array, ""], start: Int32[Array, ""]) -> Int32[Array, "iterations batch"]:
         return draw_batches(
@@ -233,17 +440,27 @@ def _draw_function(
             sampling=sampling,
         )
 
-    return layout.over_runs(draw, mesh)
+    return layout.over_runs(draw, mesh, kind)
+
+
+def _initial_state(program: Program, run: tuple[dict[str, Float[Array, ""]], Params], shared: tuple[()]) -> TrainState:
+    floats, params = run
+    return TrainState(params, registry.build(program.structure, floats).init(params))
 
 
 @functools.lru_cache(maxsize=32)
-def _chunk_function(program: Program, mesh: Mesh) -> Callable[..., Any]:
-    return layout.over_runs(functools.partial(train_chunk, program), mesh)
+def _init_function(program: Program, mesh: Mesh, kind: layout.Layout) -> Callable[..., Any]:
+    return layout.over_runs(functools.partial(_initial_state, program), mesh, kind)
+
+
+@functools.lru_cache(maxsize=32)
+def _chunk_function(program: Program, mesh: Mesh, kind: layout.Layout) -> Callable[..., Any]:
+    return layout.over_runs(functools.partial(train_chunk, program), mesh, kind)
 
 
 @functools.lru_cache(maxsize=32)
 def _evaluation_function(
-    loss: Callable[..., Any], evaluate: Callable[..., Scalars] | None, mesh: Mesh
+    loss: Callable[..., Any], evaluate: Callable[..., Scalars] | None, mesh: Mesh, kind: layout.Layout
 ) -> Callable[..., Any]:
     def mean_losses(params: Params, train: Data, test: Data | None) -> Scalars:
         data = {"train_loss": train, **({} if test is None else {"test_loss": test})}
@@ -251,7 +468,7 @@ def _evaluation_function(
             name: mean_over_examples(lambda batch: loss(params, batch), examples) for name, examples in data.items()
         }
 
-    return layout.over_runs(lambda params, data: (evaluate or mean_losses)(params, *data), mesh)
+    return layout.over_runs(lambda params, data: (evaluate or mean_losses)(params, *data), mesh, kind)
 
 
 def _settings() -> tuple[Any, ...]:
@@ -278,23 +495,17 @@ def _signature(inputs: PyTree[Array]) -> tuple[Any, tuple[Any, ...]]:
     return structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding) for a in leaves)
 
 
-def params_of_runs(groups: Sequence[Group], states: Sequence[TrainState]) -> list[Params]:
-    """The parameters of every run, on the host, in the order of the groups: those that are to be evaluated.
+def _weights_of(cfg: Config, run: Run) -> tuple[int, str]:
+    """What the initial weights of a run depend on."""
+    return run.seed, "" if cfg.shared_init else run.label
 
-    Schedule-Free trains at one point and is judged at another, the average that it keeps.
-    """
-    params = []
-    for group, stacked in zip(groups, states, strict=True):
-        on_host = jax.device_get(stacked)
-        for i in range(len(group.runs)):
-            state = jax.tree.map(lambda a, i=i: a[i], on_host)
-            averaged = [s for s in jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free) if _is_schedule_free(s)]
-            if averaged:
-                evaluated = jax.device_get(optax.contrib.schedule_free_eval_params(averaged[0], state.params))
-                kept = jax.tree.map(lambda new, old: np.asarray(new, old.dtype), evaluated, state.params)
-                state = state._replace(params=kept)
-            params.append(state.params)
-    return params
+
+def _evaluation_params(state: TrainState) -> Params:
+    averaged = [s for s in jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free) if _is_schedule_free(s)]
+    if not averaged:
+        return state.params
+    evaluated = jax.device_get(optax.contrib.schedule_free_eval_params(averaged[0], state.params))
+    return jax.tree.map(lambda new, old: np.asarray(new, old.dtype), evaluated, state.params)
 
 
 def _is_schedule_free(node: Any) -> bool:

@@ -16,7 +16,7 @@ _PACKAGES = ("momentum-jax", "jax", "jaxlib", "optax", "flax", "numpy")
 def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str, Any]:
     """Versions, device, instruction set and data: what the bits of a result depend on beside its config."""
     return {
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
         "platform": devices[0].platform,
         "device": devices[0].device_kind,
         "devices": len(devices),
@@ -25,12 +25,24 @@ def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str,
     }
 
 
+def environment(device: jax.Device, layout: str) -> dict[str, str]:
+    """What the bits of a run depend on beside its config and data."""
+    return {
+        "jaxlib": versions()["jaxlib"],
+        "platform": device.platform,
+        "device": device.device_kind,
+        "instruction_set": instruction_set(),
+        "layout": layout,
+    }
+
+
 @functools.cache
-def _versions() -> dict[str, str]:
-    versions = {}
+def versions() -> dict[str, str]:
+    """Of this package and those that it rests on."""
+    found = {}
     for package in _PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+            found[package] = "not installed"
+    return found

@@ -6,13 +6,14 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
-from momentum_jax.config import Config, Schedule
+from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
 from momentum_jax.errors import InputError
 from momentum_jax.files import write_atomically
 from momentum_jax.formats import (
@@ -25,6 +26,11 @@ from momentum_jax.formats import (
     read_history,
     unpack,
 )
+from momentum_jax.grids import Cell
+from momentum_jax.identity import first_difference
+from momentum_jax.outcomes import Outcome
+from momentum_jax.store import HEAD, RunKey, cells_from_json, read_head, read_outcomes, run_digests
+from momentum_jax.tables import FINALS, describe, with_finals
 
 ByLabel = dict[str, Any]
 _FORMAT = 1
@@ -51,39 +57,46 @@ class Result:
       diverged_at: int [seeds], the first iteration whose loss is not finite, before or after; −1 if never.
       params: pytree whose leaves have a leading axis of seeds: the parameters at the end, those that were evaluated.
       provenance: versions, device, instruction set, source and digest of the data, seconds of each phase.
+      cells: of a sweep, by label: the optimizers and batch sizes. All that has an axis of seeds then has one of cells
+        before it, in this order.
+      missing: of a sweep, bool [cells, seeds]: the runs of an unfinished one that are still to come. Their losses are
+        NaN, and the table leaves them out.
     """
 
     config: Config
     iterations: Int[np.ndarray, " recorded"]
-    losses: dict[str, Float[np.ndarray, "seeds recorded"]]
-    losses_before: dict[str, Float[np.ndarray, "seeds recorded"]]
+    losses: dict[str, Float[np.ndarray, "*cells seeds recorded"]]
+    losses_before: dict[str, Float[np.ndarray, "*cells seeds recorded"]]
     metrics: dict[str, dict[str, np.ndarray]]
     evaluation_iterations: Int[np.ndarray, " evaluations"]
-    evaluations: dict[str, dict[str, Float[np.ndarray, "seeds evaluations"]]]
-    failed: dict[str, Bool[np.ndarray, " seeds"]]
-    diverged_at: dict[str, Int[np.ndarray, " seeds"]]
+    evaluations: dict[str, dict[str, Float[np.ndarray, "*cells seeds evaluations"]]]
+    failed: dict[str, Bool[np.ndarray, "*cells seeds"]]
+    diverged_at: dict[str, Int[np.ndarray, "*cells seeds"]]
     params: dict[str, PyTree[np.ndarray]]
     provenance: dict[str, Any]
+    cells: dict[str, tuple[Cell, ...]] | None = None
+    missing: dict[str, Bool[np.ndarray, "cells seeds"]] = dataclasses.field(default_factory=dict)
 
     @property
-    def train_loss(self) -> dict[str, Float[np.ndarray, " seeds"]]:
+    def train_loss(self) -> dict[str, Float[np.ndarray, "*cells seeds"]]:
         """Loss over the whole training set at the end, for image classification without the L2 penalty."""
         return self._final("train_loss")
 
     @property
-    def test_loss(self) -> dict[str, Float[np.ndarray, " seeds"]]:
+    def test_loss(self) -> dict[str, Float[np.ndarray, "*cells seeds"]]:
         """Loss over the whole test set at the end; empty where the task has none."""
         return self._final("test_loss")
 
     @property
-    def test_accuracy(self) -> dict[str, Float[np.ndarray, " seeds"]]:
+    def test_accuracy(self) -> dict[str, Float[np.ndarray, "*cells seeds"]]:
         """Share of the test set classified correctly at the end; empty where the task has no such thing."""
         return self._final("test_accuracy")
 
     def _final(self, name: str) -> ByLabel:
-        if self.evaluation_iterations[-1:].tolist() != [len(self.iterations)]:
+        # An interrupt can leave updates after the last evaluation.
+        if not len(self.evaluation_iterations) or self.evaluation_iterations[-1] <= self.iterations[-1]:
             return {}
-        return {label: values[:, -1] for label, values in self.evaluations.get(name, {}).items()}
+        return {label: values[..., -1] for label, values in self.evaluations.get(name, {}).items()}
 
     def __eq__(self, other: object) -> bool:
         """Equal in everything, to the bit; a NaN equals a NaN."""
@@ -91,13 +104,15 @@ class Result:
             return NotImplemented
         if self.config.to_json() != other.config.to_json() or self.provenance != other.provenance:
             return False
+        if repr(self.cells) != repr(other.cells):
+            return False
         return _same(self._arrays(), other._arrays())
 
     __hash__ = None  # type: ignore[assignment]
 
     def _arrays(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if name not in ("config", "provenance")}
+        return {name: value for name, value in fields.items() if name not in ("config", "provenance", "cells")}
 
     def table(self) -> Any:
         """One row a run, as a `pyarrow.Table`.
@@ -105,31 +120,27 @@ class Result:
         Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter),
         seed, final_train_loss, test_loss, test_accuracy, failed, diverged_at (null if never).
         """
-        import pyarrow as pa
+        cells = self._cells_by_label()
+        described = describe(cells, self.config.seed_tuple, batch_size=self._batch_sizes_vary())
+        finals: dict[str, list[Any]] = {name: [] for name in FINALS}
+        evaluated = {"final_train_loss": self.train_loss, "test_loss": self.test_loss, "test_accuracy": self.test_accuracy}
+        present: list[bool] = []
+        for label in cells:
+            runs = self.failed[label].size
+            for name, by_label in evaluated.items():
+                finals[name] += by_label[label].reshape(-1).astype(float).tolist() if by_label else [None] * runs
+            finals["failed"] += self.failed[label].reshape(-1).tolist()
+            finals["diverged_at"] += [None if at < 0 else at for at in self.diverged_at[label].reshape(-1).tolist()]
+            present += (~self.missing[label].reshape(-1)).tolist() if self.missing else [True] * runs
+        return with_finals(described, finals).filter(present)
 
-        rows = []
-        for label, optimizer in self.config.optimizers.items():
-            hyperparameters = _flat_hyperparameters(optimizer.hyperparameters)
-            for i, seed in enumerate(self.config.seed_tuple):
-                diverged_at = int(self.diverged_at[label][i])
-                rows.append(
-                    {
-                        "optimizer": label,
-                        **hyperparameters,
-                        "seed": seed,
-                        "final_train_loss": _entry(self.train_loss, label, i),
-                        "test_loss": _entry(self.test_loss, label, i),
-                        "test_accuracy": _entry(self.test_accuracy, label, i),
-                        "failed": bool(self.failed[label][i]),
-                        "diverged_at": None if diverged_at < 0 else diverged_at,
-                    }
-                )
-        names: dict[str, None] = {"optimizer": None}
-        for row in rows:
-            names |= dict.fromkeys(row)
-        last = ("seed", "final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at")
-        order = [name for name in names if name not in last] + list(last)
-        return pa.table({name: _column([row.get(name) for row in rows], _arrow_type(name)) for name in order})
+    def _cells_by_label(self) -> Mapping[str, Sequence[Cell]]:
+        if self.cells is not None:
+            return self.cells
+        return {label: (Cell(o, self.config.batch_size),) for label, o in self.config.optimizers.items()}
+
+    def _batch_sizes_vary(self) -> bool:
+        return any(cell.batch_size != self.config.batch_size for own in self._cells_by_label().values() for cell in own)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json, history.parquet, params.npz and, last, result.json with the digests of the others.
@@ -141,6 +152,8 @@ class Result:
             names; it is left as it was.
         """
         folder = pathlib.Path(folder)
+        if self.cells is not None:
+            raise InputError("a sweep is kept in the folder that it is given: mj.sweep(…, folder=…)")
         check_output_folder(folder, self.config)
         metrics = {f"{_METRIC}{name}": by_label for name, by_label in self.metrics.items()}
         histories = {"loss": self.losses, "loss_before": self.losses_before, **metrics}
@@ -173,12 +186,15 @@ class Result:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Result":
-        """Reads what `save` wrote, equal to the bit.
+        """Reads what `save` wrote, equal to the bit, or what is there of a sweep.
 
         Raises:
-          InputError: no result there, or one whose files are damaged, incomplete or not of one saving.
+          InputError: no result there, or one whose files are damaged, incomplete or not of one saving; a sweep none
+            of whose runs is finished.
         """
         folder = pathlib.Path(folder)
+        if (folder / HEAD).exists():
+            return _load_sweep(folder)
         try:
             summary = json.loads((folder / "result.json").read_bytes())
             contents = {name: (folder / name).read_bytes() for name in _FILES}
@@ -214,6 +230,96 @@ class Result:
         )
 
 
+def from_outcomes(
+    config: Config,
+    outcomes: Mapping[str, Sequence[Sequence[Outcome | None]]],
+    iterations: Int[np.ndarray, " recorded"],
+    evaluation_iterations: Sequence[int],
+    provenance: dict[str, Any],
+    cells: dict[str, tuple[Cell, ...]] | None = None,
+) -> Result:
+    """Sorts what the runs left behind by label.
+
+    Args:
+      config: what was run.
+      outcomes: by label, then cell, then seed; None for a run that is still to come.
+      iterations: those that the histories hold.
+      evaluation_iterations: updates made before each evaluation.
+      provenance: of the result.
+      cells: of a sweep; without them there is one cell, and no axis of cells.
+    """
+    of_runs = {label: [run for of_cell in by_cell for run in of_cell] for label, by_cell in outcomes.items()}
+    some = next(run for runs in of_runs.values() for run in runs if run is not None)
+    shape = (-1,) if cells is None else (-1, len(config.seed_tuple))
+
+    def gather(get: Callable[[Outcome], Any]) -> dict[str, np.ndarray]:
+        by_label = {}
+        for label, runs in of_runs.items():
+            there = next((run for run in runs if run is not None), some)
+            blank = np.zeros_like(get(there))
+            if blank.dtype.kind not in "biu":
+                blank[...] = np.nan
+            values = np.stack([blank if run is None else np.asarray(get(run)) for run in runs])
+            by_label[label] = values.reshape(*shape, *blank.shape)
+        return by_label
+
+    def stack(runs: Sequence[Outcome | None]) -> PyTree[np.ndarray]:
+        there = next((run for run in runs if run is not None), some).params
+        blank = jax.tree.map(lambda p: np.full_like(p, np.nan), there)
+        trees = [blank if run is None else run.params for run in runs]
+        return jax.tree.map(lambda *leaves: np.stack(leaves).reshape(*shape, *leaves[0].shape), *trees)
+
+    return Result(
+        config=config,
+        iterations=iterations,
+        losses=gather(lambda run: run.losses),
+        losses_before=gather(lambda run: run.losses_before),
+        metrics={name: gather(lambda run, name=name: run.metrics[name]) for name in some.metrics},
+        evaluation_iterations=np.asarray(evaluation_iterations),
+        evaluations={name: gather(lambda run, name=name: run.evaluations[name]) for name in some.evaluations},
+        failed=gather(lambda run: np.asarray(run.failed)),
+        diverged_at=gather(lambda run: np.asarray(run.diverged_at)),
+        params={} if some.params is None else {label: stack(runs) for label, runs in of_runs.items()},
+        provenance=provenance,
+        cells=cells,
+        missing={}
+        if cells is None
+        else {label: np.asarray([run is None for run in runs]).reshape(shape) for label, runs in of_runs.items()},
+    )
+
+
+def _load_sweep(folder: pathlib.Path) -> Result:
+    head = read_head(folder)
+    config, cells = Config.from_json(head["config"]), cells_from_json(head["cells"])
+    outcomes = read_outcomes(folder, run_digests(config, cells))
+    provenance = {name: head[name] for name in ("versions", "environment", "data")}
+    return sweep_result(config, cells, outcomes, provenance)
+
+
+def sweep_result(
+    config: Config,
+    cells: dict[str, tuple[Cell, ...]],
+    outcomes: Mapping[RunKey, Outcome],
+    provenance: dict[str, Any],
+) -> Result:
+    """The result of the runs of a sweep that are finished.
+
+    Raises:
+      InputError: there is none.
+    """
+    if not outcomes:
+        raise InputError("no run of this sweep is finished")
+    by_label = {
+        label: [
+            [outcomes.get(RunKey(label, position, seed)) for seed in config.seed_tuple]
+            for position in range(len(of_label))
+        ]
+        for label, of_label in cells.items()
+    }
+    iterations, evaluations = recorded_iterations(config), evaluated_iterations(config)
+    return from_outcomes(config, by_label, iterations, evaluations, provenance, cells)
+
+
 def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str] = ()) -> None:
     """Raises `InputError` unless a result of `config`, and files named in `also`, may be written; leaves no trace."""
     existing = folder
@@ -239,58 +345,15 @@ def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str
             f"output folder {str(folder)!r} holds files that are not a result of this program; choose another"
         ) from None
     if there.digest != config.digest:
-        mine, theirs = config.to_json(), there.to_json()
-        # As text: 1 and 1.0, or True and 1, are equal but not the same.
-        texts = {name: [json.dumps(values[name], sort_keys=True) for values in (mine, theirs)] for name in mine}
-        field = next(name for name, (here, there_) in texts.items() if here != there_)
         raise InputError(
-            f"output folder {str(folder)!r} holds the result of another config: its {field} is {theirs[field]!r}, "
-            f"not {mine[field]!r}; choose another folder"
+            f"output folder {str(folder)!r} holds the result of another config: its "
+            f"{first_difference(there.to_json(), config.to_json())}; choose another folder"
         )
-
-
-def _entry(values: Mapping[str, np.ndarray], label: str, i: int) -> float | None:
-    return float(values[label][i]) if label in values else None
-
-
-def _arrow_type(name: str) -> Any:
-    import pyarrow as pa
-
-    return {
-        "optimizer": pa.string(),
-        "seed": pa.int64(),
-        "final_train_loss": pa.float64(),
-        "test_loss": pa.float64(),
-        "test_accuracy": pa.float64(),
-        "failed": pa.bool_(),
-        "diverged_at": pa.int64(),
-    }.get(name)
 
 
 def _digest_of_summary(summary: Mapping[str, Any]) -> str:
     others = {name: digest for name, digest in summary["sha256"].items() if name != "result.json"}
     return hashlib.sha256(json.dumps({**summary, "sha256": others}, sort_keys=True).encode()).hexdigest()
-
-
-def _column(values: list[Any], kind: Any) -> Any:
-    """A column of hyperparameters; as text where optimizers give them different types."""
-    import pyarrow as pa
-
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values])
-
-
-def _flat_hyperparameters(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in hyperparameters.items():
-        if isinstance(value, Schedule):
-            flat |= {name + ".schedule": value.name}
-            flat |= {f"{name}.{parameter}": entry for parameter, entry in value.items}
-        else:
-            flat[name if _arrow_type(name) is None else f"hyperparameter.{name}"] = value
-    return flat
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -9,26 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
-from momentum_jax import layout
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.data import load_dataset
-from momentum_jax.errors import InputError, check_integer
-from momentum_jax.programs import (
-    Group,
-    check_optimizers,
-    compile_programs,
-    group_runs,
-    initial_states,
-    params_of_runs,
-)
+from momentum_jax.errors import check_integer
+from momentum_jax.layout import default_devices, meshes, resolve_layout, slots_for
+from momentum_jax.programs import Lane, Run, check_optimizers, compile_programs, group_runs
 from momentum_jax.progress import Progress, default_progress
 from momentum_jax.provenance import provenance
-from momentum_jax.results import Result
+from momentum_jax.results import Result, from_outcomes
 from momentum_jax.sampling import draw_all_batches, draw_params, numerics
-from momentum_jax.tasks import Params, Task, image_classification
-from momentum_jax.train_step import Metric, Record
-
-CHUNK = 100
+from momentum_jax.tasks import Params, Task
+from momentum_jax.train_step import Metric
+from momentum_jax.waves import CHUNK, Training, chunk_ends, resolve_task, timed
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,6 +37,7 @@ def train(
     metrics: Mapping[str, Metric] | None = None,
     devices: Sequence[jax.Device] | None = None,
     chunk: int = CHUNK,
+    layout: str = "auto",
     progress: Progress | None = None,
 ) -> Result:
     """Trains every optimizer of a config with every seed.
@@ -61,6 +53,8 @@ def train(
       devices: what to run on; by default all of the default backend. A CPU has one device until
         `jax.config.update("jax_num_cpu_devices", n)` is called before the first use of JAX.
       chunk: iterations between returns to Python, where progress is shown and Ctrl-C is honoured.
+      layout: how a device goes through its runs: "map", one after the other, or "vmap", all at once, where the bits
+        depend on how many there are; "auto" is "map" on CPUs and "vmap" on accelerators.
       progress: called with (phase, done, total); by default a line on standard error where that is a terminal.
 
     Raises:
@@ -73,45 +67,50 @@ def train(
     (1, 20)
     """
     check_integer("chunk", chunk, 1)
-    devices = list(devices or layout.default_devices())
+    devices = list(devices or default_devices())
+    kind = resolve_layout(layout, devices)
     progress = progress or default_progress()
     seconds: dict[str, float] = {}
+    runs = [
+        Run(label, 0, optimizer, cfg.batch_size, seed)
+        for label, optimizer in cfg.optimizers.items()
+        for seed in cfg.seed_tuple
+    ]
     with numerics(cfg.dtype):
-        with _timed(seconds, "loading"):
-            check_optimizers(cfg)
+        with timed(seconds, "loading"):
+            check_optimizers(cfg.optimizers.items())
             task = resolve_task(cfg, task)
-        with _timed(seconds, "compiling"):
-            groups = group_runs(cfg, task, metrics or {}, devices)
-            states = [initial_states(cfg, task, group) for group in groups]
-            ends = chunk_ends(cfg, chunk)
-            programs = compile_programs(cfg, task, groups, states, min(chunk, cfg.iterations), devices, progress)
-
-        done, finished = 0, states
-        records: list[list[Record]] = []
-        evaluations: dict[int, dict[str, np.ndarray]] = {}
+        with timed(seconds, "compiling"):
+            groups = group_runs(cfg, task, metrics or {}, runs)
+            sizes = [len(group.runs) for group in groups]
+            slots = [
+                slots_for(size, mesh)
+                for size, mesh in zip(sizes, meshes(sizes, devices), strict=True)
+            ]
+            wave = tuple(Lane(i, tuple(range(size))) for i, size in enumerate(sizes))
+            programs = compile_programs(
+                cfg, task, groups, slots, min(chunk, cfg.iterations), devices, kind, progress
+            )
+            training = Training(programs, wave, seconds)
         with contextlib.suppress(KeyboardInterrupt):
-            for end in ends:
-                with _timed(seconds, "training"):
-                    batches = programs.draw(done)
-                    outputs = [
-                        compiled(*group.inputs(state, batches, end - done))
-                        for compiled, group, state in zip(programs.chunks, groups, finished, strict=True)
-                    ]
-                    records.append([_first(jax.device_get(record), end - done) for _, record in outputs])
-                    done, finished = end, [state for state, _ in outputs]
-                if cfg.evaluate_every and done % cfg.evaluate_every == 0:
-                    with _timed(seconds, "evaluating"):
-                        evaluations[done] = programs.evaluate(params_of_runs(groups, finished))
-                progress("training", done, cfg.iterations)
+            for end in chunk_ends(cfg, chunk):
+                training.advance(end)
+                progress("training", end, cfg.iterations)
+        done = training.done
         if done == 0:
             raise Interrupted(None)
-        params = params_of_runs(groups, finished)
-        with _timed(seconds, "evaluating"), contextlib.suppress(KeyboardInterrupt):
-            if done not in evaluations:
-                evaluations[done] = programs.evaluate(params)
-        origin = provenance(devices, task.provenance) | {"seconds": seconds}
-        result = assemble(cfg, task, groups, done, records, evaluations, params, origin)
-    if done < cfg.iterations or done not in evaluations:
+        with contextlib.suppress(KeyboardInterrupt):
+            training.evaluate(progress)
+        order = [run for group in groups for run in group.runs]
+        outcomes = dict(zip(order, training.outcomes(), strict=True))
+        result = from_outcomes(
+            cfg,
+            {label: [[outcomes[run] for run in runs if run.label == label]] for label in cfg.optimizers},
+            training.iterations,
+            sorted(training.evaluations),
+            provenance(devices, task.provenance) | {"layout": kind, "seconds": seconds},
+        )
+    if done < cfg.iterations or done not in training.evaluations:
         raise Interrupted(result)
     return result
 
@@ -141,112 +140,3 @@ def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = No
     """
     check_integer("seed", seed, 0, MAX_SEED)
     return draw_params(resolve_task(cfg, task).init, cfg, seed, label)
-
-
-def resolve_task(cfg: Config, task: Task | None) -> Task:
-    """The given task, or the one the config describes, checked against the config."""
-    task = task or image_classification(cfg, load_dataset(cfg.dataset))
-    for name, data in (("train", task.train), ("test", task.test)):
-        lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
-        if len(lengths) > 1 or () in lengths or (0,) in lengths or (name == "train" and not lengths):
-            raise InputError(
-                f"the arrays of the task's {name} data must have one leading axis of examples, of one length of at "
-                f"least 1; they begin with {sorted(lengths)}"
-            )
-    if cfg.sampling == "epochs" and cfg.batch_size > task.num_examples:
-        raise InputError(
-            f"batch_size must be at most the {task.num_examples} training examples with sampling='epochs', "
-            f"not {cfg.batch_size}"
-        )
-    return task
-
-
-def chunk_ends(cfg: Config, chunk: int) -> list[int]:
-    """After which iterations the host takes over: every chunk, every evaluation, and the end."""
-    ends = {*range(chunk, cfg.iterations, chunk), cfg.iterations}
-    if cfg.evaluate_every:
-        ends.update(range(cfg.evaluate_every, cfg.iterations, cfg.evaluate_every))
-    return sorted(ends)
-
-
-def assemble(
-    cfg: Config,
-    task: Task,
-    groups: Sequence[Group],
-    done: int,
-    records: Sequence[Sequence[Record]],
-    evaluations: Mapping[int, Mapping[str, np.ndarray]],
-    params: Sequence[Params],
-    origin: dict[str, Any],
-) -> Result:
-    """Sorts what the groups recorded by label; arrays get a leading axis of seeds."""
-    rows: dict[str, list[int]] = {label: [] for label in cfg.optimizers}
-    histories: list[Record] = []
-    for i, group in enumerate(groups):
-        parts = [chunk_records[i] for chunk_records in records]
-        whole = jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1)[:, :done], *parts)
-        for slot, run in enumerate(group.runs):
-            rows[run.label].append(len(histories))
-            histories.append(jax.tree.map(lambda a, slot=slot: a[slot], whole))
-    by_label = {
-        label: jax.tree.map(lambda *runs: np.stack(runs), *[histories[row] for row in own])
-        for label, own in rows.items()
-    }
-    # None at all after Ctrl-C in the last evaluation.
-    iterations = sorted(evaluations)
-    evaluated = {
-        name: {
-            label: np.stack([evaluations[iteration][name][own] for iteration in iterations], axis=1)
-            for label, own in rows.items()
-        }
-        for name in (evaluations[iterations[0]] if iterations else ())
-    }
-    diverged_at = {
-        label: _first_true(~(np.isfinite(record.loss) & np.isfinite(record.loss_before)))
-        for label, record in by_label.items()
-    }
-    failed = {}
-    for label, at in diverged_at.items():
-        failed[label] = at >= 0
-        if "train_loss" in evaluated and done in evaluations:
-            limit = np.inf if task.baseline_loss is None else task.baseline_loss
-            failed[label] |= ~(evaluated["train_loss"][label][:, -1] < limit)
-    return Result(
-        config=cfg,
-        iterations=np.arange(done),
-        losses={label: record.loss for label, record in by_label.items()},
-        losses_before={label: record.loss_before for label, record in by_label.items()},
-        metrics={
-            name: {label: record.metrics[name] for label, record in by_label.items()}
-            for name in next(iter(by_label.values())).metrics
-        },
-        evaluation_iterations=np.asarray(iterations),
-        evaluations=evaluated,
-        failed=failed,
-        diverged_at=diverged_at,
-        params={
-            label: jax.tree.map(lambda *leaves: np.stack(leaves), *[params[row] for row in own])
-            for label, own in rows.items()
-        },
-        provenance=origin,
-    )
-
-
-def _first(record: Record, length: int) -> Record:
-    """The iterations of a chunk that were run; axes are [runs, iterations, …]."""
-    return Record(*jax.tree.map(lambda a: a[:, :length], tuple(record)))
-
-
-def _first_true(rows: Bool[np.ndarray, "runs iterations"]) -> Int[np.ndarray, " runs"]:
-    """The first true column of each row; −1 where there is none."""
-    return np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Adds the seconds that a block takes to those of its phase."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began

@@ -361,7 +361,7 @@ def test_a_result_whose_optimizers_come_in_another_order_is_of_the_same_config(t
         (
             {"optimizers": {"a": OptimizerConfig("x", n=1)}},
             {"optimizers": {"a": OptimizerConfig("x", n=1.5)}},
-            "its optimizers is .*'n': 1}.*, not .*'n': 1.5",
+            "its optimizers.a.hyperparameters.n is 1, not 1.5",
         ),
     ],
 )

@@ -170,7 +170,7 @@ def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTran
     Raises:
       InputError: an unknown optimizer or hyperparameter, a missing one, or a concrete one out of its range.
     """
-    factory = _factory(structure.name)
+    make = factory(structure.name)
     arguments: dict[str, Any] = {
         key: FORMULAS[value.name](**value.hyperparameters) if isinstance(value, Schedule) else value
         for key, _, value in structure.fixed
@@ -180,9 +180,9 @@ def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTran
     for key, schedule in structure.schedules:
         inside = {name: floats[f"{key}.{name}"] for name in schedule.floats}
         arguments[key] = FORMULAS[schedule.name](**dict(schedule.fixed), **inside)
-    _check_arguments(structure.name, factory, arguments)
+    _check_arguments(structure.name, make, arguments)
     try:
-        optimizer = factory(**arguments)
+        optimizer = make(**arguments)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError | jax.errors.ConcretizationTypeError):
             raise
@@ -225,7 +225,12 @@ def check(config: OptimizerConfig) -> None:
                 check_hyperparameter(hyperparameter, value)
 
 
-def _factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
+def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind the name of an optimizer of this package or of Optax's; nothing else is found by name.
+
+    Raises:
+      InputError: there is no such optimizer.
+    """
     if callable(name):
         return name
     if name in _METHODS:
@@ -240,7 +245,7 @@ def _factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
             factories = _optax_factories(module)
             if (short := name.removeprefix(prefix)) in factories:
                 return factories[short]
-            raise unknown("optimizer", name, [prefix + factory for factory in factories])
+            raise unknown("optimizer", name, [prefix + other for other in factories])
     qualified = [p for p, module in _OPTAX_MODULES.items() if name in _optax_factories(module)]
     if qualified:
         raise InputError(f"optimizer: unknown {name!r}; did you mean {qualified[0] + name!r}?")

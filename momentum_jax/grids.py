@@ -1,0 +1,241 @@
+"""From a config and what is to vary in it to cells: optimizers with their hyperparameters, and batch sizes."""
+
+import collections
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from momentum_jax.config import Config, OptimizerConfig, Schedule
+from momentum_jax.errors import InputError, check_integer, check_real, unknown
+
+BATCH_SIZE = "batch_size"
+SEARCHES = ("grid", "random", "sobol")
+_ROUNDS = 64
+
+
+class Cell(NamedTuple):
+    """One optimizer with one set of hyperparameters, and the size of its batches."""
+
+    optimizer: OptimizerConfig
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Numbers between two, each as likely as any other.
+
+    >>> Uniform(0.5, 0.9).grid(3)
+    (0.5, 0.7, 0.9)
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        check_real("low", self.low, -math.inf, math.inf)
+        check_real("high", self.high, -math.inf, math.inf)
+        if not self.low < self.high:
+            raise InputError(f"low must be less than high, not {self.low!r} to {self.high!r}")
+
+    def at(self, u: float) -> float:
+        """The number below which the share u of all lies."""
+        return float(f"{self.low + (self.high - self.low) * u:.12g}")
+
+    def grid(self, count: int) -> tuple[float, ...]:
+        """Evenly spaced numbers, the ends among them."""
+        check_integer("count", count, 2)
+        return tuple(self.at(i / (count - 1)) for i in range(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogUniform(Uniform):
+    """Positive numbers between two whose logarithms are uniform.
+
+    >>> LogUniform(1e-3, 1).grid(4)
+    (0.001, 0.01, 0.1, 1.0)
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise InputError(f"low must be more than 0 on a logarithmic scale, not {self.low!r}")
+
+    def at(self, u: float) -> float:
+        return float(f"{math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * u):.12g}")
+
+
+Values = Sequence[Any] | Uniform
+"""Values to try, or (for a search) a distribution to draw them from."""
+Space = Mapping[str, Values | Mapping[str, Values]]
+"""What varies: by label and hyperparameter, or by the bare name for every optimizer that has it."""
+
+
+def make_cells(
+    cfg: Config, space: Space, *, search: str = "grid", budget: int | None = None, search_seed: int = 0
+) -> dict[str, tuple[Cell, ...]]:
+    """The cells of each optimizer of a config, no two the same.
+
+    Args:
+      cfg: what every cell has where the space does not say otherwise.
+      space: by label, or bare: hyperparameters, "batch_size", or "hyperparameter.parameter" inside a schedule, each
+        with the values to try.
+      search: "grid" for all combinations, in the order of the values; "random" for independent draws; "sobol" for
+        the points of a scrambled Sobol sequence (Sobol 1967; Owen 1998), which fill the space more evenly.
+      budget: cells of each optimizer that has something to vary; for a search only.
+      search_seed: of the draws. Those of one optimizer do not depend on the others.
+
+    Raises:
+      InputError: a label or hyperparameter that there is not, no values, a distribution in a grid.
+
+    >>> cells = make_cells(Config(), {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}})
+    >>> {label: len(of_label) for label, of_label in cells.items()}
+    {'sgd': 2, 'momentum': 4, 'optax': 2}
+    """
+    if search not in SEARCHES:
+        raise unknown("search", search, SEARCHES)
+    if search == "grid" and budget is not None:
+        raise InputError("budget is for search='random' or 'sobol'; a grid has as many cells as it has combinations")
+    if search != "grid":
+        check_integer("budget", budget, 1)
+    check_integer("search_seed", search_seed, 0)
+    axes = axes_of(cfg, space)
+    cells = {}
+    for label, optimizer in cfg.optimizers.items():
+        own, base = axes[label], Cell(optimizer, cfg.batch_size)
+        if search == "grid" or not own:
+            combinations: Iterator[Sequence[Any]] = itertools.product(*(_values(k, v) for k, v in own.items()))
+            chosen = (_with(base, label, dict(zip(own, values, strict=True))) for values in combinations)
+            cells[label] = tuple(_distinct(chosen))
+        else:
+            assert budget is not None
+            cells[label] = _draw(base, label, own, search, budget, search_seed)
+    return cells
+
+
+def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
+    """What varies for each optimizer: a value under its label goes before one under the bare name."""
+    if not isinstance(space, Mapping):
+        raise InputError(f"what varies is a mapping from names to values, not {space!r}")
+    bare = {name: values for name, values in space.items() if not isinstance(values, Mapping)}
+    by_label = {name: values for name, values in space.items() if isinstance(values, Mapping)}
+    for label in by_label:
+        if label not in cfg.optimizers:
+            raise unknown("optimizer's label", label, cfg.optimizers)
+    axes = {}
+    for label, optimizer in cfg.optimizers.items():
+        own = by_label.get(label, {})
+        for name in own:
+            if not accepts(optimizer, name):
+                raise unknown(f"hyperparameter of {label!r}", name, names_of(optimizer))
+        axes[label] = {name: values for name, values in bare.items() if accepts(optimizer, name)} | dict(own)
+    for name in bare:
+        if not any(accepts(optimizer, name) for optimizer in cfg.optimizers.values()):
+            known = {name for optimizer in cfg.optimizers.values() for name in names_of(optimizer)}
+            raise unknown("hyperparameter or optimizer's label", name, known | set(cfg.optimizers))
+    return axes
+
+
+def names_of(optimizer: OptimizerConfig) -> list[str]:
+    """What of an optimizer can vary by a plain name: what its factory takes, and the size of its batches."""
+    parameters = inspect.signature(_factory(optimizer)).parameters.values()
+    taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return list(dict.fromkeys([*taken, *optimizer.hyperparameters, BATCH_SIZE]))
+
+
+def accepts(optimizer: OptimizerConfig, name: str) -> bool:
+    hyperparameter, dot, parameter = name.partition(".")
+    schedule = optimizer.hyperparameters.get(hyperparameter)
+    if dot:
+        return isinstance(schedule, Schedule) and parameter in schedule.hyperparameters
+    return name in names_of(optimizer)
+
+
+def _factory(optimizer: OptimizerConfig) -> Callable[..., Any]:
+    # Imported here: describing a grid needs JAX only where optimizers are looked up.
+    from momentum_jax.optimizers import registry
+
+    return registry.factory(optimizer.name)
+
+
+def _values(name: str, values: Values) -> Sequence[Any]:
+    if isinstance(values, Uniform):
+        raise InputError(f"{name} varies over {values}; a grid needs values: .grid(n) gives n of them")
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+        raise InputError(f"{name} needs a sequence of at least one value, not {values!r}")
+    return values  # type: ignore[return-value]
+
+
+def _with(base: Cell, label: str, changes: Mapping[str, Any]) -> Cell:
+    hyperparameters, batch_size = base.optimizer.hyperparameters, base.batch_size
+    for name, value in changes.items():
+        hyperparameter, dot, parameter = name.partition(".")
+        if name == BATCH_SIZE:
+            check_integer(f"{BATCH_SIZE} of {label!r}", value, 1)
+            batch_size = int(value)
+        elif dot:
+            schedule = hyperparameters[hyperparameter]
+            if not isinstance(schedule, Schedule):
+                raise InputError(f"{name} of {label!r}: {hyperparameter} is no schedule but {schedule!r}")
+            hyperparameters[hyperparameter] = Schedule(
+                schedule.name, **{**schedule.hyperparameters, parameter: _plain_number(value)}
+            )
+        else:
+            hyperparameters[name] = value
+    return Cell(OptimizerConfig(base.optimizer.name, **hyperparameters), batch_size)
+
+
+def _plain_number(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _distinct(cells: Iterator[Cell]) -> Iterator[Cell]:
+    # By text: 1, 1.0 and True are equal but not the same.
+    return iter({repr(cell): cell for cell in cells}.values())
+
+
+def _draw(
+    base: Cell, label: str, axes: Mapping[str, Values], search: str, budget: int, search_seed: int
+) -> tuple[Cell, ...]:
+    """`budget` distinct cells; all there are if there are no more."""
+    combinations = 1.0
+    for name, values in axes.items():
+        combinations *= math.inf if isinstance(values, Uniform) else len(_values(name, values))
+    if combinations <= budget:
+        listed = {name: _values(name, values) for name, values in axes.items()}
+        return tuple(
+            _distinct(_with(base, label, dict(zip(axes, v, strict=True))) for v in itertools.product(*listed.values()))
+        )
+    word = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
+    points = _points(len(axes), budget, search, np.random.default_rng([search_seed, word]))
+    cells: collections.OrderedDict[str, Cell] = collections.OrderedDict()
+    for point in points:
+        cell = _with(base, label, {name: _pick(v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
+        cells.setdefault(repr(cell), cell)
+        if len(cells) == budget:
+            break
+    return tuple(cells.values())
+
+
+def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Points of the unit cube, some more than the budget since some may give the same cell."""
+    if search == "random":
+        for _ in range(_ROUNDS * budget):
+            yield rng.random(dimensions)
+        return
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(dimensions, rng=rng)
+    # A power of two at a time, which the sequence is balanced over.
+    size = math.ceil(math.log2(budget)) if budget > 1 else 0
+    for _ in range(_ROUNDS):
+        yield from sequence.random_base2(size)
+
+
+def _pick(values: Values, u: float) -> Any:
+    return values.at(u) if isinstance(values, Uniform) else values[min(int(u * len(values)), len(values) - 1)]

@@ -1,0 +1,235 @@
+"""A sweep's folder: finished runs in Parquet parts, each written whole or not at all, by one process at a time."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from momentum_jax.config import Config, OptimizerConfig
+from momentum_jax.errors import InputError
+from momentum_jax.files import write_atomically
+from momentum_jax.formats import json_bytes
+from momentum_jax.grids import Cell
+from momentum_jax.identity import first_difference
+from momentum_jax.outcomes import Outcome, from_parquet, to_parquet
+from momentum_jax.tables import describe
+
+HEAD, PARTS, DAMAGED, LOCK, STATUS = "sweep.json", "parts", "damaged", "lock", "status.json"
+_FORMAT = 1
+_NAMED = 16
+
+Cells = Mapping[str, Sequence[Cell]]
+
+
+class RunKey(NamedTuple):
+    """Which run of a sweep: label, position of the cell, seed."""
+
+    label: str
+    cell: int
+    seed: int
+
+
+class Store:
+    """An open folder. Use `open_store`, which locks it.
+
+    Attributes:
+      folder: where it is.
+      keys: the digest of the config of each run, in the order of the table.
+      finished: those that are in the folder, and whether they failed.
+    """
+
+    def __init__(self, folder: pathlib.Path, cfg: Config, cells: Cells):
+        self.folder = folder
+        self.keys = run_digests(cfg, cells)
+        self.finished: dict[RunKey, bool] = {}
+        self._described = describe_runs(cfg, cells).append_column("digest", [list(self.keys.values())])
+        self._rows = {key: row for row, key in enumerate(self.keys)}
+
+    def write(self, outcomes: Mapping[RunKey, Outcome]) -> None:
+        """Adds runs as one part, named by the digest of its content.
+
+        Raises:
+          InputError: it cannot be written; what was there before is intact.
+        """
+        content = to_parquet(self._described.take([self._rows[key] for key in outcomes]), list(outcomes.values()))
+        try:
+            write_atomically(self.folder / PARTS / f"{hashlib.sha256(content).hexdigest()[:_NAMED]}.parquet", content)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {str(self.folder)!r}: {error.strerror}; the {len(self.finished)} runs finished "
+                "before are intact, and the same call goes on from there"
+            ) from error
+        self.finished.update((key, outcome.failed) for key, outcome in outcomes.items())
+
+    def find_finished(self) -> None:
+        """Looks which runs are there; a part that is damaged is set aside, with a warning."""
+        by_digest = {digest: key for key, digest in self.keys.items()}
+        for table, _ in read_parts(self.folder, set_aside=True):
+            runs = zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True)
+            self.finished.update((by_digest[digest], failed) for digest, failed in runs)
+
+    def write_status(self, status: Mapping[str, Any]) -> None:
+        """What `momentum-jax status` shows; not needed by anything else, so that a full disk does no harm."""
+        with contextlib.suppress(OSError):
+            write_atomically(self.folder / STATUS, json_bytes(dict(status)))
+
+
+def run_digests(cfg: Config, cells: Cells) -> dict[RunKey, str]:
+    """The digest of each run's own config: that with one optimizer, one seed and its batch size."""
+    values = cfg.to_json()
+    digests = {}
+    for label, of_label in cells.items():
+        for position, cell in enumerate(of_label):
+            values |= {"optimizers": {label: cell.optimizer.to_json()}, "batch_size": cell.batch_size}
+            for seed in cfg.seed_tuple:
+                text = json.dumps(values | {"seeds": [seed]}, sort_keys=True)
+                digests[RunKey(label, position, seed)] = hashlib.sha256(text.encode()).hexdigest()
+    return digests
+
+
+def describe_runs(cfg: Config, cells: Cells) -> Any:
+    """The table of a sweep's runs without what came of them; with a column of batch sizes if they vary."""
+    sizes = {cell.batch_size for of_label in cells.values() for cell in of_label}
+    return describe(cells, cfg.seed_tuple, batch_size=sizes != {cfg.batch_size})
+
+
+@contextlib.contextmanager
+def open_store(
+    folder: pathlib.Path, cfg: Config, cells: Cells, identity: Mapping[str, Any], versions: Mapping[str, str]
+) -> Iterator[Store]:
+    """Opens a new folder, or one of the same sweep, for this process alone.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+
+    Args:
+      folder: where.
+      cfg: of the sweep.
+      cells: by label.
+      identity: what must be the same for a sweep to be gone on with.
+      versions: of what it is begun with, kept for those who want to repeat it.
+
+    Raises:
+      InputError: the folder cannot be written, holds something else or another sweep, or is in use.
+    """
+    head = {"format": _FORMAT, **identity, "cells": cells_to_json(cells)}
+    with contextlib.ExitStack() as stack:
+        try:
+            there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+            if HEAD not in there and there - {LOCK, PARTS}:
+                raise InputError(
+                    f"output folder {str(folder)!r} holds files that are not a sweep of this program; choose another"
+                )
+            (folder / PARTS).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_lock(folder))
+            if (folder / HEAD).exists():
+                _refuse_another(folder, head)
+            else:
+                write_atomically(folder / HEAD, json_bytes({**head, "versions": dict(versions)}))
+            # What a process that was killed was writing.
+            for left_behind in (folder / PARTS).glob(".*"):
+                left_behind.unlink()
+        except OSError as error:
+            raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
+        yield Store(folder, cfg, cells)
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"output folder {str(folder)!r} is in use by another sweep ({file.read().strip() or 'starting'})"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def in_use(folder: pathlib.Path) -> bool:
+    """Whether a sweep is running in a folder."""
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> None:
+    theirs = read_head(folder)
+    difference = first_difference({**theirs, "versions": {}}, {**mine, "versions": {}})
+    if difference is not None:
+        raise InputError(f"output folder {str(folder)!r} holds another sweep: {difference}; choose another folder")
+
+
+def read_head(folder: pathlib.Path) -> dict[str, Any]:
+    """What the folder's sweep is.
+
+    Raises:
+      InputError: there is none, or one of another version of this program.
+    """
+    try:
+        head = json.loads((folder / HEAD).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(folder)!r} holds no sweep: {error}") from error
+    if not isinstance(head, dict) or head.get("format") != _FORMAT:
+        raise InputError(f"{str(folder)!r}: {HEAD} is not of this version of the program")
+    return head
+
+
+def cells_to_json(cells: Cells) -> dict[str, list[dict[str, Any]]]:
+    return {
+        label: [cell.optimizer.to_json() | {"batch_size": cell.batch_size} for cell in of_label]
+        for label, of_label in cells.items()
+    }
+
+
+def cells_from_json(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[Cell, ...]]:
+    def cell(entry: Mapping[str, Any]) -> Cell:
+        own = {name: value for name, value in entry.items() if name != "batch_size"}
+        return Cell(OptimizerConfig.from_json(own), entry["batch_size"])
+
+    return {label: tuple(map(cell, of_label)) for label, of_label in values.items()}
+
+
+def read_outcomes(folder: pathlib.Path, digests: Mapping[RunKey, str]) -> dict[RunKey, Outcome]:
+    """All finished runs of intact parts."""
+    by_digest = {digest: key for key, digest in digests.items()}
+    return {
+        by_digest[digest]: outcome
+        for table, outcomes in read_parts(folder)
+        for digest, outcome in zip(table.column("digest").to_pylist(), outcomes(), strict=True)
+    }
+
+
+def read_parts(folder: pathlib.Path, *, set_aside: bool = False) -> Iterator[tuple[Any, Callable[[], list[Outcome]]]]:
+    """The tables of the intact parts, and what gives their outcomes.
+
+    A part that is damaged, or whose name is not the digest of its content, is left out with a warning, and moved
+    away if it shall be set aside.
+    """
+    for path in sorted((folder / PARTS).glob("*.parquet")):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:_NAMED] == path.stem:
+            yield from_parquet(content)
+            continue
+        if set_aside:
+            (folder / DAMAGED).mkdir(exist_ok=True)
+            path.rename(folder / DAMAGED / path.name)
+        warnings.warn(
+            f"{str(path)!r} is damaged; its runs are "
+            + (f"run again, and it is set aside in {DAMAGED}" if set_aside else "left out"),
+            stacklevel=2,
+        )
