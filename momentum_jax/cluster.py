@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -112,10 +113,10 @@ def connect(address: str, layout: str) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if local == "local":
         if not (count.isdecimal() and int(count) > 0):
-            raise InputError(f"cluster must be an address, auto, or local:N with a number N of workers, not {address!r}")
+            raise InputError(f"cluster must be an address, auto, or local:N for N workers, not {address!r}")
         each = max(1, cores() // int(count))
         # Ray's workers are nice by default; these have the machine to themselves.
-        own = {"_node_ip_address": "127.0.0.1", "_system_config": {"worker_niceness": 0}}
+        own: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "_system_config": {"worker_niceness": 0}}
         ray.init(num_cpus=int(count) * each, include_dashboard=False, **own, **quiet)
     else:
         try:
@@ -143,7 +144,7 @@ def evenly(group: Group, most: int) -> list[tuple[Run, ...]]:
     """A group's runs in parts of at most `most`, no two of which differ by more than one run."""
     count = -(-len(group.runs) // most)
     ends = [len(group.runs) * i // count for i in range(count + 1)]
-    return [group.runs[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [group.runs[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _describe(layout: str) -> dict[str, str]:

@@ -168,7 +168,7 @@ def _values(name: str, values: Values) -> Sequence[Any]:
         raise InputError(f"{name} varies over {values}; a grid needs values: .grid(n) gives n of them")
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
         raise InputError(f"{name} needs a sequence of at least one value, not {values!r}")
-    return values  # type: ignore[return-value]
+    return values
 
 
 def _with(base: Cell, label: str, changes: Mapping[str, Any]) -> Cell:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,9 +16,7 @@ from momentum_jax.train_step import Metric
 _SHORT = 80
 
 
-def identity(
-    cfg: Config, task: Task, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]
-) -> dict[str, Any]:
+def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]) -> dict[str, Any]:
     """All that the bits of a config's runs depend on, as JSON: config, data, functions, `environment`."""
     functions = {"init": task.init, "loss": task.loss, "evaluate": task.evaluate, **metrics}
     return {

@@ -90,7 +90,8 @@ class Slots(NamedTuple):
         """How many of the first `runs` slots lie on each device, int32 [devices]."""
         width = self.mesh.size
         counts = [len(range(device, runs, width)) for device in range(width)]
-        return jax.device_put(np.asarray(counts, np.int32), self._along)
+        placed: jax.Array = jax.device_put(np.asarray(counts, np.int32), self._along)
+        return placed
 
     def stack(self, runs: Sequence[PyTree[Any]]) -> PyTree[jax.Array]:
         """Stacks what belongs to each run along a new leading axis laid over the mesh; free slots repeat the last."""
@@ -109,9 +110,8 @@ class Slots(NamedTuple):
         )
 
     def _run_of_slot(self) -> list[int]:
-        return [
-            device + self.mesh.size * position for device in range(self.mesh.size) for position in range(self.per_device)
-        ]
+        width = self.mesh.size
+        return [device + width * position for device in range(width) for position in range(self.per_device)]
 
     @property
     def _along(self) -> NamedSharding:

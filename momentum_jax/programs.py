@@ -104,8 +104,7 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
         program = Program(task.loss, structure, tuple(metrics.items()))
         members.setdefault((program, run.batch_size), []).append((run, floats))
     return [
-        Group(program, batch_size, *zip(*of_group, strict=True))  # type: ignore[arg-type]
-        for (program, batch_size), of_group in members.items()
+        Group(program, batch_size, *zip(*of_group, strict=True)) for (program, batch_size), of_group in members.items()
     ]
 
 
@@ -240,8 +239,7 @@ class Programs:
             runs = (state.floats, state.train_state, own)
             outputs.append(self.chunks[lane.group](state.counts, runs, shared))
         after = [
-            state._replace(train_state=train_state)
-            for state, (train_state, _) in zip(states, outputs, strict=True)
+            state._replace(train_state=train_state) for state, (train_state, _) in zip(states, outputs, strict=True)
         ]
         records = [
             jax.tree.map(lambda a: a[:, :length], self.slots[lane.group].take(record, len(lane.runs)))
@@ -371,7 +369,7 @@ def bytes_of_a_run(cfg: Config, task: Task, group: Group, mesh: Mesh, chunk: int
     data = layout.replicate(task.train, mesh)
     inputs = _chunk_inputs(cfg, task, group, room, min(chunk, cfg.iterations), data)
     compiled = _compile(_lower(_chunk_function(group.program, mesh, "vmap"), _settings(), _signature(inputs)))
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
     needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes - shared
     return int(max(needed, 1))

@@ -123,7 +123,7 @@ class Result:
         cells = self._cells_by_label()
         described = describe(cells, self.config.seed_tuple, batch_size=self._batch_sizes_vary())
         finals: dict[str, list[Any]] = {name: [] for name in FINALS}
-        evaluated = {"final_train_loss": self.train_loss, "test_loss": self.test_loss, "test_accuracy": self.test_accuracy}
+        evaluated = dict(zip(FINALS, (self.train_loss, self.test_loss, self.test_accuracy), strict=False))
         present: list[bool] = []
         for label in cells:
             runs = self.failed[label].size
@@ -263,6 +263,12 @@ def from_outcomes(
             by_label[label] = values.reshape(*shape, *blank.shape)
         return by_label
 
+    def gather_named(get: Callable[[Outcome], dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+        def one(name: str) -> Callable[[Outcome], np.ndarray]:
+            return lambda run: get(run)[name]
+
+        return {name: gather(one(name)) for name in get(some)}
+
     def stack(runs: Sequence[Outcome | None]) -> PyTree[np.ndarray]:
         there = next((run for run in runs if run is not None), some).params
         blank = jax.tree.map(lambda p: np.full_like(p, np.nan), there)
@@ -274,9 +280,9 @@ def from_outcomes(
         iterations=iterations,
         losses=gather(lambda run: run.losses),
         losses_before=gather(lambda run: run.losses_before),
-        metrics={name: gather(lambda run, name=name: run.metrics[name]) for name in some.metrics},
+        metrics=gather_named(lambda run: run.metrics),
         evaluation_iterations=np.asarray(evaluation_iterations),
-        evaluations={name: gather(lambda run, name=name: run.evaluations[name]) for name in some.evaluations},
+        evaluations=gather_named(lambda run: run.evaluations),
         failed=gather(lambda run: np.asarray(run.failed)),
         diverged_at=gather(lambda run: np.asarray(run.diverged_at)),
         params={} if some.params is None else {label: stack(runs) for label, runs in of_runs.items()},

@@ -12,7 +12,7 @@ import jax
 
 from momentum_jax.config import Config
 from momentum_jax.errors import InputError, check_integer
-from momentum_jax.grids import BATCH_SIZE, Cell, Space, make_cells
+from momentum_jax.grids import Cell, Space, make_cells
 from momentum_jax.identity import identity
 from momentum_jax.layout import Layout, Slots, default_devices, meshes, resolve_layout
 from momentum_jax.machine import matrix_product_peak, memory_in_use

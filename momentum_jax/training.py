@@ -1,20 +1,22 @@
 """`train(cfg)`: a host loop over compiled chunks of iterations, and what it leaves behind."""
 
 import contextlib
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Int32
 
+from momentum_jax.checkpoints import Checkpoint
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.errors import check_integer
+from momentum_jax.errors import check_integer, check_real
+from momentum_jax.identity import identity
 from momentum_jax.layout import default_devices, meshes, resolve_layout, slots_for
 from momentum_jax.programs import Lane, Run, check_optimizers, compile_programs, group_runs
 from momentum_jax.progress import Progress, default_progress
-from momentum_jax.provenance import provenance
+from momentum_jax.provenance import environment, provenance
 from momentum_jax.results import Result, from_outcomes
 from momentum_jax.sampling import draw_all_batches, draw_params, numerics
 from momentum_jax.tasks import Params, Task
@@ -38,6 +40,8 @@ def train(
     devices: Sequence[jax.Device] | None = None,
     chunk: int = CHUNK,
     layout: str = "auto",
+    checkpoint: str | pathlib.Path | None = None,
+    checkpoint_seconds: float = 30.0,
     progress: Progress | None = None,
 ) -> Result:
     """Trains every optimizer of a config with every seed.
@@ -55,10 +59,14 @@ def train(
       chunk: iterations between returns to Python, where progress is shown and Ctrl-C is honoured.
       layout: how a device goes through its runs: "map", one after the other, or "vmap", all at once, where the bits
         depend on how many there are; "auto" is "map" on CPUs and "vmap" on accelerators.
+      checkpoint: a file to keep the training's place in, written between chunks and at an interrupt. The same call
+        goes on from there, to the same bits. It is left when all is done, for you to remove.
+      checkpoint_seconds: least time between two writings.
       progress: called with (phase, done, total); by default a line on standard error where that is a terminal.
 
     Raises:
-      InputError: something in the config or the arguments cannot be used; nothing has been compiled then.
+      InputError: something in the config or the arguments cannot be used; nothing has been compiled then. Or the
+        checkpoint is damaged, of another training, or cannot be written.
       Interrupted: a KeyboardInterrupt, with the result so far.
 
     >>> from momentum_jax import Config
@@ -67,6 +75,7 @@ def train(
     (1, 20)
     """
     check_integer("chunk", chunk, 1)
+    check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
     devices = list(devices or default_devices())
     kind = resolve_layout(layout, devices)
     progress = progress or default_progress()
@@ -83,22 +92,26 @@ def train(
         with timed(seconds, "compiling"):
             groups = group_runs(cfg, task, metrics or {}, runs)
             sizes = [len(group.runs) for group in groups]
-            slots = [
-                slots_for(size, mesh)
-                for size, mesh in zip(sizes, meshes(sizes, devices), strict=True)
-            ]
+            slots = [slots_for(size, mesh) for size, mesh in zip(sizes, meshes(sizes, devices), strict=True)]
             wave = tuple(Lane(i, tuple(range(size))) for i, size in enumerate(sizes))
-            programs = compile_programs(
-                cfg, task, groups, slots, min(chunk, cfg.iterations), devices, kind, progress
-            )
+            programs = compile_programs(cfg, task, groups, slots, min(chunk, cfg.iterations), devices, kind, progress)
             training = Training(programs, wave, seconds)
+        kept = None
+        if checkpoint is not None:
+            about = identity(cfg, task, metrics or {}, environment(devices[0], kind))
+            kept = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
+            kept.restore(training)
         with contextlib.suppress(KeyboardInterrupt):
-            for end in chunk_ends(cfg, chunk):
+            for end in chunk_ends(cfg, chunk, training.done):
                 training.advance(end)
                 progress("training", end, cfg.iterations)
+                if kept is not None:
+                    kept.write_in_time(training)
         done = training.done
         if done == 0:
             raise Interrupted(None)
+        if kept is not None and done < cfg.iterations:
+            kept.write(training)
         with contextlib.suppress(KeyboardInterrupt):
             training.evaluate(progress)
         order = [run for group in groups for run in group.runs]

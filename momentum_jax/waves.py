@@ -12,9 +12,9 @@ from jaxtyping import Int
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
 from momentum_jax.data import load_dataset
 from momentum_jax.errors import InputError
+from momentum_jax.outcomes import Outcome
 from momentum_jax.programs import Programs, Wave
 from momentum_jax.progress import Progress, no_progress
-from momentum_jax.outcomes import Outcome
 from momentum_jax.tasks import Task, image_classification
 from momentum_jax.train_step import Record
 
@@ -39,9 +39,10 @@ def resolve_task(cfg: Config, task: Task | None) -> Task:
     return task
 
 
-def chunk_ends(cfg: Config, chunk: int) -> list[int]:
-    """After which iterations the host takes over: every chunk, every evaluation, and the end."""
-    return sorted({*range(chunk, cfg.iterations, chunk), *evaluated_iterations(cfg)})
+def chunk_ends(cfg: Config, chunk: int, done: int = 0) -> list[int]:
+    """After which iterations beyond `done` the host takes over: every chunk, every evaluation, and the end."""
+    ends = {*range(chunk, cfg.iterations, chunk), *evaluated_iterations(cfg)}
+    return sorted(end for end in ends if end > done)
 
 
 class Training:
@@ -117,7 +118,7 @@ class Training:
         """Goes to where a training of the same runs was when it gave the snapshot."""
         structures = [jax.tree.structure(state.train_state) for state in self._at[1]]
         states = [
-            [structure.unflatten(leaves) for leaves in lane]
+            [jax.tree.unflatten(structure, leaves) for leaves in lane]
             for structure, lane in zip(structures, snapshot["states"], strict=True)
         ]
         done = int(snapshot["done"])
@@ -131,10 +132,11 @@ class Training:
         self._at = (done, self.programs.resume(self.wave, states))
 
     def _empty_histories(self) -> list[Record]:
-        return [
-            jax.tree.map(lambda a, n=len(lane.runs): np.zeros((n, len(self._recorded), *a.shape), a.dtype), record)
-            for lane, record in zip(self.wave, self.programs.records(self.wave), strict=True)
-        ]
+        empty = []
+        for lane, record in zip(self.wave, self.programs.records(self.wave), strict=True):
+            shape = (len(lane.runs), len(self._recorded))
+            empty.append(jax.tree.map(lambda a, shape=shape: np.zeros((*shape, *a.shape), a.dtype), record))
+        return empty
 
     def outcomes(self) -> list[Outcome]:
         """What each run has left behind so far, lane by lane."""
@@ -142,9 +144,7 @@ class Training:
         limit = self.programs.task.baseline_loss
         at = sorted(self.evaluations)
         outcomes: list[Outcome] = []
-        lanes = zip(
-            self._histories, self._diverged_at, self.programs.params(self.wave, states), strict=True
-        )
+        lanes = zip(self._histories, self._diverged_at, self.programs.params(self.wave, states), strict=True)
         for history, diverged_at, params in lanes:
             for i, first in enumerate(diverged_at):
                 record = jax.tree.map(lambda a, i=i: a[i, : len(self.iterations)], history)
