@@ -1,6 +1,7 @@
 """`sweep(cfg, space)`: grids of runs laid over devices, in waves; durable, and over machines through Ray."""
 
 import contextlib
+import dataclasses
 import itertools
 import pathlib
 import tempfile
@@ -151,7 +152,7 @@ def sweep(
             _fill(store, workers, job, runs, progress)
         except KeyboardInterrupt:
             result = _result(store, cfg, cells, about) if store.finished else None
-            raise Interrupted(result) from None
+            raise Interrupted(result, len(store.finished)) from None
         return _result(store, cfg, cells, about)
 
 
@@ -162,10 +163,8 @@ def _result(store: Store, cfg: Config, cells: dict[str, tuple[Cell, ...]], about
 
 def _resolve_task(cfg: Config, cells: Mapping[str, Sequence[Cell]], task: Task | None) -> Task:
     """The task, checked against every batch size."""
-    from dataclasses import replace
-
     for size in sorted({cell.batch_size for own in cells.values() for cell in own}):
-        task = resolve_task(replace(cfg, batch_size=size), task)
+        task = resolve_task(dataclasses.replace(cfg, batch_size=size), task)
     assert task is not None
     return task
 
@@ -187,44 +186,46 @@ def _key(run: Run) -> RunKey:
 def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progress: Progress) -> None:
     """Trains the runs and writes them as they come."""
     total, before = len(store.keys), len(store.finished)
-    began = time.time()
     peak = matrix_product_peak() if runs else 1.0
     flops = job.cfg.iterations * sum(matrix_product_flops(job.cfg, job.task, size) * n for size, n in _sizes(runs))
-    mean_flops = flops / max(len(runs), 1)
+    began = time.time()
 
-    def status() -> dict[str, Any]:
-        seconds = time.time() - began
-        rate = (len(store.finished) - before) / seconds
+    def status(done: int) -> dict[str, Any]:
+        """How far the sweep is when `done` of its runs are trained, though not all of them written."""
+        rate = (done - before) / (time.time() - began)
         return {
             "runs": total,
-            "finished": len(store.finished),
+            "finished": done,
             "failed": sum(store.finished.values()),
             "runs_per_second": rate,
-            "seconds_left": (total - len(store.finished)) / rate if rate else None,
-            "share_of_matrix_product_peak": rate * mean_flops / peak,
+            "seconds_left": (total - done) / rate if rate else None,
+            "share_of_matrix_product_peak": rate * flops / max(len(runs), 1) / peak,
             "memory_bytes": memory_in_use(),
             "updated": time.time(),
         }
 
-    def note() -> str:
-        now = status()
+    def show(done: int) -> None:
+        now = status(done)
         speed = f"{now['runs_per_second']:.3g} runs/s, {now['share_of_matrix_product_peak']:.0%} of the peak, "
-        return (speed if now["runs_per_second"] else "") + (
-            f"{now['failed']} failed, {now['memory_bytes'] / 2**20:.0f} MiB"
-        )
+        rest = f"{now['failed']} failed, {now['memory_bytes'] / 2**20:.0f} MiB"
+        progress("runs", done, total, (speed if now["runs_per_second"] else "") + rest)
 
     def inside(phase: str, done: int, of_these: int, _: str = "") -> None:
-        if phase == "runs":
-            progress("runs", min(before + done, total), total, note())
-        else:
+        nonlocal began
+        if phase != "runs":
             progress(phase, done, of_these, "")
+        else:
+            # The clock starts when all is compiled.
+            began = began if done else time.time()
+            show(before + done)
 
-    store.write_status(status())
-    if runs:
-        for outcomes in workers.train(job, runs, inside):
-            store.write(outcomes)
-            store.write_status(status())
-    progress("runs", total, total, note())
+    store.write_status(status(before))
+    if not runs:
+        show(total)
+        return
+    for outcomes in workers.train(job, runs, inside):
+        store.write(outcomes)
+        store.write_status(status(len(store.finished)))
 
 
 def _sizes(runs: Sequence[Run]) -> list[tuple[int, int]]:
@@ -260,6 +261,7 @@ def train_waves(
             job.cfg, job.task, groups, slots, min(job.chunk, job.cfg.iterations), devices, job.layout, progress
         )
         finished = 0
+        progress("runs", 0, len(runs), "")
         for wave in plan(groups, slots):
             training = Training(programs, wave, {})
             size = sum(len(lane.runs) for lane in wave)
