@@ -160,12 +160,14 @@ def connect(address: str, layout: str) -> Iterator[Cluster]:
         raise InputError(f"cluster must be an address, auto, or local:N for N workers, not {address!r}")
     if ray.is_initialized():
         raise InputError("this process is connected to Ray already; call ray.shutdown() before a sweep on a cluster")
-    try:
-        with _quietly():
-            _start_or_join(ray, address, int(count) if local == "local" else 0)
-        yield Cluster(ray, _resources(ray, int(count) if local == "local" else 0), layout)
-    finally:
-        ray.shutdown()
+    workers = int(count) if local == "local" else 0
+    with _without_messages(ray):
+        try:
+            with _without_reports_and_warnings():
+                _start_or_join(ray, address, workers)
+            yield Cluster(ray, _resources(ray, workers), layout)
+        finally:
+            ray.shutdown()
 
 
 def _start_or_join(ray: Any, address: str, workers: int) -> None:
@@ -202,7 +204,18 @@ def _cores_each(workers: int) -> int:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def _without_messages(ray: Any) -> Iterator[None]:
+    """Without what Ray writes to standard output of workers that were lost; nothing public keeps it from that."""
+    before = ray._private.worker._worker_logs_enabled
+    ray._private.worker._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        ray._private.worker._worker_logs_enabled = before
+
+
+@contextlib.contextmanager
+def _without_reports_and_warnings() -> Iterator[None]:
     """Without Ray's report on its use to a server, and JAX's warning of the forks that become Ray's processes."""
     name, value = "RAY_USAGE_STATS_ENABLED", os.environ.get("RAY_USAGE_STATS_ENABLED")
     os.environ[name] = value or "0"

@@ -25,7 +25,7 @@ from momentum_jax.sweeps import Here, Job
 from momentum_jax.training import Interrupted
 
 
-def noisy_parabola(notes, work=1):
+def noted_parabola(notes, work=1):
     """A task that notes at each unpickling which process it was, and whose step takes longer with more work."""
 
     def note(path):
@@ -89,24 +89,27 @@ def wait_until(condition, seconds=30):
         time.sleep(0.01)
 
 
-def start(nodes):
-    """Adds a machine, so to speak, of one processor; without JAX's warning of the fork that becomes its process."""
+def start(nodes, processors, **options):
+    """Adds a machine, so to speak; without JAX's warning of the fork that becomes its process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        return nodes.add_node(num_cpus=1, include_dashboard=False)
+        return nodes.add_node(num_cpus=processors, include_dashboard=False, **options)
 
 
 @pytest.fixture(scope="module")
 def nodes():
+    """A head, which trains nothing, and two machines of one processor each."""
     there = Cluster()
-    start(there)
-    start(there)
+    # A machine that is gone is noticed soon.
+    start(there, 0, _system_config={"health_check_period_ms": 500, "health_check_failure_threshold": 3})
+    start(there, 1)
+    start(there, 1)
     yield there
     there.shutdown()
 
 
 def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once(tmp_path, capfd):
-    cfg, task = config(), noisy_parabola(tmp_path / "notes")
+    cfg, task = config(), noted_parabola(tmp_path / "notes")
     metrics = {
         "norm": lambda params, state, grads: jnp.linalg.norm(grads),
         # Constants of the program: of where it was traced.
@@ -144,31 +147,35 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
     assert not any(map(alive, workers))
 
 
-def test_workers_that_are_killed_leave_and_come_cost_nothing_but_time(tmp_path, nodes):
-    cfg = config(dtype="float64", iterations=400, seeds=10)
-    task = noisy_parabola(tmp_path / "notes", work=200)
+def test_workers_that_are_killed_leave_and_come_cost_nothing_but_time(tmp_path, nodes, capfd):
+    # Waves of two runs of each structure.
+    cfg = config(dtype="float64", iterations=4000, seeds=4)
+    task = noted_parabola(tmp_path / "notes", work=10)
     killed, joined = [], []
 
     def meddle(phase, done, total, note):
-        """Kills a worker in its task when the first runs are finished; later a machine goes, and another comes."""
+        """Kills a worker in its task when the first runs are finished; then all machines go, and another comes."""
         if done and not killed:
             wait_until(lambda: any(map(is_training, pids(tmp_path / "notes"))))
             killed.append(next(filter(is_training, pids(tmp_path / "notes"))))
             os.kill(killed[0], signal.SIGKILL)
-        elif done > 20 and not joined:
-            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
-            joined.append(start(nodes))
+        elif 6 < done < total and not joined:
+            for node in list(nodes.worker_nodes):
+                nodes.remove_node(node, allow_graceful=False)
+            joined.append(start(nodes, 1))
 
     there = mj.sweep(cfg, SPACE, task=task, cluster=nodes.address, progress=meddle)
     assert there == mj.sweep(cfg, SPACE, task=task)
+    assert killed
     assert joined
-    # The two of the beginning, one for the killed one, one on the new machine.
-    assert len(set(pids(tmp_path / "notes"))) == 4
+    # Two at the beginning, and one on the new machine; another if the killed one's place was filled by then.
+    assert len(set(pids(tmp_path / "notes"))) in (3, 4)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_interrupt_leaves_what_is_finished_and_no_workers(tmp_path, nodes, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
-    cfg, task = config(dtype="bfloat16", iterations=200, seeds=20), noisy_parabola(tmp_path / "notes", work=20)
+    cfg, task = config(dtype="bfloat16", iterations=200, seeds=8), noted_parabola(tmp_path / "notes", work=10)
 
     def interrupt(phase, done, total, note):
         if done:
@@ -177,7 +184,7 @@ def test_an_interrupt_leaves_what_is_finished_and_no_workers(tmp_path, nodes, mo
     with pytest.raises(Interrupted) as caught:
         mj.sweep(cfg, SPACE, task=task, folder=tmp_path / "runs", cluster="auto", progress=interrupt)
     unfinished = caught.value.result
-    assert unfinished is None or 0 < unfinished.table().num_rows < 120
+    assert unfinished is None or 0 < unfinished.table().num_rows < 48
     wait_until(lambda: not any(map(alive, pids(tmp_path / "notes"))))
     parts = sorted((tmp_path / "runs" / "parts").iterdir())
     assert mj.sweep(cfg, SPACE, task=task, folder=tmp_path / "runs") == mj.sweep(cfg, SPACE, task=task)
@@ -185,7 +192,7 @@ def test_an_interrupt_leaves_what_is_finished_and_no_workers(tmp_path, nodes, mo
 
 
 def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
-    cfg, task, driver = config(seeds=1), noisy_parabola(tmp_path / "notes"), os.getpid()
+    cfg, task, driver = config(seeds=1), noted_parabola(tmp_path / "notes"), os.getpid()
 
     def raising(error):
         def metric(params, state, grads):
@@ -217,7 +224,7 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
 
 
 def test_workers_unlike_those_of_the_folder_are_refused(tmp_path, nodes):
-    cfg, task = config(seeds=1), noisy_parabola(tmp_path / "notes")
+    cfg, task = config(seeds=1), noted_parabola(tmp_path / "notes")
     mj.sweep(cfg, {}, task=task, folder=tmp_path / "runs")
     head = tmp_path / "runs" / "sweep.json"
     mine = environment(jax.devices()[0], "map")["instruction_set"]
@@ -251,25 +258,25 @@ def test_parts_are_of_one_size_give_or_take_a_run(count):
 def test_a_cluster_that_is_not_there_is_refused_soon(address):
     began = time.monotonic()
     with pytest.raises(InputError, match=r"cluster .* cannot be reached"):
-        mj.sweep(config(), {}, task=noisy_parabola("nowhere"), cluster=address)
+        mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster=address)
     assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("address", ["local", "local:", "local:0", "local:two", "local:-1"])
 def test_local_needs_a_number_of_workers(address):
     with pytest.raises(InputError, match="local:N for N workers"):
-        mj.sweep(config(), {}, task=noisy_parabola("nowhere"), cluster=address)
+        mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster=address)
 
 
 def test_a_mistake_is_told_before_anything_is_started(monkeypatch):
     monkeypatch.setattr(cluster, "connect", None)
     with pytest.raises(InputError, match="layout: unknown 'mapp'"):
-        mj.sweep(config(), {}, task=noisy_parabola("nowhere"), cluster="local:1", layout="mapp")
+        mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster="local:1", layout="mapp")
     with pytest.raises(InputError, match="devices are those of the workers"):
-        mj.sweep(config(), {}, task=noisy_parabola("nowhere"), cluster="local:1", devices=jax.devices())
+        mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster="local:1", devices=jax.devices())
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r'pip install "momentum-jax\[cluster\]"'):
-        mj.sweep(config(), {}, task=noisy_parabola("nowhere"), cluster="local:1")
+        mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster="local:1")
