@@ -432,7 +432,9 @@ def _decode_value(value: Any) -> Any:
 
 def recorded_iterations(cfg: Config) -> Int[np.ndarray, " recorded"]:
     """The iterations that histories hold: every `record_every`th and the last."""
-    return np.union1d(np.arange(0, cfg.iterations, cfg.record_every), [cfg.iterations - 1])
+    every = np.arange(0, cfg.iterations, cfg.record_every)
+    last = cfg.iterations - 1
+    return every if every[-1] == last else np.append(every, last)
 
 
 def evaluated_iterations(cfg: Config) -> list[int]:

@@ -198,17 +198,19 @@ def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, Optimi
 
 
 def names_of(optimizer: OptimizerConfig) -> list[str]:
-    """What of an optimizer can vary by a plain name: what its factory takes, and the size of its batches."""
+    """What of an optimizer can vary: what its factory takes, the insides of schedules, and the size of its batches."""
     parameters = inspect.signature(_factory(optimizer)).parameters.values()
     taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return list(dict.fromkeys([*taken, *optimizer.hyperparameters, BATCH_SIZE]))
+    inside = [
+        f"{name}.{parameter}"
+        for name, value in optimizer.items
+        if isinstance(value, Schedule)
+        for parameter in value.hyperparameters
+    ]
+    return list(dict.fromkeys([*taken, *optimizer.hyperparameters, *inside, BATCH_SIZE]))
 
 
 def accepts(optimizer: OptimizerConfig, name: str) -> bool:
-    hyperparameter, dot, parameter = name.partition(".")
-    schedule = optimizer.hyperparameters.get(hyperparameter)
-    if dot:
-        return isinstance(schedule, Schedule) and parameter in schedule.hyperparameters
     return name in names_of(optimizer)
 
 
@@ -288,9 +290,9 @@ def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator)
 
     sequence = qmc.Sobol(dimensions, rng=rng)
     # A power of two at a time, which the sequence is balanced over.
-    size = math.ceil(math.log2(budget)) if budget > 1 else 0
+    size = 2 ** math.ceil(math.log2(budget))
     for _ in range(_ROUNDS):
-        yield from sequence.random_base2(size)
+        yield from sequence.random(size)
 
 
 def _pick(values: Values, u: float) -> Any:

@@ -4,6 +4,8 @@ import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The user's own cache of compiled programs is none of the tests' business.
+os.environ["MOMENTUM_JAX_COMPILATION_CACHE"] = "off"
 
 import jax
 import numpy as np

@@ -16,10 +16,14 @@ from numpy_tutorial import train as train_with_numpy
 import momentum_jax as mj
 
 
+@pytest.fixture(scope="module")
+def result():
+    return mj.train(mj.Config(iterations=200, dtype="float64", seeds=(1,)))
+
+
 @pytest.mark.parametrize("label", ["sgd", "momentum"])
-def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, label):
-    cfg = mj.Config(iterations=200, dtype="float64", seeds=(1,))
-    result = mj.train(cfg)
+def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, result, label):
+    cfg = result.config
     layers = mj.initial_params(cfg, 1, label)["params"]
     modules: list[torch.nn.Module] = []
     for i in range(5):

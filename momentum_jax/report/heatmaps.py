@@ -50,6 +50,8 @@ def heatmap_figure(result: Result) -> Figure:
     seeds = len(result.config.seed_tuple)
     over = f", median of {seeds} seeds" if seeds > 1 else ""
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=figure.axes, pad=0.02)
+    for axis_formatter in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
+        axis_formatter(lambda value, _: f"{value:g}")
     bar.set_label(f"Final training loss (nats{over})")
     figure.legend(
         handles=[
@@ -108,11 +110,10 @@ def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " 
     x_name, y_name = [*names, "", ""][:2]
     x = np.asarray(numeric[x_name]) if x_name else np.zeros(len(cells))
     y = np.asarray(numeric[y_name]) if y_name else np.zeros(len(cells))
-    failed = result.failed[label].any(axis=1)
-    points = {}
-    for i in np.argsort(-medians, kind="stable"):
-        # The last one, the best, stays.
-        points[x[i], y[i]] = (medians[i], bool(failed[i]))
+    failed = result.failed[label].sum(axis=1)
+    # Of cells at one place the last one, the best, stays.
+    worst_first = np.argsort(-medians, kind="stable").tolist()
+    points = {(float(x[i]), float(y[i])): (float(medians[i]), bool(failed[i])) for i in worst_first}
     xs, ys = np.unique(x), np.unique(y)
     if len(points) > len(xs) * len(ys) / 2:
         _grid(axes, points, xs, ys, norm)
@@ -120,6 +121,12 @@ def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " 
         _points(axes, points, norm)
     if {x_name, y_name} == set(_FIRST):
         on_grid = len(points) > len(xs) * len(ys) / 2
+        if not on_grid:
+            # Smooth lines, as far as there are points.
+            xs, ys = (
+                np.geomspace(v[0], v[-1], 60) if scale == "log" else np.linspace(v[0], v[-1], 60)
+                for v, scale in ((xs, axes.get_xscale()), (ys, axes.get_yscale()))
+            )
         _effective(axes, xs, ys, x_name, on_grid=on_grid)
     axes.set(xlabel=x_name or "the only cell", ylabel=y_name)
     if not y_name:
@@ -150,7 +157,7 @@ def _grid(
         np.arange(len(xs) + 1) - 0.5, np.arange(len(ys) + 1) - 0.5, shown, norm=norm, cmap="viridis", zorder=0
     )
     if np.isfinite(values).any():
-        row, column = np.unravel_index(np.nanargmin(np.where(np.isfinite(values), values, np.inf)), values.shape)
+        row, column = divmod(int(np.argmin(np.where(np.isfinite(values), values, np.inf))), len(xs))
         axes.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=2.5, zorder=5)
         )
@@ -163,15 +170,23 @@ def _points(axes: Axes, points: Mapping[tuple[float, float], tuple[float, bool]]
     losses = np.asarray([loss for loss, _ in points.values()])
     failed = np.asarray([f for _, f in points.values()])
     alive = np.isfinite(losses)
-    axes.scatter(*place[~alive].T, s=70, facecolor="#dddddd", edgecolor="black", hatch=_HATCH)
-    axes.scatter(*place[alive & failed].T, c=losses[alive & failed], norm=norm, s=70, edgecolor="black", hatch=_HATCH)
-    axes.scatter(*place[alive & ~failed].T, c=losses[alive & ~failed], norm=norm, s=70, edgecolor="black")
+    for chosen, hatch in ((alive & failed, _HATCH), (alive & ~failed, None)):
+        x, y = place[chosen].T
+        axes.scatter(x, y, c=losses[chosen], norm=norm, s=70, edgecolor="black", hatch=hatch, zorder=4)
+    x, y = place[~alive].T
+    axes.scatter(x, y, s=70, facecolor="#dddddd", edgecolor="black", hatch=_HATCH, zorder=4)
     if alive.any():
-        best = place[np.argmin(np.where(alive, losses, np.inf))]
-        axes.scatter(*best, s=190, facecolor="none", edgecolor="#D55E00", linewidth=2.5)
-    for axis, values in (("x", place[:, 0]), ("y", place[:, 1])):
-        if values.min() > 0 and values.max() / values.min() > 20:
-            getattr(axes, f"set_{axis}scale")("log")
+        x, y = place[[np.argmin(np.where(alive, losses, np.inf))]].T
+        axes.scatter(x, y, s=190, facecolor="none", edgecolor="#D55E00", linewidth=2.5, zorder=5)
+    if _wide(place[:, 0]):
+        axes.set_xscale("log")
+    if _wide(place[:, 1]):
+        axes.set_yscale("log")
+
+
+def _wide(values: Float[np.ndarray, " points"]) -> bool:
+    """Whether values are best seen on a logarithmic scale."""
+    return bool(values.min() > 0 and values.max() / values.min() > 20)
 
 
 def _effective(
@@ -183,10 +198,12 @@ def _effective(
     rates, momenta = np.meshgrid(xs, ys)
     if x_name != "learning_rate":
         rates, momenta = momenta, rates
-    with np.errstate(divide="ignore"):
-        logarithms = np.log10(rates / (1 - momenta))
-    usable = logarithms[np.isfinite(logarithms)]
-    levels = np.arange(np.ceil(usable.min()), np.floor(usable.max()) + 1) if len(usable) else []
+    possible = (rates > 0) & (momenta < 1)
+    if not possible.any():
+        return
+    logarithms = np.full(rates.shape, np.nan)
+    logarithms[possible] = np.log10(rates[possible] / (1 - momenta[possible]))
+    levels = np.arange(np.ceil(np.nanmin(logarithms)), np.floor(np.nanmax(logarithms)) + 1)
     if not len(levels):
         return
     at = (np.arange(len(xs)), np.arange(len(ys))) if on_grid else (xs, ys)
