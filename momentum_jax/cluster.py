@@ -93,9 +93,9 @@ class Cluster(NamedTuple):
             answer: Answer = self._get(done.pop())
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
+            yield answer.outcomes
             finished += len(answer.outcomes)
             progress("runs", finished, len(runs), "")
-            yield answer.outcomes
 
     def _parts(self, job: Job, runs: Sequence[Run]) -> tuple[list[Sequence[Run]], list[int]]:
         """The runs of each task, and those of the largest of its structure; every worker gets some."""
@@ -217,14 +217,15 @@ def _without_messages(ray: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _without_reports_and_warnings() -> Iterator[None]:
     """Without Ray's report on its use to a server, and JAX's warning of the forks that become Ray's processes."""
-    name, value = "RAY_USAGE_STATS_ENABLED", os.environ.get("RAY_USAGE_STATS_ENABLED")
-    os.environ[name] = value or "0"
+    name = "RAY_USAGE_STATS_ENABLED"
+    before = os.environ.get(name)
+    os.environ[name] = before or "0"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             yield
     finally:
-        if value is None:
+        if before is None:
             del os.environ[name]
 
 
