@@ -85,7 +85,7 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
     _check_task(task, params)
     batches = {}
     for size in {run.batch_size for run in runs}:
-        batches[size] = jax.tree.map(lambda a, n=size: jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype), task.train)
+        batches[size] = _abstract_batch(task, size)
         if (shape := jax.eval_shape(task.loss, params, batches[size]).shape) != ():
             raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
     # By an optimizer's every value, which tells 1 from 1.0; then by what of it is traced.
@@ -378,12 +378,11 @@ def bytes_of_a_run(cfg: Config, task: Task, group: Group, mesh: Mesh, chunk: int
 def matrix_product_flops(cfg: Config, task: Task, batch_size: int) -> int:
     """Floating-point operations of the matrix products of one iteration: forward, backward, forward again."""
     params = _abstract_params(cfg, task)
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), task.train)
 
     def step(params: Params, batch: Data) -> Any:
         return jax.value_and_grad(task.loss)(params, batch), task.loss(params, batch)
 
-    return _flops_of(jax.make_jaxpr(step)(params, batch).jaxpr)
+    return _flops_of(jax.make_jaxpr(step)(params, _abstract_batch(task, batch_size)).jaxpr)
 
 
 def _flops_of(jaxpr: Any) -> int:
@@ -400,6 +399,12 @@ def _flops_of(jaxpr: Any) -> int:
 
 def _abstract_params(cfg: Config, task: Task) -> Params:
     return jax.eval_shape(lambda: draw_params(task.init, cfg, 0, next(iter(cfg.optimizers))))
+
+
+def _abstract_batch(task: Task, batch_size: int) -> Data:
+    """Of rows of the training data, in the dtypes that JAX gives them: float64 only where 64-bit types are on."""
+    rows = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    return jax.eval_shape(lambda data, rows: jax.tree.map(lambda a: a[rows], data), task.train, rows)
 
 
 def _abstract_inputs(cfg: Config, task: Task, group: Group) -> tuple[dict[str, jax.ShapeDtypeStruct], Params]:

@@ -15,7 +15,7 @@ from momentum_jax.config import Config
 from momentum_jax.errors import InputError, check_integer
 from momentum_jax.grids import Cell, Space, make_cells
 from momentum_jax.identity import identity
-from momentum_jax.layout import Layout, Slots, default_devices, meshes, resolve_layout
+from momentum_jax.layout import Layout, Slots, check_layout, default_devices, meshes, resolve_layout
 from momentum_jax.machine import matrix_product_peak, memory_in_use
 from momentum_jax.outcomes import Outcome
 from momentum_jax.programs import (
@@ -54,9 +54,13 @@ class Job(NamedTuple):
     cfg: Config
     task: Task
     metrics: dict[str, Metric]
-    layout: Layout
+    environment: dict[str, str]
     chunk: int
     keep_params: bool
+
+    @property
+    def layout(self) -> Layout:
+        return "vmap" if self.environment["layout"] == "vmap" else "map"
 
 
 class Workers(Protocol):
@@ -125,24 +129,24 @@ def sweep(
     ((3, 2, 20), (1, 2, 20))
     """
     check_integer("chunk", chunk, 1)
+    check_layout(layout)
+    if cluster is not None and devices is not None:
+        raise InputError("devices are those of the workers where cluster is given")
     progress = progress or default_progress()
     cells = make_cells(cfg, space, search=search, budget=budget, search_seed=search_seed)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(numerics(cfg.dtype))
+        check_optimizers((label, cell.optimizer) for label, own in cells.items() for cell in own)
+        task = _resolve_task(cfg, cells, task)
         workers: Workers
         if cluster is None:
             workers = Here(devices, layout)
         else:
             from momentum_jax.cluster import connect
 
-            if devices is not None:
-                raise InputError("devices are those of the workers where cluster is given")
             workers = stack.enter_context(connect(cluster, layout))
-        stack.enter_context(numerics(cfg.dtype))
-        check_optimizers((label, cell.optimizer) for label, own in cells.items() for cell in own)
-        task = _resolve_task(cfg, cells, task)
-        surroundings = workers.environment()
-        job = Job(cfg, task, dict(metrics or {}), resolve_layout(surroundings["layout"], []), chunk, keep_params)
-        about = identity(cfg, task, job.metrics, surroundings) | {"keep_params": keep_params}
+        job = Job(cfg, task, dict(metrics or {}), workers.environment(), chunk, keep_params)
+        about = identity(cfg, task, job.metrics, job.environment) | {"keep_params": keep_params}
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
         store = stack.enter_context(open_store(pathlib.Path(folder), cfg, cells, about, versions()))
@@ -251,12 +255,15 @@ class Here(NamedTuple):
 
 
 def train_waves(
-    job: Job, runs: Sequence[Run], devices: Sequence[jax.Device], progress: Progress
+    job: Job, runs: Sequence[Run], devices: Sequence[jax.Device], progress: Progress, room: int = 1
 ) -> Iterator[dict[RunKey, Outcome]]:
-    """Trains runs on some devices, and gives what each wave leaves behind."""
+    """Trains runs on some devices, and gives what each wave leaves behind.
+
+    The programs have room for `room` runs of each structure where a wave has it, so that calls with fewer share them.
+    """
     with numerics(job.cfg.dtype):
         groups = group_runs(job.cfg, job.task, job.metrics, runs)
-        slots = _slots(job, groups, devices)
+        slots = _slots(job, groups, devices, room)
         programs = compile_programs(
             job.cfg, job.task, groups, slots, min(job.chunk, job.cfg.iterations), devices, job.layout, progress
         )
@@ -289,7 +296,7 @@ def plan(groups: Sequence[Group], slots: Sequence[Slots]) -> list[Wave]:
     return [tuple(lane for lane in beside if lane) for beside in itertools.zip_longest(*queues.values())]
 
 
-def _slots(job: Job, groups: Sequence[Group], devices: Sequence[jax.Device]) -> list[Slots]:
+def _slots(job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], at_least: int) -> list[Slots]:
     """The room for runs on each device: as many as a wave has time and the device memory for."""
     cfg = job.cfg
     slots = []
@@ -300,5 +307,6 @@ def _slots(job: Job, groups: Sequence[Group], devices: Sequence[jax.Device]) -> 
         else:
             limit = (devices[0].memory_stats() or {}).get("bytes_limit", 2**31)
             room = int(_DEVICE_SHARE * limit) // bytes_of_a_run(cfg, job.task, group, mesh, job.chunk)
-        slots.append(Slots(mesh, max(1, min(room, -(-len(group.runs) // mesh.size)))))
+        wanted = -(-max(at_least, len(group.runs)) // mesh.size)
+        slots.append(Slots(mesh, max(1, min(room, wanted))))
     return slots
