@@ -141,12 +141,15 @@ def sweep(
         task = _resolve_task(cfg, cells, task)
         surroundings = workers.environment()
         job = Job(cfg, task, dict(metrics or {}), resolve_layout(surroundings["layout"], []), chunk, keep_params)
+        every_run = _all_runs(cfg, cells)
+        # For the errors, before anything is written.
+        group_runs(cfg, task, job.metrics, every_run)
         about = identity(cfg, task, job.metrics, surroundings) | {"keep_params": keep_params}
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
         store = stack.enter_context(open_store(pathlib.Path(folder), cfg, cells, about, versions()))
         store.find_finished()
-        runs = [run for run in _all_runs(cfg, cells) if _key(run) not in store.finished]
+        runs = [run for run in every_run if _key(run) not in store.finished]
         try:
             _fill(store, workers, job, runs, progress)
         except KeyboardInterrupt:
@@ -187,13 +190,13 @@ def _key(run: Run) -> RunKey:
 def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progress: Progress) -> None:
     """Trains the runs and writes them as they come."""
     total, before = len(store.keys), len(store.finished)
-    began = time.time()
+    began = time.monotonic()
     peak = matrix_product_peak() if runs else 1.0
     flops = job.cfg.iterations * sum(matrix_product_flops(job.cfg, job.task, size) * n for size, n in _sizes(runs))
     mean_flops = flops / max(len(runs), 1)
 
     def status() -> dict[str, Any]:
-        seconds = time.time() - began
+        seconds = max(time.monotonic() - began, 1e-9)
         rate = (len(store.finished) - before) / seconds
         return {
             "runs": total,
