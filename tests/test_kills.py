@@ -134,7 +134,8 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_same_table_and_the_same_
     def done(folder, _):
         ends.append(mj.Result.load(folder))
         assert ends[-1] == undisturbed
-        assert ends[-1].table().equals(undisturbed.table())
+        # As text, in which a NaN is equal to itself.
+        assert str(ends[-1].table().to_pylist()) == str(undisturbed.table().to_pylist())
         assert undisturbed.failed["momentum"][-1].all()
         assert not list(folder.rglob(".*"))
         assert not (folder / "damaged").exists()
