@@ -68,10 +68,15 @@ def _init(key):
     return {"w": jax.random.normal(key, [3])}
 
 
+def one_device():
+    """Options under which every wave is one run, so that all runs of a structure share a program with `alone`."""
+    return {"devices": jax.devices()[:1], "chunk": 7}
+
+
 def alone(label, cell, seed=0, **options):
-    """The run of one cell in `train`, on one device, so that all of a structure share a program."""
+    """The run of one cell in `train`."""
     cfg = small(seeds=(seed,), batch_size=cell.batch_size, optimizers={label: cell.optimizer})
-    return mj.train(cfg, devices=jax.devices()[:1], chunk=CHUNK, **options)
+    return mj.train(cfg, **one_device(), **options)
 
 
 ROWS = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
@@ -102,10 +107,8 @@ def test_every_run_of_a_sweep_has_the_bits_that_it_has_in_train_alone(whole, lab
     )
 
 
-@pytest.mark.parametrize(("devices", "chunk"), [(2, 7), (1, 100)])
-def test_devices_chunks_and_waves_do_not_change_a_bit(whole, devices, chunk, short_waves):
-    cfg = small(seeds=3)
-    same_bits(mj.sweep(cfg, SPACE, keep_params=True, devices=jax.devices()[:devices], chunk=chunk), whole)
+def test_devices_chunks_and_waves_do_not_change_a_bit(whole, short_waves):
+    same_bits(mj.sweep(small(seeds=3), SPACE, keep_params=True, **one_device()), whole)
 
 
 def test_histories_are_by_cell_seed_and_iteration_in_the_order_of_the_table(whole):
@@ -224,7 +227,7 @@ def test_thinned_histories_are_those_of_the_whole_and_divergence_is_still_known_
 
 def test_a_run_that_diverges_is_recorded_and_does_not_touch_its_neighbours(whole, short_waves):
     space = {"learning_rate": [0.1, 1e20, 0.3], "momentum": {"momentum": [0.5, 0.9]}}
-    result = mj.sweep(small(seeds=3), space, chunk=CHUNK)
+    result = mj.sweep(small(seeds=3), space, **one_device())
     assert result.failed["sgd"].tolist() == [[False] * 3, [True] * 3, [False] * 3]
     assert (result.diverged_at["momentum"][2:4] >= 0).all()
     np.testing.assert_array_equal(result.losses["sgd"][[0, 2]], whole.losses["sgd"])
@@ -367,12 +370,12 @@ def test_ctrl_c_leaves_the_finished_runs_and_the_same_call_goes_on_to_the_same_b
     while True:
         try:
             result = mj.sweep(
-                cfg, SPACE, folder=tmp_path, keep_params=True, chunk=CHUNK, progress=stop_after(8 + calls)
+                cfg, SPACE, folder=tmp_path, keep_params=True, **one_device(), progress=stop_after(13 + calls)
             )
             break
         except mj.Interrupted as stop:
             stops.append(stop.result)
-            calls += 3
+            calls += 9
     assert len(stops) >= 2
     for partial in stops:
         finished = sum(int((~missing).sum()) for missing in partial.missing.values())
