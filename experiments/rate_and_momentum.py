@@ -2,8 +2,8 @@
 
 Finding: After 1,000 iterations each momentum from 0 to 0.95 has a learning rate with which the median training loss of
 5 seeds comes to 0.086 to 0.098; with momentum 0.99 it comes to 0.117. All these best rates have an effective learning
-rate lr/(1 − momentum) of 0.2 to 0.5: the valley in the figure runs along it. Momentum 0.9 is best (0.086, seeds 0.084 to
-0.091), plain SGD at 0.32 not far (0.095, seeds 0.088 to 0.149). Most runs fail where the effective rate is 1 or more
+rate lr/(1 − momentum) of 0.2 to 0.5: the valley in the figure runs along it. Momentum 0.9 is best (0.086, seeds 0.084
+to 0.091), plain SGD at 0.32 not far (0.095, seeds 0.088 to 0.149). Most runs fail where the effective rate is 1 or more
 without momentum, and 3.2 or more with momentum 0.9.
 """
 

@@ -328,6 +328,7 @@ OTHER = {
     "shared_init": False,
     "dtype": "float64",
     "evaluate_every": 100,
+    "record_every": 10,
 }
 
 

@@ -26,7 +26,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
 import numpy as np
 import momentum_jax as mj
-from momentum_jax import sweeps
+from momentum_jax import jobs
 
 def loss(params, batch):
     return jnp.mean(jnp.sum((params["w"] @ batch.T - 1) ** 2, axis=0)) / 2
@@ -46,7 +46,7 @@ optimizers = {
 }
 kind, place, out = sys.argv[1:]
 if kind == "sweep":
-    sweeps.WAVE_ITERATIONS = 1000
+    jobs.WAVE_ITERATIONS = 1000
     cfg = mj.Config(iterations=1000, batch_size=16, seeds=4, optimizers=optimizers, record_every=10)
     space = {"learning_rate": [0.001, 0.003, 0.01, 0.03, 1e20]}
     mj.sweep(cfg, space, task=task, folder=place, keep_params=True, chunk=200, progress=working)

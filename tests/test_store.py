@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 import momentum_jax as mj
-from momentum_jax import files, store, sweeps
+from momentum_jax import files, jobs, store
 from momentum_jax.errors import InputError
 from momentum_jax.grids import make_cells
 from momentum_jax.outcomes import Outcome, from_parquet, to_parquet
@@ -54,7 +54,7 @@ QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 @pytest.fixture(autouse=True)
 def short_waves(monkeypatch):
     """Waves of one run on each device, so that a sweep has many parts."""
-    monkeypatch.setattr(sweeps, "WAVE_ITERATIONS", CFG.iterations)
+    monkeypatch.setattr(jobs, "WAVE_ITERATIONS", CFG.iterations)
 
 
 def sweep(folder, cfg=CFG, space=SPACE, **options):
@@ -66,7 +66,7 @@ def finished(tmp_path_factory):
     """The folder of a finished sweep, for reading, and its result."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "WAVE_ITERATIONS", CFG.iterations)
+        patch.setattr(jobs, "WAVE_ITERATIONS", CFG.iterations)
         return folder, sweep(folder)
 
 
