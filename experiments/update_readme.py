@@ -15,7 +15,7 @@ README = HERE.parent / "README.md"
 # Options that several methods have, in a table of their own.
 SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
 CACHES = {"empty": "an empty", "warm": "a warm"}
-STUDIES = ("mnist_comparison.py", "blog_losses.py")
+STUDIES = ("mnist_comparison.py", "blog_losses.py", "rate_and_momentum.py")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from momentum_jax.errors import InputError
-from momentum_jax.files import write_atomically
+from momentum_jax.files import left_behind, write_atomically
 from momentum_jax.formats import pack_whole, unpack_whole
 from momentum_jax.identity import first_difference
 from momentum_jax.waves import Training
@@ -35,6 +35,8 @@ class Checkpoint:
           InputError: the file is damaged, or of another training.
         """
         try:
+            for path in left_behind(self.path.parent, self.path.name):
+                path.unlink()
             content = self.path.read_bytes()
         except FileNotFoundError:
             return

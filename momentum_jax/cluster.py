@@ -14,6 +14,7 @@ import jax
 
 from momentum_jax.errors import InputError
 from momentum_jax.identity import first_difference
+from momentum_jax.jobs import WAVE_ITERATIONS, Job, train_waves
 from momentum_jax.layout import resolve_layout
 from momentum_jax.machine import cores
 from momentum_jax.outcomes import Outcome
@@ -22,7 +23,6 @@ from momentum_jax.progress import Progress, no_progress
 from momentum_jax.provenance import environment
 from momentum_jax.sampling import numerics
 from momentum_jax.store import RunKey
-from momentum_jax.sweeps import WAVE_ITERATIONS, Job, train_waves
 
 _RETRIES = 3
 # Of runs that an accelerator goes through at once, which has them in memory-bounded chunks.

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import glob
 import os
 import pathlib
 import tempfile
@@ -18,6 +19,11 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def left_behind(folder: pathlib.Path, name: str | None = None) -> list[pathlib.Path]:
+    """What `write_atomically` was writing in a folder, or of one file in it, when its process was killed."""
+    return list(folder.glob(f".{'*' if name is None else glob.escape(name)}.????????"))
 
 
 def _umask() -> int:

@@ -136,7 +136,7 @@ def unpack_whole(content: bytes) -> tuple[Any, Any]:
         with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
             head = json.loads(leaves["json"].tobytes())
             return unflatten(head["structure"], leaves), head["about"]
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, NotImplementedError, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -56,10 +57,11 @@ def to_parquet(described: Any, outcomes: Sequence[Outcome]) -> bytes:
 
     finals = [outcome.finals for outcome in outcomes]
     table = with_finals(described, {name: [row[name] for row in finals] for name in finals[0]})
-    kinds: dict[str, list[Any]] = {}
-    for name in (fields := _histories(outcomes[0])):
+    # Dtype and shape of each row: a metric of the optimizer's state may differ between optimizers.
+    kinds: dict[str, list[list[Any]]] = {}
+    for name in _histories(outcomes[0]):
         arrays = [_histories(outcome)[name] for outcome in outcomes]
-        kinds[name] = [str(fields[name].dtype), *fields[name].shape]
+        kinds[name] = [[str(array.dtype), *array.shape] for array in arrays]
         table = table.append_column(name, _list_column(arrays))
     if outcomes[0].params is not None:
         table = table.append_column(_PARAMS, pa.array([pack_whole(o.params, None) for o in outcomes], pa.binary()))
@@ -79,15 +81,19 @@ def from_parquet(content: bytes) -> tuple[Any, Callable[[], list[Outcome]]]:
     return pq.read_table(pa.BufferReader(content), columns=plain), lambda: _outcomes(content, kinds)
 
 
-def _outcomes(content: bytes, kinds: Mapping[str, Sequence[Any]]) -> list[Outcome]:
+def _outcomes(content: bytes, kinds: Mapping[str, Sequence[Sequence[Any]]]) -> list[Outcome]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pq.read_table(pa.BufferReader(content))
-    arrays = {}
-    for name, (dtype, *shape) in kinds.items():
+    arrays: dict[str, list[np.ndarray]] = {}
+    for name, of_rows in kinds.items():
         flat = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        arrays[name] = flat.astype(dtype, copy=False).reshape(len(table), *shape)
+        ends = np.cumsum([math.prod(shape) for _, *shape in of_rows])
+        rows = np.split(flat, ends[:-1])
+        arrays[name] = [
+            row.astype(dtype, copy=False).reshape(shape) for row, (dtype, *shape) in zip(rows, of_rows, strict=True)
+        ]
     params = table.column(_PARAMS) if _PARAMS in table.column_names else None
     diverged_at, failed = table.column("diverged_at").to_pylist(), table.column("failed").to_pylist()
     return [
@@ -113,7 +119,7 @@ def _histories(outcome: Outcome) -> dict[str, np.ndarray]:
     }
 
 
-def _under(prefix: str, arrays: Mapping[str, np.ndarray], i: int) -> dict[str, np.ndarray]:
+def _under(prefix: str, arrays: Mapping[str, Sequence[np.ndarray]], i: int) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): values[i] for name, values in arrays.items() if name.startswith(prefix)}
 
 

@@ -22,8 +22,12 @@ from momentum_jax.machine import cores
 from momentum_jax.optimizers import registry
 from momentum_jax.progress import Progress
 from momentum_jax.sampling import batch_key, draw_batches, draw_params
+from momentum_jax.store import RunKey
 from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
 from momentum_jax.train_step import Metric, Program, Record, TrainState, make_train_step, train_chunk
+
+# What Parquet holds.
+_RECORDED = (np.floating, np.integer, np.bool_)
 
 
 class Run(NamedTuple):
@@ -42,6 +46,10 @@ class Run(NamedTuple):
     optimizer: OptimizerConfig
     batch_size: int
     seed: int
+
+    @property
+    def key(self) -> RunKey:
+        return RunKey(self.label, self.cell, self.seed)
 
 
 class Group(NamedTuple):
@@ -146,6 +154,8 @@ def _structure(
         for name, value in record.metrics.items():
             if not hasattr(value, "dtype"):
                 raise InputError(f"metrics[{name!r}] must give a number or an array, not {value}")
+            if not any(jax.numpy.issubdtype(value.dtype, kind) for kind in _RECORDED):
+                raise InputError(f"metrics[{name!r}] must give real numbers or booleans, not {value.dtype}")
 
     structure, floats = registry.split(optimizer)
     try:

@@ -8,12 +8,12 @@ import os
 import pathlib
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from momentum_jax.config import Config, OptimizerConfig
 from momentum_jax.errors import InputError
-from momentum_jax.files import write_atomically
+from momentum_jax.files import left_behind, write_atomically
 from momentum_jax.formats import json_bytes
 from momentum_jax.grids import Cell
 from momentum_jax.identity import first_difference
@@ -70,7 +70,7 @@ class Store:
     def find_finished(self) -> None:
         """Looks which runs are there; a part that is damaged is set aside, with a warning."""
         by_digest = {digest: key for key, digest in self.keys.items()}
-        for table, _ in read_parts(self.folder, set_aside=True):
+        for table, _ in read_parts(self.folder, by_digest, set_aside=True):
             runs = zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True)
             self.finished.update((by_digest[digest], failed) for digest, failed in runs)
 
@@ -127,7 +127,8 @@ def open_store(
     with contextlib.ExitStack() as stack:
         try:
             there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-            if HEAD not in there and there - {LOCK, PARTS}:
+            unfinished = {path.name for path in left_behind(folder, HEAD)}
+            if HEAD not in there and there - {LOCK, PARTS} - unfinished:
                 raise InputError(
                     f"output folder {str(folder)!r} holds files that are not a sweep of this program; choose another"
                 )
@@ -137,9 +138,8 @@ def open_store(
                 _refuse_another(folder, head)
             else:
                 write_atomically(folder / HEAD, json_bytes({**head, "versions": dict(versions)}))
-            # What a process that was killed was writing.
-            for left_behind in (folder / PARTS).glob(".*"):
-                left_behind.unlink()
+            for path in [*left_behind(folder / PARTS), *left_behind(folder, HEAD), *left_behind(folder, STATUS)]:
+                path.unlink()
         except OSError as error:
             raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
         yield Store(folder, cfg, cells)
@@ -215,21 +215,27 @@ def read_outcomes(folder: pathlib.Path, digests: Mapping[RunKey, str]) -> dict[R
     by_digest = {digest: key for key, digest in digests.items()}
     return {
         by_digest[digest]: outcome
-        for table, outcomes in read_parts(folder)
+        for table, outcomes in read_parts(folder, by_digest)
         for digest, outcome in zip(table.column("digest").to_pylist(), outcomes(), strict=True)
     }
 
 
-def read_parts(folder: pathlib.Path, *, set_aside: bool = False) -> Iterator[tuple[Any, Callable[[], list[Outcome]]]]:
+def read_parts(
+    folder: pathlib.Path, digests: Container[str], *, set_aside: bool = False
+) -> Iterator[tuple[Any, Callable[[], list[Outcome]]]]:
     """The tables of the intact parts, and what gives their outcomes.
 
     A part that is damaged, or whose name is not the digest of its content, is left out with a warning, and moved
-    away if it shall be set aside.
+    away if it shall be set aside. So is, where it lies, one with runs of other digests than these.
     """
     for path in sorted((folder / PARTS).glob("*.parquet")):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:_NAMED] == path.stem:
-            yield from_parquet(content)
+            table, outcomes = from_parquet(content)
+            if all(digest in digests for digest in table.column("digest").to_pylist()):
+                yield table, outcomes
+            else:
+                warnings.warn(f"{str(path)!r} holds runs of another sweep, which are left out", stacklevel=2)
             continue
         if set_aside:
             (folder / DAMAGED).mkdir(exist_ok=True)

@@ -8,6 +8,8 @@ import numpy as np
 from momentum_jax.config import Schedule
 from momentum_jax.grids import BATCH_SIZE, Cell
 
+# Columns of a sweep's parts beside those whose types `arrow_type` knows.
+_STORED = ("digest", "losses", "losses_before", "params")
 FINALS = ("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at")
 
 
@@ -87,5 +89,6 @@ def _flat(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {name + ".schedule": value.name}
             flat |= {f"{name}.{parameter}": entry for parameter, entry in value.items}
         else:
-            flat[name if arrow_type(name) is None else f"hyperparameter.{name}"] = value
+            taken = name in _STORED or arrow_type(name) is not None
+            flat[f"hyperparameter.{name}" if taken else name] = value
     return flat

@@ -19,9 +19,10 @@ import momentum_jax as mj
 from momentum_jax import cluster
 from momentum_jax.cluster import connect, evenly, refusal
 from momentum_jax.errors import InputError
+from momentum_jax.jobs import Job
 from momentum_jax.programs import Run
 from momentum_jax.provenance import environment
-from momentum_jax.sweeps import Here, Job
+from momentum_jax.sweeps import Here
 from momentum_jax.training import Interrupted
 
 
