@@ -69,7 +69,7 @@ def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, flo
     there, with evaluating and writing in the time but not in the work.
     """
     import momentum_jax as mj
-    from momentum_jax.sweeps import WAVE_ITERATIONS
+    from momentum_jax.jobs import WAVE_ITERATIONS
 
     cores = use_all_cores()
     peak = cores * peak_of_one_thread()
@@ -135,7 +135,7 @@ def ray_overhead(iterations: int = 2000, waves: int = 3) -> dict[str, Any]:
     Whole: with compiling, and for Ray with the start of its processes.
     """
     import momentum_jax as mj
-    from momentum_jax.sweeps import WAVE_ITERATIONS
+    from momentum_jax.jobs import WAVE_ITERATIONS
 
     cores = use_all_cores()
     at_once = cores * max(1, WAVE_ITERATIONS // iterations)
