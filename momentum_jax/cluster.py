@@ -16,7 +16,7 @@ from momentum_jax.errors import InputError
 from momentum_jax.identity import first_difference
 from momentum_jax.jobs import WAVE_ITERATIONS, Job, train_waves
 from momentum_jax.layout import resolve_layout
-from momentum_jax.machine import cores
+from momentum_jax.machine import cores, matrix_product_peak
 from momentum_jax.outcomes import Outcome
 from momentum_jax.programs import Run, group_runs
 from momentum_jax.progress import Progress, no_progress
@@ -71,8 +71,15 @@ class Cluster(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """That of the worker which answers first."""
-        described: dict[str, str] = self._get(self._task(_describe).remote(self.layout))
+        described: dict[str, str] = self._get(
+            self._task(_describe).remote(self.layout, jax.config.values["jax_default_matmul_precision"])
+        )
         return described
+
+    def peak(self) -> float:
+        """FLOP/s of a matrix product by all workers that there are now."""
+        of_one: float = self._get(self._task(_peak).remote())
+        return self._places() * of_one
 
     def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[RunKey, Outcome]]:
         """Trains runs, some of one structure in each task, with as many tasks waiting as are running."""
@@ -236,9 +243,14 @@ def evenly(runs: Sequence[Run], most: int) -> list[Sequence[Run]]:
     return [runs[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def _describe(layout: str) -> dict[str, str]:
+def _describe(layout: str, matmul_precision: str | None) -> dict[str, str]:
     devices = _devices()
+    jax.config.update("jax_default_matmul_precision", matmul_precision)
     return environment(devices[0], resolve_layout(layout, devices))
+
+
+def _peak() -> float:
+    return matrix_product_peak()
 
 
 def _train(boxed: list[Any], dtype: str, part: int) -> Answer:
@@ -251,7 +263,7 @@ def _train(boxed: list[Any], dtype: str, part: int) -> Answer:
     with numerics(dtype):
         job, layout, parts, room = _shipment(boxed[0])
     name = f"worker {os.getpid()} on {ray.util.get_node_ip_address()}"
-    reason = refusal(name, _describe(layout), job.environment)
+    reason = refusal(name, _describe(layout, job.environment.get("matmul_precision")), job.environment)
     if reason is not None:
         return Answer({}, reason)
     outcomes: dict[RunKey, Outcome] = {}

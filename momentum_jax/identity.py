@@ -22,6 +22,7 @@ def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surrounding
     return {
         "config": cfg.to_json(),
         "data": task.provenance.get("digest") or _digest((task.train, task.test)),
+        "baseline_loss": None if task.baseline_loss is None else repr(float(task.baseline_loss)),
         "functions": {name: _qualified(function) for name, function in functions.items() if function},
         "environment": dict(surroundings),
     }

@@ -342,12 +342,17 @@ def compile_programs(
         jobs.append((_chunk_function(group.program, room.mesh, kind), whole))
     progress("compiling", 0, len(jobs))
     with ThreadPoolExecutor(cores()) as pool:
-        # Traced here, since the settings of JAX's context managers belong to one thread.
-        futures = [
-            pool.submit(_compile, _lower(function, _settings(), _signature(inputs))) for function, inputs in jobs
-        ]
-        for count, _ in enumerate(as_completed(futures), start=1):
-            progress("compiling", count, len(futures))
+        try:
+            # Traced here, since the settings of JAX's context managers belong to one thread.
+            futures = [
+                pool.submit(_compile, _lower(function, _settings(), _signature(inputs))) for function, inputs in jobs
+            ]
+            for count, _ in enumerate(as_completed(futures), start=1):
+                progress("compiling", count, len(futures))
+        except BaseException:
+            # After a Ctrl-C only what is being compiled is waited for.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     compiled = [future.result() for future in futures]
     chunk_records = [of_chunk.out_info[1] for of_chunk in compiled[len(draw_slots) + 2 :: 2]]
     draws, (evaluation, *of_groups) = compiled[: len(draw_slots)], compiled[len(draw_slots) :]

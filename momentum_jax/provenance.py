@@ -26,13 +26,15 @@ def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str,
 
 
 def environment(device: jax.Device, layout: str) -> dict[str, str]:
-    """What the bits of a run depend on beside its config and data."""
+    """What the bits of a run depend on beside its config and data; of JAX's settings where it is not the default."""
+    precision = jax.config.values["jax_default_matmul_precision"]
     return {
         "jaxlib": versions()["jaxlib"],
         "platform": device.platform,
         "device": device.device_kind,
         "instruction_set": instruction_set(),
         "layout": layout,
+        **({"matmul_precision": str(precision)} if precision else {}),
     }
 
 

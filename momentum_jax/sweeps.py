@@ -36,6 +36,9 @@ class Workers(Protocol):
     def environment(self) -> dict[str, str]:
         """What the bits of a run depend on there."""
 
+    def peak(self) -> float:
+        """FLOP/s of a float32 matrix product by NumPy there."""
+
     def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[RunKey, Outcome]]:
         """Trains all runs; gives some at a time, as they are finished."""
 
@@ -156,7 +159,7 @@ def _all_runs(cfg: Config, cells: Mapping[str, Sequence[Cell]]) -> list[Run]:
 def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progress: Progress) -> None:
     """Trains the runs and writes them as they come."""
     total, before = len(store.keys), len(store.finished)
-    peak = matrix_product_peak() if runs else 1.0
+    peak = workers.peak() if runs else 1.0
     flops = job.cfg.iterations * sum(matrix_product_flops(job.cfg, job.task, size) * n for size, n in _sizes(runs))
     began = time.monotonic()
 
@@ -190,12 +193,10 @@ def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progres
             show(before + done)
 
     store.write_status(status(before))
-    if not runs:
-        show(total)
-        return
-    for outcomes in workers.train(job, runs, inside):
+    for outcomes in workers.train(job, runs, inside) if runs else ():
         store.write(outcomes)
         store.write_status(status(len(store.finished)))
+    show(total)
 
 
 def _sizes(runs: Sequence[Run]) -> list[tuple[int, int]]:
@@ -215,6 +216,9 @@ class Here(NamedTuple):
     def environment(self) -> dict[str, str]:
         devices = self.devices()
         return environment(devices[0], resolve_layout(self.layout, devices))
+
+    def peak(self) -> float:
+        return matrix_product_peak()
 
     def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[RunKey, Outcome]]:
         return train_waves(job, runs, self.devices(), progress)

@@ -205,8 +205,11 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
 
     runs = [Run(label, 0, optimizer, 4, 0) for label, optimizer in cfg.optimizers.items()]
     with connect(nodes.address, "auto") as workers:
-        described = workers.environment()
-        assert described == Here(None, "auto").environment()
+        with jax.default_matmul_precision("float32"):
+            described = workers.environment()
+            assert described == Here(None, "auto").environment()
+        assert described["matmul_precision"] == "float32"
+        assert workers.peak() > 1e6
         job = Job(cfg, task, {}, described, 100, False)
 
         def train(job):
