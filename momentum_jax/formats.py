@@ -70,6 +70,17 @@ def history_bytes(
     return sink.getvalue()
 
 
+def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
+    """The table in a Parquet file.
+
+    Not by `pq.read_table`: threads of the scanner behind it may still run when the interpreter ends, and abort it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
+
+
 def history_kinds(histories: Histories) -> dict[str, dict[str, list[Any]]]:
     """The dtype and the shape of an entry, which Parquet does not keep, for `read_history`."""
     return {
@@ -83,9 +94,8 @@ def read_history(
 ) -> tuple[Int[np.ndarray, " recorded"], dict[str, dict[str, np.ndarray]]]:
     """The iterations and the histories that `history_bytes` wrote."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(pa.BufferReader(content))
+    table = read_parquet(content)
     recorded = len(table) // (len(labels) * len(seeds))
 
     def split(name: str) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from momentum_jax.formats import pack_whole, unpack_whole
+from momentum_jax.formats import pack_whole, read_parquet, unpack_whole
 from momentum_jax.tables import with_finals
 
 _KINDS = b"momentum_jax"
@@ -78,14 +78,11 @@ def from_parquet(content: bytes) -> tuple[Any, Callable[[], list[Outcome]]]:
     schema = pq.read_schema(pa.BufferReader(content))
     kinds = json.loads(schema.metadata[_KINDS])
     plain = [name for name in schema.names if name not in kinds and name != _PARAMS]
-    return pq.read_table(pa.BufferReader(content), columns=plain), lambda: _outcomes(content, kinds)
+    return read_parquet(content, plain), lambda: _outcomes(content, kinds)
 
 
 def _outcomes(content: bytes, kinds: Mapping[str, Sequence[Sequence[Any]]]) -> list[Outcome]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(pa.BufferReader(content))
+    table = read_parquet(content)
     arrays: dict[str, list[np.ndarray]] = {}
     for name, of_rows in kinds.items():
         flat = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
