@@ -1,38 +1,154 @@
 """How fast are training and a single update beside what people write, and beside this machine's own peaks?
 
 Training: the work is the tutorial's: SGD and Momentum on MNIST, batches of 128, the loss recorded before and after
-each update (92 MFLOP a step and optimizer). Every contender runs in a process of its own, in turn, several times over;
-compiling and loading are not counted.
+each update (92 MFLOP a step and optimizer). The peers are in peers.py. Some train one seed, some several at once: those
+are compared by their time a seed. Compiling and loading are not counted.
+
+The command: `momentum-jax` from the start of the process until its table and figure are there, with an empty
+compilation cache and again with the one that it has left.
 
 An update: the momentum of 10 million float32 parameters and its application, compiled, with donated buffers, by this
 package and by optax.sgd in turn in one process, with fresh buffers each time. It must read parameters, velocity and
 gradient and write two of them: 20 bytes a parameter, held against how fast the cores together read memory and write
 it back in place. (A copy to elsewhere is slower than its 8 bytes a float: most processors first read what they write.)
 
-What is reported are medians over the rounds of ratios within a round, since the machines are shared and noisy. Writes
-benchmark.json beside this script.
+Every contender runs in a process of its own, in turn, several times over. What is reported are medians over the rounds
+of ratios within a round, since the machines are shared and noisy. Writes benchmark.json and the figure benchmark.png
+and .svg beside this script.
+
+A contender is a function of the sizes that returns a number or a dictionary of them. To add one, enter it in CONTENDERS
+and what is made of it in `ratios`.
 """
 
 import argparse
 import concurrent.futures
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import peers
+from matplotlib.figure import Figure
+
+import momentum_jax as mj
+from momentum_jax.machine import cores
+from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent
-CONTENDERS = ("momentum_jax", "flax", "numpy", "numpy64", "peak", "update")
-LAYERS = (784, 100, 100, 100, 100, 10)
-BATCH = 128
+FASTER = "times faster than "
+
+
+class Sizes(NamedTuple):
+    """How much work each contender is given."""
+
+    iterations: int
+    seeds: int
+    parameters: int
+
+
+class Contender(NamedTuple):
+    """Something that is measured: seconds, or whatever its ratios make sense of."""
+
+    measure: Callable[[Sizes], Any]
+    needs: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+class Ratio(NamedTuple):
+    """A number made, within a round, of what some contenders measured, and what it ought to reach."""
+
+    contenders: Sequence[str]
+    of: Callable[..., float]
+    target: float | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=8, help="of the contenders that train several at once")
+    parser.add_argument("--parameters", type=int, default=10_000_000, help="of the update")
+    parser.add_argument(
+        "--contenders", type=names, default=list(CONTENDERS), help=f"some of {','.join(CONTENDERS)}; by default all"
+    )
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the results")
+    parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    sizes = Sizes(arguments.iterations, arguments.seeds, arguments.parameters)
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure, sizes)))
+        return
+
+    rounds: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    for i in range(arguments.rounds):
+        measured: dict[str, Any] = {}
+        for name in arguments.contenders:
+            if name not in left_out:
+                outcome = run(name, sizes)
+                (left_out if "left out" in outcome else measured)[name] = next(iter(outcome.values()))
+        rounds.append(measured)
+        print(f"round {i + 1} of {arguments.rounds}: {measured}", file=sys.stderr)
+    report = summarize(rounds, left_out, sizes)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
+    save_figure(draw(report), arguments.out / "benchmark")
+    for name, value in report["median ratios"].items():
+        print(f"{name}: {value:.2f}{verdict(report, name)}")
+    for name, reason in left_out.items():
+        print(f"left out: {name}, {reason}")
+
+
+def names(text: str) -> list[str]:
+    chosen = text.split(",")
+    unknown = [name for name in chosen if name not in CONTENDERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no contender is called {', '.join(unknown)}")
+    return chosen
+
+
+def verdict(report: dict[str, Any], name: str) -> str:
+    if name not in report["targets"]:
+        return ""
+    entry = report["targets"][name]
+    return f" (target {entry['target']:g}: {'met' if entry['met'] else 'missed'})"
+
+
+def measure(name: str, sizes: Sizes) -> dict[str, Any]:
+    """{"measured": what the contender returns}, or {"left out": why it cannot run here}."""
+    contender = CONTENDERS[name]
+    if contender.needs and importlib.util.find_spec(contender.needs) is None:
+        return {"left out": f"{contender.needs} is not installed"}
+    try:
+        return {"measured": contender.measure(sizes)}
+    except peers.UnavailableError as reason:
+        return {"left out": str(reason)}
+
+
+def run(name: str, sizes: Sizes) -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    flags = itertools.chain.from_iterable((f"--{size}", str(value)) for size, value in sizes._asdict().items())
+    output = subprocess.run(
+        [sys.executable, __file__, "--measure", name, *flags],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | dict(CONTENDERS[name].environment),
+    ).stdout
+    outcome: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return outcome
 
 
 def flops_per_step() -> int:
@@ -40,160 +156,158 @@ def flops_per_step() -> int:
 
     The backward pass has two products a layer, but needs no gradient with respect to the pixels.
     """
-    products = [2 * BATCH * a * b for a, b in itertools.pairwise(LAYERS)]
+    products = [2 * peers.BATCH * a * b for a, b in itertools.pairwise(peers.LAYERS)]
     return 4 * sum(products) - products[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=2000)
-    parser.add_argument("--parameters", type=int, default=10_000_000, help="of the update")
-    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for benchmark.json")
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.contender:
-        size = arguments.parameters if arguments.contender == "update" else arguments.iterations
-        print(json.dumps(globals()[f"time_{arguments.contender}"](size)))
-        return
+def ratios(sizes: Sizes) -> dict[str, Ratio]:
+    def times_faster(ours: str, theirs: str, target: float | None = None) -> Ratio:
+        return Ratio((ours, theirs), lambda ours, theirs: theirs / ours, target)
 
-    rounds = []
-    for i in range(arguments.rounds):
-        rounds.append({name: run(name, arguments) for name in CONTENDERS})
-        print(f"round {i + 1} of {arguments.rounds}: {rounds[-1]}", file=sys.stderr)
-    report = summarize(rounds, arguments.iterations, arguments.parameters)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n")
-    for name, value in report["median ratios"].items():
-        print(f"{name}: {value:.2f}")
-
-
-def run(contender: str, arguments: argparse.Namespace) -> Any:
-    """Seconds (for the peak: FLOP/s of one core) of one contender, in a process of its own."""
-    # The peak is that of one core; the others may use what they know how to use.
-    environment = os.environ | ({"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if contender == "peak" else {})
-    sizes = ["--iterations", str(arguments.iterations), "--parameters", str(arguments.parameters)]
-    command = [sys.executable, __file__, "--contender", contender, *sizes]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    return json.loads(output.splitlines()[-1])
-
-
-def summarize(rounds: list[dict[str, Any]], iterations: int, parameters: int) -> dict[str, Any]:
-    cores = len(os.sched_getaffinity(0))
-    work = 2 * iterations * flops_per_step()
-    ratios = {
-        "times faster than the Flax and Optax loop": [r["flax"] / r["momentum_jax"] for r in rounds],
-        "times faster than the NumPy loop, float32": [r["numpy"] / r["momentum_jax"] for r in rounds],
-        "times faster than the NumPy loop, float64": [r["numpy64"] / r["momentum_jax"] for r in rounds],
-        "share of the float32 matrix-product peak": [work / r["momentum_jax"] / (cores * r["peak"]) for r in rounds],
-        f"time of an update of {parameters:,} parameters over that of optax.sgd": [
-            r["update"]["momentum"] / r["update"]["optax"] for r in rounds
-        ],
-        "share of the memory bandwidth in that update": [
-            # 20 bytes a parameter here, 8 in the stream.
-            20 / r["update"]["momentum"] / (8 / r["update"]["stream"])
-            for r in rounds
-        ],
-    }
+    work = 2 * sizes.iterations * flops_per_step()
     return {
-        "work": f"2 optimizers x {iterations} iterations x {flops_per_step() / 1e6:.1f} MFLOP",
-        "machine": f"{cores} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"JAX {importlib.metadata.version('jax')}",
-        "median ratios": {name: statistics.median(values) for name, values in ratios.items()},
+        f"{FASTER}the Flax and Optax loop": times_faster("momentum_jax", "flax", 2.8),
+        f"{FASTER}the NumPy loop, float32": times_faster("momentum_jax", "numpy", 8),
+        f"{FASTER}the NumPy loop, float64": times_faster("momentum_jax", "numpy64", 8),
+        f"{FASTER}PyTorch": times_faster("momentum_jax", "torch_eager", 4),
+        f"{FASTER}PyTorch with torch.compile": times_faster("momentum_jax", "torch_compiled"),
+        f"{FASTER}PyTorch's vmap over {sizes.seeds} seeds": times_faster("momentum_jax_seeds", "torch_vmap"),
+        f"{FASTER}PureJaxRL's vmap over {sizes.seeds} seeds": times_faster("momentum_jax_seeds", "purejaxrl"),
+        "share of the float32 matrix-product peak": Ratio(
+            ("momentum_jax", "peak"), lambda seconds, peak: work / seconds / (cores() * peak)
+        ),
+        "time of the command with a warm compilation cache over that with an empty one": Ratio(
+            ("command",), lambda command: command["warm"]["total"] / command["empty"]["total"]
+        ),
+        f"time of an update of {sizes.parameters:,} parameters over that of optax.sgd": Ratio(
+            ("update",), lambda update: update["momentum"] / update["optax"]
+        ),
+        "share of the memory bandwidth in that update": Ratio(
+            # 20 bytes a parameter here, 8 in the stream.
+            ("update",),
+            lambda update: 20 / update["momentum"] / (8 / update["stream"]),
+        ),
+    }
+
+
+def summarize(rounds: list[dict[str, Any]], left_out: dict[str, str], sizes: Sizes) -> dict[str, Any]:
+    """What is written: ratios of which a contender is missing are left out."""
+    medians, ranges, targets = {}, {}, {}
+    for name, ratio in ratios(sizes).items():
+        complete = [r for r in rounds if all(contender in r for contender in ratio.contenders)]
+        values = [ratio.of(*(r[contender] for contender in ratio.contenders)) for r in complete]
+        if not values:
+            continue
+        medians[name] = statistics.median(values)
+        ranges[name] = [min(values), max(values)]
+        if ratio.target is not None:
+            met = medians[name] >= ratio.target
+            targets[name] = {"target": ratio.target, "measured": medians[name], "met": met}
+    return {
+        "work": f"2 optimizers x {sizes.iterations} iterations x {flops_per_step() / 1e6:.1f} MFLOP",
+        "machine": f"{cores()} cores, {platform.machine()}, Python {platform.python_version()}, {versions()}",
+        "median ratios": medians,
+        "ranges": ranges,
+        "targets": targets,
+        "median seconds of the command": median_phases([r["command"] for r in rounds if "command" in r]),
+        "left out": left_out,
         "rounds": rounds,
     }
 
 
-def time_momentum_jax(iterations: int) -> float:
-    import jax
+def versions() -> str:
+    installed = [("JAX", "jax"), ("NumPy", "numpy"), ("PyTorch", "torch")]
+    return ", ".join(
+        f"{name} {importlib.metadata.version(package)}"
+        for name, package in installed
+        if importlib.util.find_spec(package)
+    )
 
-    import momentum_jax as mj
-    from momentum_jax.machine import cores
+
+def median_phases(commands: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    if not commands:
+        return {}
+    return {
+        cache: {phase: statistics.median(command[cache][phase] for command in commands) for phase in phases}
+        for cache, phases in commands[0].items()
+    }
+
+
+def draw(report: dict[str, Any]) -> Figure:
+    """How many times faster than each peer: the median as a bar, the range over rounds, and the target."""
+    faster = {name: value for name, value in report["median ratios"].items() if name.startswith(FASTER)}
+    figure = Figure(figsize=(8, 1.4 + 0.42 * len(faster)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, (name, median) in enumerate(faster.items()):
+        low, high = report["ranges"][name]
+        axes.barh(row, median, height=0.6, color=STYLES[6].color)
+        axes.plot([low, high], [row, row], color="black", marker="|", markersize=7, linewidth=1.2)
+        target = report["targets"].get(name, {}).get("target")
+        if target is not None:
+            axes.plot(target, row, color=STYLES[0].color, marker="D", markersize=7, linestyle="none")
+        axes.annotate(f"{median:.1f}", (0, row), (4, 0), textcoords="offset points", va="center")
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.set(
+        yticks=range(len(faster)),
+        yticklabels=[name.removeprefix(FASTER) for name in faster],
+        xlabel="Times faster than that peer, per run (1: as fast)",
+        xlim=(0, None),
+        title=f"Training time: medians of {len(report['rounds'])} rounds",
+    )
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.plot([], [], color="black", marker="|", markersize=7, linewidth=1.2, label="lowest to highest round")
+    if report["targets"]:
+        axes.plot([], [], color=STYLES[0].color, marker="D", markersize=7, linestyle="none", label="target")
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
+    return figure
+
+
+def train_seconds(seeds: int, iterations: int) -> float:
+    """Of the training phase of `mj.train`, divided by the number of seeds."""
+    import jax
 
     jax.config.update("jax_num_cpu_devices", cores())
     cfg = mj.Config(
         iterations=iterations,
+        seeds=seeds,
         optimizers={
-            "sgd": mj.OptimizerConfig("sgd", learning_rate=0.01),
-            "momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9),
+            "sgd": mj.OptimizerConfig("sgd", learning_rate=peers.LEARNING_RATE),
+            "momentum": mj.OptimizerConfig("momentum", learning_rate=peers.LEARNING_RATE, momentum=peers.MOMENTUM),
         },
     )
-    return float(mj.train(cfg).provenance["seconds"]["training"])
+    return float(mj.train(cfg).provenance["seconds"]["training"]) / seeds
 
 
-def time_flax(iterations: int) -> float:
-    """The loop of Flax's own examples: a TrainState for each optimizer, one jitted step an iteration."""
-    import jax
-    import jax.numpy as jnp
-    import optax
-    from flax.training.train_state import TrainState
+def command(sizes: Sizes) -> dict[str, dict[str, float]]:
+    """Seconds of `momentum-jax` in total and of each phase that it prints, with an empty and with a warm cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache = pathlib.Path(folder) / "cache"
+        environment = os.environ | {"MOMENTUM_JAX_COMPILATION_CACHE": str(cache)}
+        arguments = ["--iterations", str(sizes.iterations)]
+        program = [sys.executable, "-m", "momentum_jax", *arguments]
 
-    import momentum_jax as mj
+        def once(out: str) -> dict[str, float]:
+            began = time.perf_counter()
+            done = subprocess.run(
+                [*program, "--out", f"{folder}/{out}"], check=True, capture_output=True, text=True, env=environment
+            )
+            return {"total": time.perf_counter() - began, **phases(done.stdout)}
 
-    mnist = mj.load_dataset("mnist")
-    x, y = jnp.asarray(mnist.x_train, jnp.float32) / 255, jnp.asarray(mnist.y_train)
-    mlp = mj.MLP()
-
-    @jax.jit
-    def train_step(state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, jax.Array, jax.Array]:
-        def loss(params: object) -> jax.Array:
-            logits = state.apply_fn(params, images)
-            losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean()
-
-        before, grads = jax.value_and_grad(loss)(state.params)
-        state = state.apply_gradients(grads=grads)
-        return state, before, loss(state.params)
-
-    params = mlp.init(jax.random.key(0), x[:1])
-    states = [
-        TrainState.create(apply_fn=mlp.apply, params=params, tx=tx) for tx in (optax.sgd(0.01), optax.sgd(0.01, 0.9))
-    ]
-    rng = np.random.default_rng(0)
-
-    def loop(states: list[TrainState], count: int) -> list[TrainState]:
-        losses = []
-        for _ in range(count):
-            rows = rng.integers(0, len(y), BATCH)
-            images, labels = x[rows], y[rows]
-            for i, state in enumerate(states):
-                states[i], before, after = train_step(state, images, labels)
-                losses.append((before, after))
-        jax.block_until_ready((states, losses))
-        return states
-
-    states = loop(states, 3)
-    began = time.perf_counter()
-    loop(states, iterations)
-    return time.perf_counter() - began
+        return {name: once(name) for name in ("empty", "warm")}
 
 
-def time_numpy(iterations: int, dtype: type = np.float32) -> float:
-    from numpy_tutorial import MiniSGD, Momentum, train
-
-    import momentum_jax as mj
-
-    mnist = mj.load_dataset("mnist")
-    rng = np.random.default_rng(0)
-    x = mnist.x_train.astype(np.float32) / np.float32(255)
-    params = {}
-    for i, (a, b) in enumerate(itertools.pairwise(LAYERS)):
-        params[f"W{i}"] = (rng.normal(size=(a, b)) * np.sqrt(2 / a)).astype(dtype)
-        params[f"b{i}"] = np.zeros(b, dtype)
-    batches = rng.integers(0, len(x), (iterations, BATCH))
-    began = time.perf_counter()
-    train(params, x, mnist.y_train, batches, [MiniSGD(), Momentum()])
-    return time.perf_counter() - began
+def phases(output: str) -> dict[str, float]:
+    """What the command says of its seconds: "seconds: importing 1.3, loading 0.2, …"."""
+    (line,) = re.findall(r"^seconds: (.*)$", output, re.MULTILINE)
+    return {phase: float(value) for phase, value in re.findall(r"([a-z][a-z ]*) ([\d.]+)", line)}
 
 
-def time_numpy64(iterations: int) -> float:
-    """With float64 weights, which is what the tutorial's code makes."""
-    return time_numpy(iterations, np.float64)
-
-
-def time_peak(iterations: int) -> float:
+def peak(sizes: Sizes) -> float:
     """FLOP/s of one core on a float32 matrix product, the best of ten."""
-    del iterations
+    del sizes
     n = 2048
     a = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
     seconds = []
@@ -204,15 +318,13 @@ def time_peak(iterations: int) -> float:
     return 2 * n**3 / min(seconds)
 
 
-def time_update(parameters: int) -> dict[str, float]:
+def update(sizes: Sizes) -> dict[str, float]:
     """Median seconds of one update by momentum_jax, by Optax, and of as many floats read and written back."""
     import jax
     import jax.numpy as jnp
     import optax
 
-    import momentum_jax as mj
-    from momentum_jax.machine import cores
-
+    parameters = sizes.parameters
     optimizers = {"momentum": mj.momentum(0.01, 0.9), "optax": optax.sgd(0.01, 0.9)}
 
     def make_step(optimizer: optax.GradientTransformation) -> Any:
@@ -250,6 +362,26 @@ def time_update(parameters: int) -> dict[str, float]:
                 seconds[name].append(seconds_of_update(name))
             seconds["stream"].append(seconds_of_stream(threads))
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+CONTENDERS = {
+    "momentum_jax": Contender(lambda sizes: train_seconds(1, sizes.iterations)),
+    "flax": Contender(lambda sizes: peers.seconds(peers.flax_loop, sizes.iterations)),
+    "numpy": Contender(lambda sizes: peers.seconds(peers.numpy_loop, sizes.iterations)),
+    # The weights that the tutorial's code makes are of this type.
+    "numpy64": Contender(lambda sizes: peers.seconds(peers.numpy_loop, sizes.iterations, np.float64)),
+    "torch_eager": Contender(lambda sizes: peers.seconds(peers.torch_eager, sizes.iterations), needs="torch"),
+    "torch_compiled": Contender(lambda sizes: peers.seconds(peers.torch_compiled, sizes.iterations), needs="torch"),
+    "momentum_jax_seeds": Contender(lambda sizes: train_seconds(sizes.seeds, sizes.iterations)),
+    "torch_vmap": Contender(
+        lambda sizes: peers.seconds_a_seed(peers.torch_vmap, sizes.seeds, sizes.iterations), needs="torch"
+    ),
+    "purejaxrl": Contender(lambda sizes: peers.purejaxrl_seconds_a_seed(sizes.seeds, sizes.iterations)),
+    "command": Contender(command),
+    # The peak is that of one core; the others may use what they know how to use.
+    "peak": Contender(peak, environment=(("OPENBLAS_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"))),
+    "update": Contender(update),
+}
 
 
 if __name__ == "__main__":

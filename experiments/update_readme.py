@@ -14,7 +14,8 @@ HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
 # Options that several methods have, in a table of their own.
 SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
-STUDIES = ("mnist_comparison.py", "blog_losses.py")
+CACHES = {"empty": "an empty", "warm": "a warm"}
+STUDIES = ("mnist_comparison.py", "blog_losses.py", "rate_and_momentum.py")
 
 
 def main() -> None:
@@ -100,8 +101,23 @@ def studies() -> str:
 
 def benchmark() -> str:
     report = json.loads((HERE / "benchmark.json").read_text())
-    rows = [f"| {report['work']}; {report['machine']} | median |", "|---|---|"]
-    return "\n".join(rows + [f"| {name} | {value:.2f} |" for name, value in report["median ratios"].items()])
+    rounds = len(report["rounds"])
+    rows = [
+        f"| {report['work']}; {report['machine']} | median | range of {rounds} rounds | target |",
+        "|---|---|---|---|",
+    ]
+    for name, median in report["median ratios"].items():
+        low, high = report["ranges"][name]
+        target = report["targets"].get(name)
+        verdict = f"{target['target']:g}: {'met' if target['met'] else 'missed'}" if target else ""
+        rows.append(f"| {name} | {median:.2f} | {low:.2f} to {high:.2f} | {verdict} |")
+    for cache, phases in report["median seconds of the command"].items():
+        parts = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in phases.items() if phase != "total")
+        rows += ["", f"`momentum-jax` with {CACHES[cache]} compilation cache: {phases['total']:.1f} seconds; {parts}."]
+    if report["left out"]:
+        reasons = "; ".join(f"`{name}`, {reason}" for name, reason in report["left out"].items())
+        rows += ["", f"Left out: {reasons}."]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

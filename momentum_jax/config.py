@@ -188,6 +188,24 @@ decay_rate=0.5)")[0]
         return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
 
 
+def parse_values(text: str) -> tuple[Any, ...]:
+    """Reads values with commas between: numbers, true, false, none, words, tuples and schedules.
+
+    >>> parse_values("0.1, constant(value=0.2)")
+    (0.1, Schedule('constant', value=0.2))
+
+    Raises:
+      InputError: something else.
+    """
+    try:
+        node = ast.parse(f"({text},)", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        node = None
+    if not (isinstance(node, ast.Tuple) and node.elts):
+        raise InputError(f"cannot read the values {text!r}: they are numbers, words or schedules, commas between")
+    return tuple(_literal(entry, text) for entry in node.elts)
+
+
 def _plain(value: Any) -> Any:
     """Turns NumPy scalars and lists into what JSON and hashing take."""
     if isinstance(value, list | tuple):
@@ -414,7 +432,9 @@ def _decode_value(value: Any) -> Any:
 
 def recorded_iterations(cfg: Config) -> Int[np.ndarray, " recorded"]:
     """The iterations that histories hold: every `record_every`th and the last."""
-    return np.union1d(np.arange(0, cfg.iterations, cfg.record_every), [cfg.iterations - 1])
+    every = np.arange(0, cfg.iterations, cfg.record_every)
+    last = cfg.iterations - 1
+    return every if every[-1] == last else np.append(every, last)
 
 
 def evaluated_iterations(cfg: Config) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentum_jax.config import Config, OptimizerConfig, Schedule
+from momentum_jax.config import Config, OptimizerConfig, Schedule, parse_values
 from momentum_jax.errors import InputError, check_integer, check_real, unknown
 
 BATCH_SIZE = "batch_size"
@@ -139,6 +139,62 @@ def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
             known = {name for optimizer in cfg.optimizers.values() for name in names_of(optimizer)}
             raise unknown("hyperparameter or optimizer's label", name, known | set(cfg.optimizers))
     return axes
+
+
+def parse_axis(text: str) -> tuple[str, Values]:
+    """Reads `NAME=VALUE,VALUE,…`, `NAME=LOW:HIGH:log:N`, or for a search `NAME=LOW:HIGH:log`; lin for log likewise.
+
+    >>> parse_axis("momentum.learning_rate=1e-3:1:log:4")
+    ('momentum.learning_rate', (0.001, 0.01, 0.1, 1.0))
+    >>> parse_axis("momentum=0.5:0.9:lin")
+    ('momentum', Uniform(low=0.5, high=0.9))
+
+    Raises:
+      InputError: something else.
+    """
+    name, equals, values = text.partition("=")
+    if not (equals and name.strip() and values.strip()):
+        raise InputError(f"what varies is written NAME=VALUE,VALUE,… or NAME=LOW:HIGH:log:N, not {text!r}")
+    if ":" not in values:
+        return name.strip(), parse_values(values)
+    low, high, *scale = values.split(":")
+    kinds = {"log": LogUniform, "lin": Uniform}
+    try:
+        if len(scale) not in (1, 2):
+            raise ValueError
+        numbers = float(low), float(high)
+        count = [int(entry) for entry in scale[1:]]
+    except ValueError:
+        raise InputError(f"a range is written LOW:HIGH:log:N or LOW:HIGH:lin:N, not {values!r}") from None
+    if scale[0] not in kinds:
+        raise unknown("scale of a range", scale[0], kinds)
+    distribution = kinds[scale[0]](*numbers)
+    return name.strip(), distribution.grid(count[0]) if count else distribution
+
+
+def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, OptimizerConfig]) -> Space:
+    """Axes whose names may begin with a label and a point, as a space.
+
+    Raises:
+      InputError: one is given twice.
+    """
+    labels = list(optimizers)
+    bare: dict[str, Values] = {}
+    by_label: dict[str, dict[str, Values]] = {}
+    for name, values in axes:
+        label = next((label for label in labels if name.startswith(f"{label}.")), None)
+        mine = bare if label is None else by_label.setdefault(label, {})
+        own = name if label is None else name.removeprefix(f"{label}.")
+        if own in mine:
+            raise InputError(f"{name} varies twice; give all its values at once")
+        mine[own] = values
+    for name in set(bare) & set(by_label):
+        # A hyperparameter by the name of a label.
+        values = bare.pop(name)
+        for label, optimizer in optimizers.items():
+            if accepts(optimizer, name):
+                by_label.setdefault(label, {}).setdefault(name, values)
+    return {**bare, **by_label}
 
 
 def names_of(optimizer: OptimizerConfig) -> list[str]:

@@ -63,14 +63,19 @@ def one_mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.asarray(devices), (RUNS,))
 
 
+def check_layout(layout: str) -> None:
+    """Raises `InputError` for a layout that there is not."""
+    if layout not in LAYOUTS:
+        raise unknown("layout", layout, LAYOUTS)
+
+
 def resolve_layout(layout: str, devices: Sequence[jax.Device]) -> Layout:
     """How the runs on one device are gone through: what "auto" means on these devices.
 
     Raises:
       InputError: a layout that there is not.
     """
-    if layout not in LAYOUTS:
-        raise unknown("layout", layout, LAYOUTS)
+    check_layout(layout)
     if layout == "auto":
         return "map" if devices[0].platform == "cpu" else "vmap"
     return "vmap" if layout == "vmap" else "map"

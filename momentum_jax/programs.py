@@ -22,6 +22,7 @@ from momentum_jax.machine import cores
 from momentum_jax.optimizers import registry
 from momentum_jax.progress import Progress
 from momentum_jax.sampling import batch_key, draw_batches, draw_params
+from momentum_jax.store import RunKey
 from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
 from momentum_jax.train_step import Metric, Program, Record, TrainState, make_train_step, train_chunk
 
@@ -45,6 +46,10 @@ class Run(NamedTuple):
     optimizer: OptimizerConfig
     batch_size: int
     seed: int
+
+    @property
+    def key(self) -> RunKey:
+        return RunKey(self.label, self.cell, self.seed)
 
 
 class Group(NamedTuple):
@@ -88,7 +93,7 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
     _check_task(task, params)
     batches = {}
     for size in {run.batch_size for run in runs}:
-        batches[size] = jax.tree.map(lambda a, n=size: jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype), task.train)
+        batches[size] = _abstract_batch(task, size)
         if (shape := jax.eval_shape(task.loss, params, batches[size]).shape) != ():
             raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
     # By an optimizer's every value, which tells 1 from 1.0; then by what of it is traced.
@@ -383,12 +388,11 @@ def bytes_of_a_run(cfg: Config, task: Task, group: Group, mesh: Mesh, chunk: int
 def matrix_product_flops(cfg: Config, task: Task, batch_size: int) -> int:
     """Floating-point operations of the matrix products of one iteration: forward, backward, forward again."""
     params = _abstract_params(cfg, task)
-    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), task.train)
 
     def step(params: Params, batch: Data) -> Any:
         return jax.value_and_grad(task.loss)(params, batch), task.loss(params, batch)
 
-    return _flops_of(jax.make_jaxpr(step)(params, batch).jaxpr)
+    return _flops_of(jax.make_jaxpr(step)(params, _abstract_batch(task, batch_size)).jaxpr)
 
 
 def _flops_of(jaxpr: Any) -> int:
@@ -405,6 +409,12 @@ def _flops_of(jaxpr: Any) -> int:
 
 def _abstract_params(cfg: Config, task: Task) -> Params:
     return jax.eval_shape(lambda: draw_params(task.init, cfg, 0, next(iter(cfg.optimizers))))
+
+
+def _abstract_batch(task: Task, batch_size: int) -> Data:
+    """Of rows of the training data, in the dtypes that JAX gives them: float64 only where 64-bit types are on."""
+    rows = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    return jax.eval_shape(lambda data, rows: jax.tree.map(lambda a: a[rows], data), task.train, rows)
 
 
 def _abstract_inputs(cfg: Config, task: Task, group: Group) -> tuple[dict[str, jax.ShapeDtypeStruct], Params]:

@@ -92,6 +92,10 @@ class Result:
         """Share of the test set classified correctly at the end; empty where the task has no such thing."""
         return self._final("test_accuracy")
 
+    def final_losses(self, label: str) -> Float[np.ndarray, "*cells seeds"]:
+        """`train_loss`, or where the task's evaluation has none of that name the last loss before an update."""
+        return self.train_loss[label] if self.train_loss else self.losses_before[label][..., -1]
+
     def _final(self, name: str) -> ByLabel:
         # An interrupt can leave updates after the last evaluation.
         if not len(self.evaluation_iterations) or self.evaluation_iterations[-1] <= self.iterations[-1]:

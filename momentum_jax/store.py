@@ -80,6 +80,12 @@ class Store:
             write_atomically(self.folder / STATUS, json_bytes(dict(status)))
 
 
+def sweep_digest(cfg: Config, cells: Cells) -> str:
+    """SHA-256 of a config and its cells, in hexadecimal."""
+    text = json.dumps([cfg.to_json(), cells_to_json(cells)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def run_digests(cfg: Config, cells: Cells) -> dict[RunKey, str]:
     """The digest of each run's own config: that with one optimizer, one seed and its batch size."""
     values = cfg.to_json()

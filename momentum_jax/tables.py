@@ -33,6 +33,19 @@ def describe(cells: Mapping[str, Sequence[Cell]], seeds: Sequence[int], *, batch
     return repeated.append_column("seed", pa.array(np.tile(np.asarray(seeds, np.int64), len(rows))))
 
 
+def varying_hyperparameters(cells: Sequence[Cell]) -> dict[str, list[Any]]:
+    """What differs between the cells of an optimizer: by name, the value of each cell."""
+    rows = [{**_flat(cell.optimizer.hyperparameters), BATCH_SIZE: cell.batch_size} for cell in cells]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
+
+
+def text_of(value: Any) -> str:
+    """A hyperparameter's value, as short as it can be."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def with_finals(described: Any, finals: Mapping[str, Sequence[Any]]) -> Any:
     """Adds the columns of `FINALS`; where the task has none of them they are null."""
     import pyarrow as pa

@@ -47,6 +47,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Data) -> tuple[TrainState, Record]:
         params, opt_state = state
         loss_before, grads = jax.value_and_grad(loss)(params, batch)
+        grads = jax.tree.map(_as_transposed_product, grads)
         updates, new_opt_state = optimizer.update(
             grads, opt_state, params, value=loss_before, grad=grads, value_fn=lambda p: loss(p, batch)
         )
@@ -67,6 +68,20 @@ def make_train_step(
     return train_step
 
 
+def _as_transposed_product(grad: Array) -> Array:
+    """The gradient of a dense layer's weights, as the product that XLA's CPU does fastest; the value is the same.
+
+    For inputs x and cotangents c of the outputs it is xᵀ·c, which JAX computes as (cᵀ·x)ᵀ and XLA turns back, though
+    from 784 inputs to 100 that takes it nearly twice as long as cᵀ·x. The barrier keeps what JAX computes.
+    """
+    if grad.ndim != 2:
+        return grad
+    kept: Array = jax.lax.platform_dependent(
+        grad, cpu=lambda g: jax.lax.optimization_barrier(g.T).T, default=lambda g: g
+    )
+    return kept
+
+
 def train_chunk(
     program: Program,
     run: tuple[dict[str, Float[Array, ""]], TrainState, Int32[Array, "chunk batch"]],
@@ -84,7 +99,9 @@ def train_chunk(
     train_step = make_train_step(program.loss, optimizer, dict(program.metrics))
 
     def step(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, Record]:
-        return train_step(state, jax.tree.map(lambda a: a[rows], data))
+        # XLA's CPU fetches rows from memory at half the speed where it fuses that with what the loss does to them.
+        batch = jax.lax.optimization_barrier(jax.tree.map(lambda a: a[rows], data))
+        return train_step(state, batch)
 
     def skip(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, Record]:
         _, record = jax.eval_shape(step, state, rows)

@@ -25,11 +25,17 @@ from momentum_jax.waves import CHUNK, Training, chunk_ends, resolve_task, timed
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `train`; `result` holds the iterations that were finished, or is None if none were."""
+    """Ctrl-C during `train` or `sweep`.
 
-    def __init__(self, result: Result | None):
+    Attributes:
+      result: what was finished, or None if nothing was.
+      done: how many iterations, or runs of a sweep, that is.
+    """
+
+    def __init__(self, result: Result | None, done: int):
         super().__init__("training was interrupted")
         self.result = result
+        self.done = done
 
 
 def train(
@@ -109,7 +115,7 @@ def train(
                     kept.write_in_time(training)
         done = training.done
         if done == 0:
-            raise Interrupted(None)
+            raise Interrupted(None, 0)
         if kept is not None and done < cfg.iterations:
             kept.write(training)
         with contextlib.suppress(KeyboardInterrupt):
@@ -124,7 +130,7 @@ def train(
             provenance(devices, task.provenance) | {"layout": kind, "seconds": seconds},
         )
     if done < cfg.iterations or done not in training.evaluations:
-        raise Interrupted(result)
+        raise Interrupted(result, done)
     return result
 
 

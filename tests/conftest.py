@@ -4,6 +4,8 @@ import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The user's own cache of compiled programs is none of the tests' business.
+os.environ["MOMENTUM_JAX_COMPILATION_CACHE"] = "off"
 
 import jax
 import numpy as np
@@ -27,5 +29,6 @@ def rng() -> np.random.Generator:
 
 
 _TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "test_torch_replay.py"]
-# Tests of another framework exist where it is installed; CI installs torch on Python 3.11.
-collect_ignore = [] if importlib.util.find_spec("torch") else _TORCH
+# Tests of what is not always installed; CI installs torch on Python 3.11, and Ray.
+_NEEDS = {"torch": _TORCH, "ray": ["test_cluster.py"]}
+collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]

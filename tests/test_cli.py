@@ -19,7 +19,7 @@ import pytest
 import momentum_jax as mj
 from momentum_jax import cli
 from momentum_jax.analysis import smooth_curve
-from momentum_jax.commands import train as train_command
+from momentum_jax.commands import arguments
 
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
 SMALL = ["--hidden-sizes", "8", "--iterations", "30", "--batch-size", "16"]
@@ -117,7 +117,7 @@ def finished(idx, tmp_path_factory):
 @pytest.fixture
 def main(monkeypatch, tmp_path):
     """The command in this process, whose CPU devices are already counted, in an empty folder."""
-    monkeypatch.setattr(train_command, "cores", lambda: len(jax.devices()))
+    monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
     monkeypatch.chdir(tmp_path)
     return cli.main
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax import sweeps
+from momentum_jax import jobs
 from momentum_jax.errors import InputError
 from momentum_jax.layout import Slots, meshes
 from momentum_jax.programs import Group
@@ -92,7 +92,7 @@ def whole():
 @pytest.fixture
 def short_waves(monkeypatch):
     """Waves of one run on each device."""
-    monkeypatch.setattr(sweeps, "WAVE_ITERATIONS", SMALL["iterations"])
+    monkeypatch.setattr(jobs, "WAVE_ITERATIONS", SMALL["iterations"])
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_the_waves_train_every_run_once_and_no_device_has_two_lanes_at_a_time(si
     found = meshes([size for size, _ in sizes], jax.devices()[:devices])
     groups = [Group(None, 16, (None,) * size, ({},) * size) for size, _ in sizes]
     slots = [Slots(mesh, room) for mesh, (_, room) in zip(found, sizes, strict=True)]
-    waves = sweeps.plan(groups, slots)
+    waves = jobs.plan(groups, slots)
     trained = [(lane.group, run) for wave in waves for lane in wave for run in lane.runs]
     assert sorted(trained) == [(group, run) for group, (size, _) in enumerate(sizes) for run in range(size)]
     for wave in waves:

@@ -1,16 +1,29 @@
-"""PyTorch as the oracle of a whole run; collected where torch is installed, which CI does on Python 3.11."""
+"""PyTorch as the oracle of a whole run and as a peer; collected where torch is installed (in CI on Python 3.11)."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
+import peers
 import pytest
 import torch
+from numpy_tutorial import MiniSGD, Momentum
+from numpy_tutorial import train as train_with_numpy
 
 import momentum_jax as mj
 
 
+@pytest.fixture(scope="module")
+def result():
+    return mj.train(mj.Config(iterations=200, dtype="float64", seeds=(1,)))
+
+
 @pytest.mark.parametrize("label", ["sgd", "momentum"])
-def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, label):
-    cfg = mj.Config(iterations=200, dtype="float64", seeds=(1,))
-    result = mj.train(cfg)
+def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, result, label):
+    cfg = result.config
     layers = mj.initial_params(cfg, 1, label)["params"]
     modules: list[torch.nn.Module] = []
     for i in range(5):
@@ -35,3 +48,41 @@ def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, label
     # float64 on both sides; rounding grows by the curvature over 200 steps and stays far below 1e-9.
     np.testing.assert_allclose(result.losses_before[label][0], before, rtol=1e-9)
     np.testing.assert_allclose(result.losses[label][0], after, rtol=1e-9)
+
+
+def losses_after(params, batches):
+    optimizers = [MiniSGD(peers.LEARNING_RATE), Momentum(peers.LEARNING_RATE, peers.MOMENTUM)]
+    in_float64 = {key: value.astype(np.float64) for key, value in params.items()}
+    return train_with_numpy(in_float64, *peers.mnist(), batches, optimizers)[1]
+
+
+def test_pytorch_as_a_peer_does_the_work_of_the_numpy_loop(rng):
+    params = peers.initial_params(0)
+    batches = rng.integers(0, 60_000, [20, peers.BATCH])
+    _, after = peers.torch_eager(params)(batches)
+    # In float32 a ReLU may fall on the other side of zero.
+    np.testing.assert_allclose(after, losses_after(params, batches), rtol=1e-4)
+    # On the same batch again, the loss before an update is the one after the update before.
+    repeated = np.repeat(batches[:1], 3, axis=0)
+    before, after = peers.torch_eager(params)(repeated)
+    np.testing.assert_allclose(before[:, 1:], after[:, :-1], rtol=1e-6)
+
+
+def test_every_seed_of_pytorchs_vmap_does_the_work_of_the_numpy_loop(rng):
+    params = [peers.initial_params(seed) for seed in range(3)]
+    batches = rng.integers(0, 60_000, [10, 3, peers.BATCH])
+    losses = peers.torch_vmap(params)(batches)
+    assert losses.shape == (2, 2, 10, 3)
+    for seed in range(3):
+        # In float32 a ReLU may fall on the other side of zero.
+        np.testing.assert_allclose(losses[1, :, :, seed], losses_after(params[seed], batches[:, seed]), rtol=1e-4)
+
+
+def test_where_torch_cannot_compile_the_benchmark_says_so(tmp_path):
+    benchmark = pathlib.Path(peers.__file__).with_name("benchmark.py")
+    command = [sys.executable, str(benchmark), "--measure", "torch_compiled", "--iterations", "1"]
+    # No compiler on the path, and nothing that an earlier one has left.
+    without = {"CXX": "/nowhere/c++", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | without)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "No working C++ compiler" in json.loads(done.stdout)["left out"]

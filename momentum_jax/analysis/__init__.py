@@ -1,5 +1,6 @@
 """Functions of arrays: what can be said about results without training anything."""
 
+from momentum_jax.analysis.cells import ends_of_axes, median_of_cells
 from momentum_jax.analysis.smoothing import first_reached, smooth_curve
 
-__all__ = ["first_reached", "smooth_curve"]
+__all__ = ["ends_of_axes", "first_reached", "median_of_cells", "smooth_curve"]

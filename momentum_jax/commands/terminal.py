@@ -9,7 +9,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from momentum_jax.progress import Progress, line_progress
+from momentum_jax.progress import Progress, line_progress, no_progress
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -26,16 +26,16 @@ def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
     The first call, which says that all that was given can be used, shows the headline.
     """
     if quiet:
-        yield lambda phase, done, total: None
+        yield no_progress
         return
     if not sys.stderr.isatty():
         lines = line_progress(sys.stderr)
 
-        def plain(phase: str, done: int, total: int) -> None:
+        def plain(phase: str, done: int, total: int, note: str = "") -> None:
             if phase == "compiling" and done == 0:
                 sys.stderr.write(f"{headline}\n")
                 sys.stderr.flush()
-            lines(phase, done, total)
+            lines(phase, done, total, note)
 
         yield plain
         return
@@ -44,17 +44,18 @@ def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+        rich.progress.TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )
     tasks: dict[str, rich.progress.TaskID] = {}
 
-    def progress(phase: str, done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
         if phase == "compiling" and done == 0:
             bar.console.print(headline, markup=False, emoji=False, highlight=False)
         if phase not in tasks:
-            tasks[phase] = bar.add_task(phase, total=total)
-        bar.update(tasks[phase], completed=done)
+            tasks[phase] = bar.add_task(phase, total=total, note="")
+        bar.update(tasks[phase], completed=done, note=note)
 
     with bar:
         yield progress

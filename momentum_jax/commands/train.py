@@ -1,27 +1,20 @@
 """`momentum-jax` and `momentum-jax train`: trains, saves the result and prints its tables."""
 
-import dataclasses
 import itertools
 import os
 import pathlib
-import re
 import time
-import typing
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
 
-import docstring_parser
-import jax
 import numpy as np
 import tyro
 from rich.table import Table
 
 from momentum_jax import training
 from momentum_jax.analysis import first_reached, smooth_curve
+from momentum_jax.commands.arguments import arguments_type, config_of, counted, set_up_jax, slug
 from momentum_jax.commands.terminal import console, show_progress, table_of
 from momentum_jax.config import Config, OptimizerConfig, Schedule
-from momentum_jax.errors import InputError
-from momentum_jax.machine import cores
 from momentum_jax.report import losses_figure, save_figure
 from momentum_jax.results import Result, check_output_folder
 
@@ -38,45 +31,10 @@ witness.
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 something given cannot be used,
 130 interrupted (what was finished is saved)."""
 
+FOLDER = "folder for the result; by default one under runs/ named after the dataset and the config."
+CHECKPOINT = "checkpoint.npz"
 TARGET = 0.3
 _AGREEMENT = {"float32": 1e-6, "float64": 1e-12, "bfloat16": 1e-2}
-
-
-def _arguments_type() -> type[Any]:
-    """A flag for each field of `Config`, explained by its docstring, and those that only the command line has."""
-    helps = {
-        p.arg_name: (p.description or "").replace("\n", " ")
-        for p in docstring_parser.parse(Config.__doc__ or "").params
-    }
-    types = typing.get_type_hints(Config)
-    fields: list[Any] = []
-    for field in dataclasses.fields(Config):
-        if field.name == "optimizers":
-            optimizers = tyro.conf.UseAppendAction[tuple[str, ...]]
-            note = "what to compare, once for each; by default sgd, momentum and optax."
-            flag = tyro.conf.arg(name="optimizer", metavar="LABEL=NAME,learning_rate=0.01,...", help=note)
-            fields.append(("optimizers", Annotated[optimizers, flag], ()))
-        else:
-            note = helps[field.name]
-            # Typed, a single number is how many seeds, so that is how the default is shown.
-            default = 1 if field.name == "seeds" else field.default
-            fields.append((field.name, Annotated[types[field.name], tyro.conf.arg(help=note)], default))
-    folder = "folder for the result; by default one under runs/ named after the dataset and the config."
-    quiet = tyro.conf.FlagCreatePairsOff[bool]
-    fields.append(("out", Annotated[pathlib.Path | None, tyro.conf.arg(help=folder, metavar="DIR")], None))
-    fields.append(("quiet", Annotated[quiet, tyro.conf.arg(help="print nothing but errors.")], False))
-    return dataclasses.make_dataclass("Arguments", fields, frozen=True)
-
-
-def _config(arguments: Any) -> Config:
-    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
-    optimizers: dict[str, OptimizerConfig] = {}
-    for text in values.pop("optimizers"):
-        label, optimizer = OptimizerConfig.parse(text)
-        if label in optimizers:
-            raise InputError(f"--optimizer: the label {label!r} is given twice")
-        optimizers[label] = optimizer
-    return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
 
 
 def main(argv: Sequence[str], began: float) -> None:
@@ -90,23 +48,24 @@ def main(argv: Sequence[str], began: float) -> None:
       InputError: something that was given cannot be used.
       KeyboardInterrupt: Ctrl-C; with a message if there was something to save.
     """
-    arguments = tyro.cli(_arguments_type(), args=argv, prog="momentum-jax", description=DESCRIPTION)
-    cfg = _config(arguments)
-    folder = arguments.out or pathlib.Path("runs") / f"{_slug(cfg.dataset)}-{cfg.digest[:8]}"
+    arguments = tyro.cli(arguments_type(FOLDER), args=argv, prog="momentum-jax", description=DESCRIPTION)
+    cfg = config_of(arguments)
+    folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-{cfg.digest[:8]}"
     check_output_folder(folder, cfg, also=[f"losses{suffix}" for suffix in (".png", ".svg")])
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cores())
+    set_up_jax(arguments.compilation_cache)
     importing = time.perf_counter() - began
 
-    interrupted = False
+    interrupted = 0
     with show_progress(_headline(cfg), quiet=arguments.quiet) as progress:
         try:
-            result = training.train(cfg, progress=progress)
+            result = training.train(cfg, checkpoint=folder / CHECKPOINT, progress=progress)
         except training.Interrupted as stop:
             if stop.result is None:
                 raise KeyboardInterrupt from None
-            result, interrupted = stop.result, True
+            result, interrupted = stop.result, stop.done
     result.save(folder)
+    if not interrupted:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     began = time.perf_counter()
     save_figure(losses_figure(result), folder / "losses")
     seconds = {"importing": importing, **result.provenance["seconds"], "drawing": time.perf_counter() - began}
@@ -121,23 +80,17 @@ def main(argv: Sequence[str], began: float) -> None:
     out.print("seconds: " + ", ".join(f"{phase} {value:.1f}" for phase, value in seconds.items()))
     out.print(f"written: {folder}{os.sep} with losses.png and losses.svg")
     if interrupted:
-        done = len(result.iterations)
-        raise KeyboardInterrupt(f"interrupted after {done} of {cfg.iterations} iterations; these are saved")
+        raise KeyboardInterrupt(
+            f"interrupted after {interrupted} of {cfg.iterations} iterations; these are saved, and the same command "
+            "goes on from there"
+        )
 
 
 def _headline(cfg: Config) -> str:
     return (
         f"{cfg.dataset}: {', '.join(cfg.optimizers)}; {cfg.iterations} iterations of batches of {cfg.batch_size}; "
-        f"{_count(len(cfg.seed_tuple), 'seed')}"
+        f"{counted(len(cfg.seed_tuple), 'seed')}"
     )
-
-
-def _slug(dataset: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "data"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _over_seeds(result: Result) -> str:
@@ -147,9 +100,9 @@ def _over_seeds(result: Result) -> str:
 
 def _loss_table(result: Result, *, plain: bool) -> Table:
     """The loss on the batch just used, every 100 iterations, or in some 20 rows for a longer run."""
-    recorded = len(result.iterations)
-    every = 100 * max(1, recorded // 2000)
-    rows = sorted({*range(0, recorded, every), recorded - 1})
+    last = int(result.iterations[-1])
+    every = 100 * max(1, last // 2000)
+    rows = sorted({*np.searchsorted(result.iterations, np.arange(0, last, every)).tolist(), len(result.iterations) - 1})
     title = f"loss on the batch just used, after the update{_over_seeds(result)}"
     table = table_of(title, ["iteration", *result.losses], plain=plain)
     for row in rows:
@@ -168,7 +121,7 @@ def _summary_table(result: Result, *, plain: bool) -> Table:
         "final smoothed loss": lambda label: median(smooth_curve(result.losses[label])[:, -1], "{:.4f}"),
         "training loss": lambda label: median(result.train_loss.get(label), "{:.4f}"),
         "test accuracy": lambda label: median(result.test_accuracy.get(label), "{:.2%}"),
-        f"iterations to {TARGET}": lambda label: _iterations_to(result.losses[label], TARGET),
+        f"iterations to {TARGET}": lambda label: _iterations_to(result, label, TARGET),
         "failed runs": lambda label: _failures(result, label),
     }
     table = table_of(f"at the end{_over_seeds(result)}", ["optimizer", *columns], plain=plain)
@@ -200,10 +153,10 @@ def _failures(result: Result, label: str) -> str:
     return f"{result.failed[label].sum()} of {len(at)}{first}"
 
 
-def _iterations_to(losses: np.ndarray, level: float) -> str:
+def _iterations_to(result: Result, label: str, level: float) -> str:
     """Median over seeds of the first iteration whose smoothed loss is at the level; a miss counts as later than all."""
-    first = first_reached(smooth_curve(losses), level).astype(float)
-    middle = np.median(np.where(first < 0, np.inf, first))
+    first = first_reached(smooth_curve(result.losses[label]), level)
+    middle = np.median(np.where(first < 0, np.inf, result.iterations[first]))
     return f"{middle:.0f}" if np.isfinite(middle) else "never"
 
 
@@ -222,7 +175,7 @@ def _agreements(result: Result) -> Iterator[str]:
         if (apart < 0).all():
             yield f"{label} and {witness} agree to {tolerance:g} at every iteration (relative difference of the loss)"
             continue
-        parted = np.sort(apart[apart >= 0])
+        parted = result.iterations[np.sort(apart[apart >= 0])]
         when = f"iteration {parted[0]}" if len(parted) == 1 else f"iterations {parted[0]} to {parted[-1]}, by seed"
         cause = "rounding has flipped a ReLU" if result.config.activation == "relu" else "rounding errors have grown"
         yield (

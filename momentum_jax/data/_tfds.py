@@ -10,7 +10,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from momentum_jax.data._dataset import Dataset
 from momentum_jax.errors import InputError, unknown
@@ -33,6 +32,7 @@ def load_tfds(name: str) -> Dataset:
       InputError: an unknown dataset, one that is not classification of images of one size, or something that
         is not installed.
     """
+    import platformdirs
     import tensorflow_datasets as tfds
 
     try:

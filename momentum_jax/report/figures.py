@@ -46,7 +46,7 @@ def losses_figure(result: Result) -> Figure:
     """
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    seeds = len(result.config.seed_tuple)
+    seeds, thinned = len(result.config.seed_tuple), result.config.record_every
     for i, ((label, losses), style) in enumerate(zip(result.losses.items(), itertools.cycle(STYLES), strict=False)):
         curves = smooth_curve(losses)
         # A diverged run's curve ends where it is no longer finite, at the top of the figure.
@@ -63,7 +63,7 @@ def losses_figure(result: Result) -> Figure:
             marker=style.marker,
             markersize=5,
             markerfacecolor=style.color if style.linestyle == "-" else "white",
-            markevery=(min(shift, len(result.iterations) - 1), 100),
+            markevery=(min(shift // thinned, len(result.iterations) - 1), max(1, 100 // thinned)),
             label=label,
         )
         if seeds > 1:

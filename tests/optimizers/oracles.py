@@ -5,13 +5,14 @@ the shape (steps + 1, n). Its hyperparameters have the package's names; each is 
 every step.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
+
+from tests.optimizers.compiling import jit
 
 Gradient = Callable[[int, np.ndarray], np.ndarray]
 
@@ -253,25 +254,6 @@ def constant(number, steps):
 def drawn(low, high, seed, steps):
     """A schedule that jumps at every step, so that a step which takes its neighbour's value shows."""
     return np.random.default_rng(seed).uniform(low, high, steps)
-
-
-@functools.cache
-def _quick_options():
-    """XLA's optimisations left out, as far as it can be asked: programs here run for a millisecond.
-
-    Where loops are still fused by MLIR (before JAX 0.12), to leave that out divides the time of compilation by three.
-    """
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0}
-    older = {**options, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda x: x, compiler_options=older).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return options
-    return older
-
-
-def jit(function):
-    return jax.jit(function, compiler_options=_quick_options())
 
 
 def follower(make):

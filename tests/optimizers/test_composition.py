@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import momentum_jax as mj
 from momentum_jax import optimizers
+from tests.optimizers.compiling import jit
 from tests.optimizers.table import (
     ONE_OF_EACH,
     TABLE,
@@ -25,6 +26,8 @@ from tests.optimizers.table import (
     bowl,
     entries_where,
     every_entry,
+    gradient_of,
+    gradient_of_bowl,
     one_of_each,
     run,
     scanned,
@@ -47,7 +50,7 @@ def test_a_chain_hands_gradients_in_and_updates_on(name):
     actual = run(optax.chain(optax.clip_by_global_norm(0.1), optimizer, optax.scale(0.5)), params)
     state = optimizer.init(params)
     for updates in actual.updates:
-        flat, unravel = ravel_pytree(jax.grad(bowl)(params))
+        flat, unravel = ravel_pytree(gradient_of_bowl(params))
         norm = jnp.sqrt(jnp.sum(flat**2))
         assert norm > 0.1
         expected, state = optimizer.update(unravel(0.1 / norm * flat), state, params, value_fn=bowl)
@@ -98,7 +101,7 @@ def test_an_injected_schedule_is_the_schedule_itself(method):
 @pytest.mark.parametrize("method", [mj.sgd, mj.momentum, mj.nesterov, mj.qhm, mj.aggmo])
 def test_injected_hyperparameters_without_weight_decay_need_no_parameters(method):
     optimizer, params = optax.inject_hyperparams(method)(learning_rate=0.1), some_params()
-    updates, _ = optimizer.update(jax.grad(bowl)(params), optimizer.init(params))
+    updates, _ = optimizer.update(gradient_of_bowl(params), optimizer.init(params))
     # float32: as above.
     assert_close(updates, run(method(0.1), params, 1).updates[0], rtol=1e-5)
 
@@ -117,7 +120,7 @@ def test_each_of_two_methods_moves_its_part_of_the_parameters(name):
 def test_masked_leaves_out_what_the_mask_leaves_out(name):
     optimizer, params = TABLE[name].make(), some_params()
     actual = run(optax.masked(optimizer, {"dense": True, "scale": False}), params, 1)
-    expected = {"dense": run(optimizer, params["dense"], 1).updates[0], "scale": jax.grad(bowl)(params["scale"])}
+    expected = {"dense": run(optimizer, params["dense"], 1).updates[0], "scale": gradient_of_bowl(params["scale"])}
     assert_close(actual.updates[0], expected, rtol=1e-6)
 
 
@@ -143,11 +146,11 @@ def test_a_gradient_that_is_not_finite_is_as_if_it_had_not_been(name):
     optimizer, params = TABLE[name].make(), jnp.array([1.0, -2.0])
     expected = run(optimizer, params, 4)
     guarded = optax.apply_if_finite(optimizer, 3)
-    update = jax.jit(functools.partial(guarded.update, value_fn=bowl))
+    update = jit(functools.partial(guarded.update, value_fn=bowl))
     state = guarded.init(params)
     for factor in (1, 1, np.array([1, np.nan], "float32"), 1, 1):
         before = params, state.inner_state
-        updates, state = update(factor * jax.grad(bowl)(params), state, params)
+        updates, state = update(factor * gradient_of_bowl(params), state, params)
         params = optax.apply_updates(params, updates)
         if np.any(np.isnan(factor)):
             assert_close((params, state.inner_state), before, rtol=0)
@@ -162,11 +165,11 @@ def test_gradients_accumulated_over_two_steps_are_their_mean_in_one(name):
     expected = run(optimizer, params, 3)
     accumulating = optax.MultiSteps(optimizer, every_k_schedule=2)
     with as_optax_promotes():
-        update = jax.jit(functools.partial(accumulating.update, value_fn=bowl))
+        update = jit(functools.partial(accumulating.update, value_fn=bowl))
         state = accumulating.init(params)
         for _ in range(3):
             for share in (0.5, 1.5):
-                updates, state = update(share * jax.grad(bowl)(params), state, params)
+                updates, state = update(share * gradient_of_bowl(params), state, params)
                 params = optax.apply_updates(params, updates)
                 assert np.any(updates) == (share == 1.5)
     # float32: compiled, and the mean of a half and three halves of a gradient is rounded.
@@ -196,7 +199,7 @@ def test_complex_parameters_are_trained_like_their_two_parts(name):
     state = split.init(params)
     for updates in expected.updates:
         # JAX's gradient of a real function is the conjugate of the direction of steepest ascent.
-        grads = jax.tree.map(jnp.conj, jax.grad(complex_loss)(params))
+        grads = jax.tree.map(jnp.conj, gradient_of(complex_loss)(params))
         with as_optax_promotes():
             actual, state = split.update(grads, state, params)
         # float32: the two losses are differentiated by other operations.
@@ -214,7 +217,7 @@ def test_a_flattened_tree_is_trained_like_the_tree(name):
     unravel = ravel_pytree(params)[1]
     state = flattened.init(params)
     for updates in run(optimizer, params).updates:
-        grads = jax.grad(bowl)(params)
+        grads = gradient_of_bowl(params)
         actual, state = flattened.update(grads, state, params, value_fn=lambda flat: bowl(unravel(flat)))
         # float32: the operations are the same but for the order of an inner product.
         assert_close(actual, updates, rtol=1e-5, atol=1e-7)
@@ -258,7 +261,7 @@ def test_flax_linens_train_state_trains_with_it(name):
 
     state = TrainState.create(apply_fn=model.apply, params=variables, tx=optimizer)
     for _ in range(3):
-        state = state.apply_gradients(grads=jax.grad(loss)(state.params))
+        state = state.apply_gradients(grads=gradient_of(loss)(state.params))
     expected = run(optimizer, variables, 3, loss)
     assert_close(state.params, expected.params, rtol=1e-6)
     assert_close(state.opt_state, expected.state, rtol=1e-6)
@@ -314,9 +317,9 @@ def test_sharded_parameters_have_sharded_states_and_the_same_updates(name, axis_
                     assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
         assert_sharded(optimizer.init(params))
-        state = jax.jit(optimizer.init, out_shardings=state_shardings)(params)
+        state = jit(optimizer.init, out_shardings=state_shardings)(params)
         assert_sharded(state)
-        compiled = jax.jit(functools.partial(step, optimizer))
+        compiled = jit(functools.partial(step, optimizer))
         for updates in expected.updates:
             params, state, actual = compiled(params, state)
             assert_sharded(state)
@@ -329,7 +332,7 @@ def test_sharded_parameters_have_sharded_states_and_the_same_updates(name, axis_
 def test_replicas_in_a_shard_map_take_the_step_of_the_mean_gradient(name):
     optimizer, mesh = TABLE[name].make(), two_devices(AxisType.Auto)
 
-    @jax.jit
+    @jit
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("devices")), out_specs=P())
     def train(params, shares):
         return scanned(optimizer, params, 4, lambda p: jax.lax.pmean(shares[0] * bowl(p), "devices"))
@@ -346,7 +349,7 @@ def test_replicas_in_a_shard_map_take_the_step_of_the_mean_gradient(name):
 def test_each_device_of_a_shard_map_can_update_its_own_parameters(name):
     optimizer, mesh = TABLE[name].make(), two_devices(AxisType.Auto)
 
-    @jax.jit
+    @jit
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=P("devices"), out_specs=P("devices"))
     def train(params):
         return scanned(optimizer, params, 3).params
@@ -387,7 +390,7 @@ def after_a_thousand_gradients_of_one(optimizer, dtype):
 def test_a_float32_accumulator_keeps_what_a_bfloat16_one_loses(method, arguments):
     wide = method(**arguments, accumulator_dtype="float32")
 
-    @jax.jit
+    @jit
     def program():
         after = after_a_thousand_gradients_of_one
         return after(method(**arguments), "float32"), after(wide, "bfloat16"), after(method(**arguments), "bfloat16")

@@ -18,6 +18,7 @@ from numpy_tutorial import Momentum
 
 import momentum_jax as mj
 from momentum_jax import optimizers
+from tests.optimizers.compiling import jit
 from tests.optimizers.table import (
     TABLE,
     Run,
@@ -26,6 +27,7 @@ from tests.optimizers.table import (
     entries_where,
     every_entry,
     float32,
+    gradient_of_bowl,
     one_of_each,
     run,
     scanned,
@@ -192,7 +194,7 @@ def test_abstract_parameters_make_an_abstract_state(name):
 @every_entry
 def test_bfloat16_is_carried_through_a_scan_with_traced_float32_hyperparameters(name):
     entry, params = TABLE[name], jnp.array([1.0, -2.0], "bfloat16")
-    actual = jax.jit(lambda numbers: scanned(entry.make(**numbers), params, 4))(float32(entry.numbers))
+    actual = jit(lambda numbers: scanned(entry.make(**numbers), params, 4))(float32(entry.numbers))
     expected = run(entry.make(), params)
     # bfloat16 rounds by up to 2⁻⁹; compiled code may skip some of the roundings, those of gradients too, in each step.
     assert_close(actual.state, expected.state, rtol=2**-5, atol=2**-8)
@@ -204,7 +206,7 @@ def test_bfloat16_is_carried_through_a_scan_with_traced_float32_hyperparameters(
 def test_in_bfloat16_a_step_is_the_float32_step_rounded_once(name):
     optimizer = TABLE[name].make()
     params, state, _ = run(optimizer, some_params("bfloat16"), 3)
-    grads = jax.grad(bowl)(params)
+    grads = gradient_of_bowl(params)
 
     def widened(tree):
         return jax.tree.map(lambda x: x.astype("float32") if x.dtype == jnp.bfloat16 else x, tree)
@@ -264,9 +266,7 @@ def test_vmap_over_an_ensemble_is_a_loop_over_its_members(name):
 def assert_gradient_is_that_of_differences(loss, point):
     """Of a function of a vector, in float64."""
     h = 1e-5
-    # Small programs compile sooner so; the results are the same to the rounding of float64.
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    value_and_grad = jax.jit(jax.value_and_grad(loss), compiler_options=options)
+    value_and_grad = jit(jax.value_and_grad(loss))
     differences = [
         (value_and_grad(point + h * e)[0] - value_and_grad(point - h * e)[0]) / (2 * h) for e in jnp.eye(point.size)
     ]
@@ -349,7 +349,7 @@ def test_a_mask_is_a_function_a_tree_or_a_prefix_of_one():
 def test_extra_arguments_that_a_method_does_not_ask_for_are_ignored(name):
     optimizer, params = TABLE[name].make(), some_params()
     others = {"value": jnp.array(1.0), "correction": 2.0, "count": 7, "unheard_of": "of"}
-    updates, state = optimizer.update(jax.grad(bowl)(params), optimizer.init(params), params, value_fn=bowl, **others)
+    updates, state = optimizer.update(gradient_of_bowl(params), optimizer.init(params), params, value_fn=bowl, **others)
     _, expected_state, expected = run(optimizer, params, 1)
     assert_close((updates, state), (expected[0], expected_state), rtol=0)
 
@@ -358,7 +358,7 @@ def test_extra_arguments_that_a_method_does_not_ask_for_are_ignored(name):
 def test_parameters_are_needed_for_weight_decay_and_the_function_scheme_only(name):
     entry = TABLE[name]
     optimizer, params = entry.make(), some_params()
-    updates, state = optimizer.update(jax.grad(bowl)(params), optimizer.init(params))
+    updates, state = optimizer.update(gradient_of_bowl(params), optimizer.init(params))
     _, expected_state, expected = run(optimizer, params, 1)
     assert_close((updates, state), (expected[0], expected_state), rtol=0)
 
@@ -373,7 +373,7 @@ def test_the_function_scheme_asks_for_the_value_at_parameters_of_their_own_dtype
 
     state = optimizer.init(params)
     for _ in range(2):
-        _, state = optimizer.update(jax.grad(bowl)(params), state, params, value_fn=value_fn)
+        _, state = optimizer.update(gradient_of_bowl(params), state, params, value_fn=value_fn)
     # One more evaluation a step, as promised.
     assert [shapes(at) for at in asked] == [shapes(params)] * 2
 
