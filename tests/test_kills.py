@@ -110,6 +110,11 @@ def survive(worker, kind, fresh, progress, done):
         assert process.returncode == -signal.SIGKILL, errors.decode()
         kills += 1
         shares.append(progress(*arguments))
+        if shares[-1] == 1:
+            # Killed after its last writing: further kills would find nothing to disturb.
+            worker.finish(kind, *arguments)
+            done(*arguments)
+            arguments = fresh()
     worker.finish(kind, *arguments)
     done(*arguments)
     sys.stdout.write(f"{kind}: {kills} kills, with this share done: {[round(share, 2) for share in shares]}\n")
