@@ -18,6 +18,8 @@ and .svg beside this script.
 
 A contender is a function of the sizes that returns a number or a dictionary of them. To add one, enter it in CONTENDERS
 and what is made of it in `ratios`.
+
+Sweeps: what they cost beside the same peak, alone and on Ray workers; sweep_costs.py says how each is measured.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import peers
+import sweep_costs
 from matplotlib.figure import Figure
 
 import momentum_jax as mj
@@ -67,11 +70,12 @@ class Contender(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """A number made, within a round, of what some contenders measured, and what it ought to reach."""
+    """A number made, within a round, of what some contenders measured, and what it ought to reach, or stay under."""
 
     contenders: Sequence[str]
     of: Callable[..., float]
     target: float | None = None
+    stay_under: bool = False
 
 
 def main() -> None:
@@ -123,7 +127,7 @@ def verdict(report: dict[str, Any], name: str) -> str:
     if name not in report["targets"]:
         return ""
     entry = report["targets"][name]
-    return f" (target {entry['target']:g}: {'met' if entry['met'] else 'missed'})"
+    return f" (target: {entry['sense']} {entry['target']:g}, {'met' if entry['met'] else 'missed'})"
 
 
 def measure(name: str, sizes: Sizes) -> dict[str, Any]:
@@ -176,6 +180,16 @@ def ratios(sizes: Sizes) -> dict[str, Ratio]:
         "share of the float32 matrix-product peak": Ratio(
             ("momentum_jax", "peak"), lambda seconds, peak: work / seconds / (cores() * peak)
         ),
+        "sweep: share of the peak while its runs train": Ratio(("sweep",), lambda sweep: sweep["training"], 0.8),
+        "sweep: share of the peak with evaluating and writing": Ratio(("sweep",), lambda sweep: sweep["all in all"]),
+        "sweep: time a run of 512 over that of 8": Ratio(("cost",), lambda cost: cost["ratio"], 1.05, stay_under=True),
+        "sweep: seconds of compiling for 512 runs over those for 8": Ratio(
+            ("cost",), lambda cost: cost["seconds of compiling for 512 runs"] / cost["seconds of compiling for 8 runs"]
+        ),
+        "sweep: GB of memory for 2,048 short runs": Ratio(("memory",), lambda memory: memory / 1e9, 2, stay_under=True),
+        "sweep: time on Ray workers here over that in one process, from the second wave on": Ratio(
+            ("ray",), lambda ray: ray["ratios"]["steady"], 1.05, stay_under=True
+        ),
         "time of the command with a warm compilation cache over that with an empty one": Ratio(
             ("command",), lambda command: command["warm"]["total"] / command["empty"]["total"]
         ),
@@ -201,8 +215,9 @@ def summarize(rounds: list[dict[str, Any]], left_out: dict[str, str], sizes: Siz
         medians[name] = statistics.median(values)
         ranges[name] = [min(values), max(values)]
         if ratio.target is not None:
-            met = medians[name] >= ratio.target
-            targets[name] = {"target": ratio.target, "measured": medians[name], "met": met}
+            met = medians[name] <= ratio.target if ratio.stay_under else medians[name] >= ratio.target
+            sense = "at most" if ratio.stay_under else "at least"
+            targets[name] = {"sense": sense, "target": ratio.target, "measured": medians[name], "met": met}
     return {
         "work": f"2 optimizers x {sizes.iterations} iterations x {flops_per_step() / 1e6:.1f} MFLOP",
         "machine": f"{cores()} cores, {platform.machine()}, Python {platform.python_version()}, {versions()}",
@@ -377,6 +392,10 @@ CONTENDERS = {
         lambda sizes: peers.seconds_a_seed(peers.torch_vmap, sizes.seeds, sizes.iterations), needs="torch"
     ),
     "purejaxrl": Contender(lambda sizes: peers.purejaxrl_seconds_a_seed(sizes.seeds, sizes.iterations)),
+    "sweep": Contender(lambda sizes: sweep_costs.sweep_share_of_peak(sizes.iterations)),
+    "cost": Contender(lambda sizes: sweep_costs.cost_per_run()),
+    "memory": Contender(lambda sizes: sweep_costs.memory_of_short_runs()),
+    "ray": Contender(lambda sizes: sweep_costs.ray_overhead(sizes.iterations), needs="ray"),
     "command": Contender(command),
     # The peak is that of one core; the others may use what they know how to use.
     "peak": Contender(peak, environment=(("OPENBLAS_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"))),

@@ -109,7 +109,8 @@ def benchmark() -> str:
     for name, median in report["median ratios"].items():
         low, high = report["ranges"][name]
         target = report["targets"].get(name)
-        verdict = f"{target['target']:g}: {'met' if target['met'] else 'missed'}" if target else ""
+        met = "met" if target and target["met"] else "missed"
+        verdict = f"{target['sense']} {target['target']:g}: {met}" if target else ""
         rows.append(f"| {name} | {median:.2f} | {low:.2f} to {high:.2f} | {verdict} |")
     for cache, phases in report["median seconds of the command"].items():
         parts = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in phases.items() if phase != "total")

@@ -65,11 +65,12 @@ def peak_of_one_thread() -> float:
 def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, float]:
     """Of all cores' matrix-product peak, what waves of the tutorial's runs reach while they train, and all in all.
 
-    While they train: between the reports within a wave. All in all: from the end of compiling until the result is
-    there, with evaluating and writing in the time but not in the work.
+    While they train: from the end of a wave's first chunk of iterations to that of its last. All in all: from the end
+    of compiling until the result is there, with evaluating and writing in the time but not in the work.
     """
     import momentum_jax as mj
     from momentum_jax.jobs import WAVE_ITERATIONS
+    from momentum_jax.waves import CHUNK
 
     cores = use_all_cores()
     peak = cores * peak_of_one_thread()
@@ -82,13 +83,13 @@ def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, flo
     clock = Clock()
     mj.sweep(cfg, {"learning_rate": [0.003, 0.01, 0.03, 0.1]}, progress=clock)
     whole = time.perf_counter() - clock.began - clock.reports[0][0]
-    seconds, runs = 0.0, 0.0
-    for (before, done_before), (after, done) in zip(clock.reports, clock.reports[1:], strict=False):
-        if done_before % at_once and done > done_before:
-            seconds, runs = seconds + after - before, runs + done - done_before
-    work = iterations * FLOPS_PER_STEP
-    total = clock.reports[-1][1]
-    return {"training": runs * work / seconds / peak, "all in all": total * work / whole / peak}
+    # A report when all is compiled, then one after each chunk of each wave.
+    chunks = iterations // CHUNK
+    ends = [seconds for seconds, _ in clock.reports[1:]]
+    training = sum(ends[wave * chunks + chunks - 1] - ends[wave * chunks] for wave in range(waves))
+    trained = waves * at_once * (chunks - 1) * CHUNK
+    total = clock.reports[-1][1] * iterations
+    return {"training": trained * FLOPS_PER_STEP / training / peak, "all in all": total * FLOPS_PER_STEP / whole / peak}
 
 
 def cost_per_run(few: int = 8, many: int = 512) -> dict[str, float]:
