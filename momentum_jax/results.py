@@ -60,7 +60,7 @@ class Result:
       cells: of a sweep, by label: the optimizers and batch sizes. All that has an axis of seeds then has one of cells
         before it, in this order.
       missing: of a sweep, bool [cells, seeds]: the runs of an unfinished one that are still to come. Their losses are
-        NaN, and the table leaves them out.
+        NaN, they neither failed nor diverged, and the table leaves them out.
     """
 
     config: Config
@@ -256,15 +256,14 @@ def from_outcomes(
     some = next(run for runs in of_runs.values() for run in runs if run is not None)
     shape = (-1,) if cells is None else (-1, len(config.seed_tuple))
 
-    def gather(get: Callable[[Outcome], Any]) -> dict[str, np.ndarray]:
+    def gather(get: Callable[[Outcome], Any], blank: int = 0) -> dict[str, np.ndarray]:
         by_label = {}
         for label, runs in of_runs.items():
             there = next((run for run in runs if run is not None), some)
-            blank = np.zeros_like(get(there))
-            if blank.dtype.kind not in "biu":
-                blank[...] = np.nan
-            values = np.stack([blank if run is None else np.asarray(get(run)) for run in runs])
-            by_label[label] = values.reshape(*shape, *blank.shape)
+            like = np.asarray(get(there))
+            hole = np.full_like(like, blank if like.dtype.kind in "biu" else np.nan)
+            values = np.stack([hole if run is None else np.asarray(get(run)) for run in runs])
+            by_label[label] = values.reshape(*shape, *like.shape)
         return by_label
 
     def gather_named(get: Callable[[Outcome], dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
@@ -288,7 +287,7 @@ def from_outcomes(
         evaluation_iterations=np.asarray(evaluation_iterations),
         evaluations=gather_named(lambda run: run.evaluations),
         failed=gather(lambda run: np.asarray(run.failed)),
-        diverged_at=gather(lambda run: np.asarray(run.diverged_at)),
+        diverged_at=gather(lambda run: np.asarray(run.diverged_at), blank=-1),
         params={} if some.params is None else {label: stack(runs) for label, runs in of_runs.items()},
         provenance=provenance,
         cells=cells,

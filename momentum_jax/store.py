@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from momentum_jax.config import Config, OptimizerConfig
 from momentum_jax.errors import InputError
 from momentum_jax.files import left_behind, write_atomically
-from momentum_jax.formats import json_bytes
+from momentum_jax.formats import json_bytes, read_parquet
 from momentum_jax.grids import Cell
 from momentum_jax.identity import first_difference
 from momentum_jax.outcomes import Outcome, from_parquet, to_parquet
@@ -159,6 +159,21 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def count_runs(folder: pathlib.Path) -> tuple[int, int]:
+    """How many runs are in the parts of a folder, and how many of them failed."""
+    failed = [row for path in (folder / PARTS).glob("*.parquet") for row in _failed_in(path)]
+    return len(failed), sum(failed)
+
+
+def _failed_in(path: pathlib.Path) -> list[bool]:
+    try:
+        column: list[bool] = read_parquet(path.read_bytes(), ["failed"]).column("failed").to_pylist()
+    except (OSError, ValueError, KeyError):
+        # Damaged: the sweep sets it aside when it goes on.
+        return []
+    return column
 
 
 def in_use(folder: pathlib.Path) -> bool:

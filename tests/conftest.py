@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import struct
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The user's own cache of compiled programs is none of the tests' business.
@@ -15,12 +16,38 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+from momentum_jax import cli
+from momentum_jax.commands import arguments
 from momentum_jax.data import Dataset, load_dataset
 
 
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
     return load_dataset("mnist")
+
+
+@pytest.fixture(scope="session")
+def idx(tmp_path_factory):
+    """A dataset that loads at once: 300 + 50 images of 5×5, told apart by which row is bright."""
+    folder = tmp_path_factory.mktemp("data") / "idx"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 300), ("t10k", 50)):
+        labels = rng.integers(0, 5, count).astype(np.uint8)
+        images = rng.integers(0, 100, (count, 5, 5)).astype(np.uint8)
+        images[np.arange(count), labels] += 150
+        header = struct.pack(">4I", 0x803, count, 5, 5)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
+    return folder
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """The command in this process, whose CPU devices are already counted, in an empty folder."""
+    monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
+    monkeypatch.chdir(tmp_path)
+    return cli.main
 
 
 @pytest.fixture

@@ -8,18 +8,15 @@ import pathlib
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
 import momentum_jax as mj
 from momentum_jax import cli
 from momentum_jax.analysis import smooth_curve
-from momentum_jax.commands import arguments
 
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
 SMALL = ["--hidden-sizes", "8", "--iterations", "30", "--batch-size", "16"]
@@ -69,22 +66,6 @@ BAD_INPUTS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def idx(tmp_path_factory):
-    """A dataset that loads at once: 300 + 50 images of 5×5, told apart by which row is bright."""
-    folder = tmp_path_factory.mktemp("data") / "idx"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 300), ("t10k", 50)):
-        labels = rng.integers(0, 5, count).astype(np.uint8)
-        images = rng.integers(0, 100, (count, 5, 5)).astype(np.uint8)
-        images[np.arange(count), labels] += 150
-        header = struct.pack(">4I", 0x803, count, 5, 5)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
-    return folder
-
-
 @dataclasses.dataclass
 class Finished:
     """A command that came to its end, and the folder it wrote."""
@@ -112,14 +93,6 @@ def finished(idx, tmp_path_factory):
     arguments = ["--dataset", str(idx), *SMALL]
     cwd = tmp_path_factory.mktemp("cwd")
     return Finished(run(arguments, cwd), arguments, cwd)
-
-
-@pytest.fixture
-def main(monkeypatch, tmp_path):
-    """The command in this process, whose CPU devices are already counted, in an empty folder."""
-    monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
-    monkeypatch.chdir(tmp_path)
-    return cli.main
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ def numpy_losses(params, batches):
             {"mnist_comparison.png", "mnist_comparison.svg"},
         ),
         (
+            "rate_and_momentum.py",
+            ["--seeds", "1", "--iterations", "5", "--rates", "2"],
+            {"rate_and_momentum.png", "rate_and_momentum.svg"},
+        ),
+        (
             "blog_losses.py",
             ["--seeds", "1"],
             {"blog_losses.png", "blog_losses.svg", "blog_losses_quantiles.csv"},

@@ -4,26 +4,10 @@ import contextlib
 import os
 import pty
 import re
-import struct
 import subprocess
 import sys
 
-import numpy as np
-
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
-
-
-def tiny_idx_folder(folder):
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for part, count in (("train", 300), ("t10k", 50)):
-        images, labels = rng.integers(0, 256, (count, 5, 5)), rng.integers(0, 5, count)
-        header = struct.pack(">4I", 0x803, count, 5, 5)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.astype(np.uint8).tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">2I", 0x801, count) + labels.astype(np.uint8).tobytes()
-        )
-    return folder
 
 
 def run_on_a_terminal(arguments, cwd):
@@ -45,12 +29,11 @@ def run_on_a_terminal(arguments, cwd):
     return process.wait(timeout=60), sent.decode()
 
 
-def test_a_terminal_shows_live_progress_with_an_eta_and_then_the_tables(tmp_path):
+def test_a_terminal_shows_live_progress_with_an_eta_and_then_the_tables(idx, tmp_path):
     # Some two seconds of training, so that there is something to foresee.
     training = ["--hidden-sizes", "8", "--iterations", "30000", "--batch-size", "16"]
     optimizer = ["--optimizer", "a=sgd,learning_rate=0.01"]
-    data = tiny_idx_folder(tmp_path / "idx")
-    code, sent = run_on_a_terminal(["--dataset", str(data), *training, *optimizer, "--out", "o"], tmp_path)
+    code, sent = run_on_a_terminal(["--dataset", str(idx), *training, *optimizer, "--out", "o"], tmp_path)
     assert code == 0, sent
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sent)
     bars = re.findall(r"training +\S+ +(\d+)/30000 +(-:--:--|\d+:\d\d:\d\d)", text)

@@ -10,7 +10,7 @@ import tyro
 
 from momentum_jax.commands.terminal import console
 from momentum_jax.errors import InputError
-from momentum_jax.store import STATUS, in_use, read_head
+from momentum_jax.store import STATUS, count_runs, in_use, read_head
 
 DESCRIPTION = "Shows how far the sweep in a folder is: runs finished and failed, speed, memory, time left."
 
@@ -28,7 +28,9 @@ def main(argv: Sequence[str], began: float) -> None:
         status = json.loads((folder / STATUS).read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{str(folder)!r} says nothing yet of how far its sweep is: {error}") from error
-    console().print("\n".join(_lines(status, running=in_use(folder))))
+    # The parts know better than the report how many are done, where a process was killed between the two.
+    finished, failed = count_runs(folder)
+    console().print("\n".join(_lines(status | {"finished": finished, "failed": failed}, running=in_use(folder))))
 
 
 def _folder(folder: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]) -> pathlib.Path:

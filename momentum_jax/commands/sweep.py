@@ -116,8 +116,7 @@ def _best_table(result: Result, *, plain: bool) -> Table:
     rows = []
     for label, own in result.cells.items():
         losses = median_of_cells(result.final_losses(label), result.failed[label], result.missing[label])
-        for i in range(len(own)):
-            rows.append((losses[i], label, i))
+        rows += [(losses[i], label, i) for i in range(len(own)) if not result.missing[label][i].all()]
     seeds = len(result.config.seed_tuple)
     table = table_of(
         f"the best cells of {len(rows)}" + (f", medians of {seeds} seeds" if seeds > 1 else ""),
