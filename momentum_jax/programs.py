@@ -508,7 +508,7 @@ def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     return lowered.compile()
 
 
-def _signature(inputs: PyTree[Array]) -> tuple[Any, tuple[Any, ...]]:
+def _signature(inputs: PyTree[Any]) -> tuple[Any, tuple[Any, ...]]:
     leaves, structure = jax.tree.flatten(inputs)
     return structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding) for a in leaves)
 

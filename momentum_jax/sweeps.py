@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -30,6 +30,7 @@ from momentum_jax.training import Interrupted
 from momentum_jax.waves import CHUNK, resolve_task
 
 
+@runtime_checkable
 class Workers(Protocol):
     """Where the runs of a sweep are trained."""
 

@@ -17,7 +17,8 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     import jax.numpy as jnp, numpy as np
     jax.config.update("jax_num_cpu_devices", 2)
     import momentum_jax as mj
-    from momentum_jax.analysis import first_reached, smooth_curve
+    from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve
+    from momentum_jax.report import heatmap_figure
 
     schedule = mj.Schedule("warmup_cosine", peak_value=0.1, warmup_steps=2, decay_steps=9)
     cfg = mj.Config(
@@ -37,6 +38,13 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     result = mj.train(cfg, metrics={"norm": lambda params, state, grads: optax.global_norm(grads)})
     result.save(sys.argv[1])
     assert mj.Result.load(sys.argv[1]) == result
+    swept = mj.sweep(
+        mj.Config(hidden_sizes=(5,), iterations=8, batch_size=4, seeds=2, optimizers={"a": cfg.optimizers["a"]}),
+        {"learning_rate": mj.LogUniform(0.1, 1.0), "batch_size": [4, 5]}, search="sobol", budget=3,
+        keep_params=True, folder=sys.argv[1] + "-sweep",
+    )
+    assert mj.Result.load(sys.argv[1] + "-sweep") == swept
+    heatmap_figure(swept), ends_of_axes({"x": [0.1, 0.2]}, 0)
     mj.batch_indices(cfg, 0)
     mj.initial_params(cfg, 0, "a")
     mj.load_dataset("mnist").split_validation(10)

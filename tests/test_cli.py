@@ -364,7 +364,8 @@ def test_ctrl_c_during_training_exits_with_130_and_saves_what_was_finished(idx, 
     assert result.losses["a"].shape == (1, done)
     assert np.isfinite(result.test_accuracy["a"]).all()
     assert errors.splitlines()[-1] == (
-        f"momentum-jax: interrupted after {done} of 10000000 iterations; these are saved"
+        f"momentum-jax: interrupted after {done} of 10000000 iterations; these are saved, and the same command goes on "
+        "from there"
     )
     assert "Traceback" not in errors
 
