@@ -46,7 +46,7 @@ import sweep_costs
 from matplotlib.figure import Figure
 
 import momentum_jax as mj
-from momentum_jax.machine import cores
+from momentum_jax.machine import cores, matrix_product_peak
 from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent
@@ -320,19 +320,6 @@ def phases(output: str) -> dict[str, float]:
     return {phase: float(value) for phase, value in re.findall(r"([a-z][a-z ]*) ([\d.]+)", line)}
 
 
-def peak(sizes: Sizes) -> float:
-    """FLOP/s of one core on a float32 matrix product, the best of ten."""
-    del sizes
-    n = 2048
-    a = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - began)
-    return 2 * n**3 / min(seconds)
-
-
 def update(sizes: Sizes) -> dict[str, float]:
     """Median seconds of one update by momentum_jax, by Optax, and of as many floats read and written back."""
     import jax
@@ -398,7 +385,7 @@ CONTENDERS = {
     "ray": Contender(lambda sizes: sweep_costs.ray_overhead(sizes.iterations), needs="ray"),
     "command": Contender(command),
     # The peak is that of one core; the others may use what they know how to use.
-    "peak": Contender(peak, environment=(("OPENBLAS_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"))),
+    "peak": Contender(lambda sizes: matrix_product_peak(2048), environment=tuple(sweep_costs.ONE_THREAD.items())),
     "update": Contender(update),
 }
 

@@ -10,17 +10,8 @@ import sys
 import time
 from typing import Any
 
-ONE_THREAD = """
-import time
-import numpy as np
-a = np.random.default_rng(0).normal(size=(2048, 2048)).astype(np.float32)
-seconds = []
-for _ in range(10):
-    began = time.perf_counter()
-    a @ a
-    seconds.append(time.perf_counter() - began)
-print(2 * 2048**3 / min(seconds))
-"""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+PEAK = "from momentum_jax.machine import matrix_product_peak; print(matrix_product_peak(2048))"
 # Of the tutorial's network, one step of one optimizer with batches of 128: see flops_per_step in benchmark.py.
 FLOPS_PER_STEP = 92.0e6
 
@@ -55,11 +46,10 @@ def use_all_cores() -> int:
 
 def peak_of_one_thread() -> float:
     """FLOP/s on a float32 matrix product by NumPy, the best of ten."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    output = subprocess.run(
-        [sys.executable, "-c", ONE_THREAD], check=True, stdout=subprocess.PIPE, text=True, env=environment
-    ).stdout
-    return float(output)
+    command = [sys.executable, "-c", PEAK]
+    return float(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD).stdout
+    )
 
 
 def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, float]:

@@ -6,7 +6,6 @@ import signal
 import time
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,6 +18,7 @@ from momentum_jax import jobs
 from momentum_jax.errors import InputError
 from momentum_jax.layout import Slots, meshes
 from momentum_jax.programs import Group
+from tests.compilations import compilations
 
 SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
 CHUNK = 10
@@ -42,22 +42,6 @@ def same_bits(a, b):
 
 def _bytes(array):
     return np.ascontiguousarray(array).view(np.uint8)
-
-
-def compilations(function):
-    """How many programs XLA compiles while a function runs."""
-    count = []
-
-    def listen(event, seconds, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            count.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        function()
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(count)
 
 
 def _loss(params, batch):

@@ -11,7 +11,6 @@ import sys
 import time
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -21,6 +20,7 @@ from numpy_tutorial import train as train_in_numpy
 
 import momentum_jax as mj
 from momentum_jax.errors import InputError
+from tests.compilations import compilations
 
 SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
 PAIR = {
@@ -230,22 +230,6 @@ def test_another_process_with_other_devices_gives_the_same_bits():
     for devices in ("2", "3"):
         command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS, devices]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
-
-
-def compilations(function):
-    """How many programs XLA compiles while a function runs."""
-    count = []
-
-    def listen(event, seconds, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            count.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        function()
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(count)
 
 
 def test_other_hyperparameters_and_seeds_compile_nothing_new():
