@@ -1,6 +1,5 @@
 """From a config and what is to vary in it to cells: optimizers with their hyperparameters, and batch sizes."""
 
-import collections
 import dataclasses
 import hashlib
 import inspect
@@ -169,7 +168,10 @@ def parse_axis(text: str) -> tuple[str, Values]:
     if scale[0] not in kinds:
         raise unknown("scale of a range", scale[0], kinds)
     distribution = kinds[scale[0]](*numbers)
-    return name.strip(), distribution.grid(count[0]) if count else distribution
+    if not count:
+        return name.strip(), distribution
+    grid = distribution.grid(count[0])
+    return name.strip(), tuple(dict.fromkeys(map(round, grid))) if _is_count(name.strip()) else grid
 
 
 def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, OptimizerConfig]) -> Space:
@@ -253,8 +255,15 @@ def _plain_number(value: Any) -> Any:
 
 
 def _distinct(cells: Iterator[Cell]) -> Iterator[Cell]:
-    # By text: 1, 1.0 and True are equal but not the same.
-    return iter({repr(cell): cell for cell in cells}.values())
+    return iter({_what_runs(cell): cell for cell in cells}.values())
+
+
+def _what_runs(cell: Cell) -> Any:
+    """What two cells that train the same have in common: 1 is 1.0 as a learning rate, but not as a word."""
+    from momentum_jax.optimizers import registry
+
+    structure, floats = registry.split(cell.optimizer)
+    return structure, tuple(floats.items()), cell.batch_size
 
 
 def _draw(
@@ -271,10 +280,10 @@ def _draw(
         )
     word = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
     points = _points(len(axes), budget, search, np.random.default_rng([search_seed, word]))
-    cells: collections.OrderedDict[str, Cell] = collections.OrderedDict()
+    cells: dict[Any, Cell] = {}
     for point in points:
-        cell = _with(base, label, {name: _pick(v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
-        cells.setdefault(repr(cell), cell)
+        cell = _with(base, label, {name: _pick(name, v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
+        cells.setdefault(_what_runs(cell), cell)
         if len(cells) == budget:
             break
     return tuple(cells.values())
@@ -295,5 +304,12 @@ def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator)
         yield from sequence.random(size)
 
 
-def _pick(values: Values, u: float) -> Any:
-    return values.at(u) if isinstance(values, Uniform) else values[min(int(u * len(values)), len(values) - 1)]
+def _pick(name: str, values: Values, u: float) -> Any:
+    if isinstance(values, Uniform):
+        return round(values.at(u)) if _is_count(name) else values.at(u)
+    return values[min(int(u * len(values)), len(values) - 1)]
+
+
+def _is_count(name: str) -> bool:
+    """Whether a hyperparameter is a whole number: the size of batches, or steps of a schedule."""
+    return name.split(".")[-1] == BATCH_SIZE or name.endswith("_steps")

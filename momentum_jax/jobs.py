@@ -69,7 +69,7 @@ def train_waves(
             size = sum(len(lane.runs) for lane in wave)
             for end in chunk_ends(job.cfg, job.chunk):
                 training.advance(end)
-                progress("runs", finished + size * end // job.cfg.iterations, len(runs), "")
+                progress("runs", finished + size * end / job.cfg.iterations, len(runs), "")
             training.evaluate(no_progress)
             finished += size
             keys = [groups[lane.group].runs[i].key for lane in wave for i in lane.runs]
@@ -80,15 +80,16 @@ def train_waves(
 
 
 def plan(groups: Sequence[Group], slots: Sequence[Slots]) -> list[Wave]:
-    """The waves that train all runs: each group's in turn on its devices, groups on other devices beside them."""
-    queues: dict[Any, list[Lane]] = {}
+    """The waves that train all runs: groups take turns on their devices, those on other devices beside them."""
+    queues: dict[Any, list[list[Lane]]] = {}
     for position, (group, room) in enumerate(zip(groups, slots, strict=True)):
         lanes = [
             Lane(position, tuple(range(first, min(first + room.total, len(group.runs)))))
             for first in range(0, len(group.runs), room.total)
         ]
-        queues.setdefault(room.mesh, []).extend(lanes)
-    return [tuple(lane for lane in beside if lane) for beside in itertools.zip_longest(*queues.values())]
+        queues.setdefault(room.mesh, []).append(lanes)
+    in_turns = [[lane for turn in itertools.zip_longest(*lanes) for lane in turn if lane] for lanes in queues.values()]
+    return [tuple(lane for lane in beside if lane) for beside in itertools.zip_longest(*in_turns)]
 
 
 def _slots(job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], at_least: int) -> list[Slots]:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import socket
+import time
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -70,9 +71,12 @@ class Store:
     def find_finished(self) -> None:
         """Looks which runs are there; a part that is damaged is set aside, with a warning."""
         by_digest = {digest: key for key, digest in self.keys.items()}
-        for table, _ in read_parts(self.folder, by_digest, set_aside=True):
-            runs = zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True)
-            self.finished.update((by_digest[digest], failed) for digest, failed in runs)
+        try:
+            for table, _ in read_parts(self.folder, by_digest, set_aside=True):
+                runs = zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True)
+                self.finished.update((by_digest[digest], failed) for digest, failed in runs)
+        except OSError as error:
+            raise InputError(f"the runs in {str(self.folder)!r} cannot be read: {error.strerror}") from error
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """What `momentum-jax status` shows; not needed by anything else, so that a full disk does no harm."""
@@ -148,13 +152,17 @@ def open_store(
 @contextlib.contextmanager
 def _lock(folder: pathlib.Path) -> Iterator[None]:
     with (folder / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f"output folder {str(folder)!r} is in use by another sweep ({file.read().strip() or 'starting'})"
-            ) from None
+        # `in_use` holds it for a moment.
+        for last in (False, False, True):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if last:
+                    file.seek(0)
+                    by = file.read().strip() or "starting"
+                    raise InputError(f"output folder {str(folder)!r} is in use by another sweep ({by})") from None
+                time.sleep(0.05)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

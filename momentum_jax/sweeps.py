@@ -29,6 +29,8 @@ from momentum_jax.train_step import Metric
 from momentum_jax.training import Interrupted
 from momentum_jax.waves import CHUNK, resolve_task
 
+_STATUS_SECONDS = 2.0
+
 
 @runtime_checkable
 class Workers(Protocol):
@@ -65,7 +67,8 @@ def sweep(
 
     Runs that share a structure share one compiled program, however many they are. They go in waves from the first
     iteration to the last, laid over the devices; a wave that is finished is written, so that an interruption of any
-    kind costs one wave. The same call goes on where it ended, and ends with the same bits as one never interrupted.
+    kind costs one wave. The same call goes on where it ended, and ends with the same bits as one never interrupted
+    (with the layout "map"; those of "vmap" depend on how many runs go together).
 
     Args:
       cfg: what all runs have where the space does not say otherwise.
@@ -160,43 +163,51 @@ def _all_runs(cfg: Config, cells: Mapping[str, Sequence[Cell]]) -> list[Run]:
 def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progress: Progress) -> None:
     """Trains the runs and writes them as they come."""
     total, before = len(store.keys), len(store.finished)
-    peak = workers.peak() if runs else 1.0
+    # What NumPy reaches says nothing of an accelerator.
+    peak = workers.peak() if runs and job.environment["platform"] == "cpu" else None
     flops = job.cfg.iterations * sum(matrix_product_flops(job.cfg, job.task, size) * n for size, n in _sizes(runs))
-    began = time.monotonic()
+    began: float | None = None
+    written: float | None = None
 
-    def status(done: int) -> dict[str, Any]:
+    def status(done: float) -> dict[str, Any]:
         """How far the sweep is when `done` of its runs are trained, though not all of them written."""
-        rate = (done - before) / max(time.monotonic() - began, 1e-9)
+        rate = (done - before) / max(time.monotonic() - began, 1e-9) if began is not None else 0.0
         return {
             "runs": total,
-            "finished": done,
+            "finished": int(done),
             "failed": sum(store.finished.values()),
             "runs_per_second": rate,
             "seconds_left": (total - done) / rate if rate else None,
-            "share_of_matrix_product_peak": rate * flops / max(len(runs), 1) / peak,
+            "share_of_matrix_product_peak": rate * flops / max(len(runs), 1) / peak if peak else None,
             "memory_bytes": memory_in_use(),
             "updated": time.time(),
         }
 
-    def show(done: int) -> None:
+    def show(done: float) -> None:
+        nonlocal written
         now = status(done)
-        speed = f"{now['runs_per_second']:.3g} runs/s, {now['share_of_matrix_product_peak']:.0%} of the peak, "
-        rest = f"{now['failed']} failed, {now['memory_bytes'] / 2**20:.0f} MiB"
-        progress("runs", done, total, (speed if now["runs_per_second"] else "") + rest)
+        parts = [f"{now['failed']} failed", f"{now['memory_bytes'] / 2**20:.0f} MiB"]
+        if now["runs_per_second"]:
+            share = f", {now['share_of_matrix_product_peak']:.0%} of the float32 peak" if peak else ""
+            parts.insert(0, f"{now['runs_per_second']:.3g} runs/s{share}")
+        progress("runs", int(done), total, ", ".join(parts))
+        if written is None or time.monotonic() - written >= _STATUS_SECONDS:
+            store.write_status(now)
+            written = time.monotonic()
 
-    def inside(phase: str, done: int, of_these: int, _: str = "") -> None:
+    def inside(phase: str, done: float, of_these: int, _: str = "") -> None:
         nonlocal began
         if phase != "runs":
             progress(phase, done, of_these, "")
         else:
-            # The clock starts when all is compiled.
-            began = began if done else time.monotonic()
+            # The clock starts when all is compiled here; workers of a cluster compile in its time.
+            began = time.monotonic() if began is None else began
             show(before + done)
 
     store.write_status(status(before))
     for outcomes in workers.train(job, runs, inside) if runs else ():
         store.write(outcomes)
-        store.write_status(status(len(store.finished)))
+    store.write_status(status(len(store.finished)))
     show(total)
 
 

@@ -306,8 +306,8 @@ def test_a_full_disk_ends_a_sweep_with_its_runs_intact_and_it_goes_on_to_the_sam
     tmp_path, finished, monkeypatch, module, name
 ):
     with monkeypatch.context() as patch:
-        # fsync is given a descriptor: its calls are those of the head, the status, two parts and their statuses.
-        no_space_from(patch, module, name, 5 if name == "fsync" else 3, "" if name == "fsync" else "parquet")
+        # fsync is given a descriptor, and called for a file and its folder: of the head, the status twice, a part each.
+        no_space_from(patch, module, name, 9 if name == "fsync" else 3, "" if name == "fsync" else "parquet")
         with pytest.raises(InputError) as error:
             sweep(tmp_path)
     written = 1 if name == "fsync" else 2

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax import jobs
+from momentum_jax import jobs, sweeps
 from momentum_jax.errors import InputError
 from momentum_jax.layout import Slots, meshes
 from momentum_jax.programs import Group
@@ -400,6 +400,25 @@ def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, short_waves)
     seen.clear()
     mj.sweep(small(), space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK, progress=lambda *call: seen.append(call))
     assert [(done, total) for _, done, total, _ in seen] == [(4, 4)]
+
+
+def test_the_rate_is_of_all_the_time_since_compiling_also_when_a_run_takes_many_chunks(monkeypatch):
+    # A second for every look at the clock.
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(sweeps.time, "monotonic", lambda: float(next(ticks)))
+    notes = []
+    cfg = small(optimizers={"a": mj.OptimizerConfig("sgd", learning_rate=0.1)})
+    mj.sweep(cfg, {}, task=QUADRATIC, chunk=CHUNK, progress=lambda *call: notes.append(call))
+    rates = [float(note.split(" runs/s")[0]) for phase, *_, note in notes if phase == "runs" and "runs/s" in note]
+    # Never faster than a run between two looks, and the chunks of a run count as parts of it.
+    assert rates
+    assert all(0 < rate <= 1 for rate in rates)
+    assert len([done for phase, done, *_ in notes if phase == "runs" and done == 0]) > 1
+
+
+def test_equal_numbers_are_one_cell(tmp_path):
+    cells = mj.sweep(small(), {"learning_rate": [1, 1.0, 0.5]}, task=QUADRATIC, chunk=CHUNK).cells
+    assert [cell.optimizer.hyperparameters["learning_rate"] for cell in cells["momentum"]] == [1, 0.5]
 
 
 def test_a_sweep_that_is_finished_trains_and_compiles_nothing(tmp_path):

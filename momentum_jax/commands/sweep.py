@@ -16,6 +16,7 @@ from momentum_jax.commands.terminal import console, show_progress, table_of
 from momentum_jax.config import Config
 from momentum_jax.errors import InputError
 from momentum_jax.grids import Cell, make_cells, parse_axis, space_of
+from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.report import heatmap_figure, save_figure
 from momentum_jax.results import Result
 from momentum_jax.store import PARTS, sweep_digest
@@ -138,12 +139,16 @@ def _best_table(result: Result, *, plain: bool) -> Table:
 def _warnings(result: Result) -> Iterator[str]:
     assert result.cells is not None
     for label, own in result.cells.items():
+        if result.missing[label].all():
+            continue
         losses = median_of_cells(result.final_losses(label), result.failed[label], result.missing[label])
         if not np.isfinite(losses).any():
             yield f"{label}: every cell failed"
             continue
         best = int(np.argmin(losses))
         for name, (end, value) in ends_of_axes(varying_hyperparameters(own), best).items():
+            if is_bound(own[best].optimizer, name, value):
+                continue
             yield (
                 f"{label}: the best cell has the {end} {name} that was tried, {text_of(value)}; what is better may lie "
                 "beyond it"

@@ -93,6 +93,13 @@ def available() -> dict[str, Method]:
     return dict(_METHODS)
 
 
+def is_bound(config: OptimizerConfig, name: str, value: float) -> bool:
+    """Whether a hyperparameter of one of this package's methods can go no further than a value: momentum 0, say."""
+    method = _METHODS.get(config.name) if isinstance(config.name, str) else None
+    allowed = method.hyperparameters[name].allowed if method and name in method.hyperparameters else None
+    return isinstance(allowed, Range) and value in (allowed.low, allowed.high)
+
+
 class TracedSchedule(NamedTuple):
     """A schedule without its floats, as part of an optimizer's structure."""
 

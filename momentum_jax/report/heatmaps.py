@@ -21,6 +21,7 @@ from momentum_jax.tables import text_of, varying_hyperparameters
 # The axes that a reader looks for first.
 _FIRST = ("learning_rate", "momentum")
 _HATCH = "////"
+_BEST = "#D55E00"
 
 
 # Labels are text: a dollar sign begins no formula.
@@ -43,9 +44,10 @@ def heatmap_figure(result: Result) -> Figure:
     norm = _norm(finite)
     width = 5.6 if len(panels) == 1 else 4.4 * len(panels)
     figure = Figure(figsize=(width, 4.6), layout="constrained")
+    lines = False
     for column, label in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), column + 1)
-        _panel(axes, result, label, medians[label], norm)
+        lines |= _panel(axes, result, label, medians[label], norm)
         axes.set_title(label)
     seeds = len(result.config.seed_tuple)
     over = f", median of {seeds} seeds" if seeds > 1 else ""
@@ -53,34 +55,13 @@ def heatmap_figure(result: Result) -> Figure:
     for axis_formatter in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
         axis_formatter(lambda value, _: f"{value:g}")
     bar.set_label(f"Final training loss (nats{over})")
-    figure.legend(
-        handles=[
-            Line2D(
-                [],
-                [],
-                marker="s",
-                markersize=9,
-                linestyle="",
-                markerfacecolor="none",
-                markeredgecolor="#D55E00",
-                markeredgewidth=2,
-                label="best",
-            ),
-            Patch(facecolor="#dddddd", edgecolor="black", hatch=_HATCH, label="runs failed (grey: most)"),
-            Line2D(
-                [],
-                [],
-                color="white",
-                linestyle="--",
-                label="same lr/(1 − momentum)",
-                path_effects=[withStroke(linewidth=2.5, foreground="black")],
-            ),
-        ],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=8,
-    )
+    best = Line2D([], [], marker="s", markersize=9, linestyle="", color=_BEST, markerfacecolor="none", label="best")
+    best.set_markeredgewidth(2)
+    failures = Patch(facecolor="#dddddd", edgecolor="black", hatch=_HATCH, label="runs failed (grey: most)")
+    same = Line2D([], [], color="white", linestyle="--", label="same lr/(1 − momentum)")
+    same.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
+    handles = [best, failures, *([same] if lines else [])]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -103,7 +84,8 @@ def _numeric(varying: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
     return {name: numbers[name] for name in sorted(numbers, key=lambda n: (n not in _FIRST, list(numbers).index(n)))}
 
 
-def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " cells"], norm: Normalize) -> None:
+def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " cells"], norm: Normalize) -> bool:
+    """Draws what is finished of an optimizer's cells; says whether there are lines of one effective learning rate."""
     assert result.cells is not None
     cells = result.cells[label]
     names = list(numeric := _numeric(varying_hyperparameters(cells)))[:2]
@@ -112,25 +94,31 @@ def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " 
     y = np.asarray(numeric[y_name]) if y_name else np.zeros(len(cells))
     failed = result.failed[label].sum(axis=1)
     # Of cells at one place the last one, the best, stays.
-    worst_first = np.argsort(-medians, kind="stable").tolist()
+    finished = (~result.missing[label]).sum(axis=1)
+    worst_first = [i for i in np.argsort(-medians, kind="stable").tolist() if finished[i]]
     points = {(float(x[i]), float(y[i])): (float(medians[i]), bool(failed[i])) for i in worst_first}
     xs, ys = np.unique(x), np.unique(y)
-    if len(points) > len(xs) * len(ys) / 2:
+    on_grid = len(set(zip(x, y, strict=True))) > len(xs) * len(ys) / 2
+    axes.set(xlabel=x_name or "the only cell", ylabel=y_name)
+    if not points:
+        axes.set(xticks=[], yticks=[])
+        axes.annotate("no run is finished", (0.5, 0.5), xycoords="axes fraction", ha="center")
+        return False
+    if on_grid:
         _grid(axes, points, xs, ys, norm)
     else:
         _points(axes, points, norm)
-    if {x_name, y_name} == set(_FIRST):
-        on_grid = len(points) > len(xs) * len(ys) / 2
-        if not on_grid:
-            # Smooth lines, as far as there are points.
-            xs, ys = (
-                np.geomspace(v[0], v[-1], 60) if scale == "log" else np.linspace(v[0], v[-1], 60)
-                for v, scale in ((xs, axes.get_xscale()), (ys, axes.get_yscale()))
-            )
-        _effective(axes, xs, ys, x_name, on_grid=on_grid)
-    axes.set(xlabel=x_name or "the only cell", ylabel=y_name)
     if not y_name:
         axes.set_yticks([])
+    if {x_name, y_name} != set(_FIRST):
+        return False
+    if not on_grid:
+        # Smooth lines, as far as there are points.
+        xs, ys = (
+            np.geomspace(v[0], v[-1], 60) if scale == "log" else np.linspace(v[0], v[-1], 60)
+            for v, scale in ((xs, axes.get_xscale()), (ys, axes.get_yscale()))
+        )
+    return _effective(axes, xs, ys, x_name, on_grid=on_grid)
 
 
 def _grid(
@@ -158,9 +146,7 @@ def _grid(
     )
     if np.isfinite(values).any():
         row, column = divmod(int(np.argmin(np.where(np.isfinite(values), values, np.inf))), len(xs))
-        axes.add_patch(
-            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=2.5, zorder=5)
-        )
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_BEST, linewidth=2.5, zorder=5))
     axes.set_xticks(range(len(xs)), [text_of(float(x)) for x in xs], rotation=60 if len(xs) > 6 else 0)
     axes.set_yticks(range(len(ys)), [text_of(float(y)) for y in ys])
 
@@ -177,7 +163,7 @@ def _points(axes: Axes, points: Mapping[tuple[float, float], tuple[float, bool]]
     axes.scatter(x, y, s=70, facecolor="#dddddd", edgecolor="black", hatch=_HATCH, zorder=4)
     if alive.any():
         x, y = place[[np.argmin(np.where(alive, losses, np.inf))]].T
-        axes.scatter(x, y, s=190, facecolor="none", edgecolor="#D55E00", linewidth=2.5, zorder=5)
+        axes.scatter(x, y, s=190, facecolor="none", edgecolor=_BEST, linewidth=2.5, zorder=5)
     if _wide(place[:, 0]):
         axes.set_xscale("log")
     if _wide(place[:, 1]):
@@ -191,24 +177,25 @@ def _wide(values: Float[np.ndarray, " points"]) -> bool:
 
 def _effective(
     axes: Axes, xs: Float[np.ndarray, " columns"], ys: Float[np.ndarray, " rows"], x_name: str, *, on_grid: bool
-) -> None:
-    """Lines of the same lr/(1 − momentum), a decade apart."""
+) -> bool:
+    """Lines of the same lr/(1 − momentum), a decade apart, if there are any."""
     if len(xs) < 2 or len(ys) < 2:
-        return
+        return False
     rates, momenta = np.meshgrid(xs, ys)
     if x_name != "learning_rate":
         rates, momenta = momenta, rates
     possible = (rates > 0) & (momenta < 1)
     if not possible.any():
-        return
+        return False
     logarithms = np.full(rates.shape, np.nan)
     logarithms[possible] = np.log10(rates[possible] / (1 - momenta[possible]))
     levels = np.arange(np.ceil(np.nanmin(logarithms)), np.floor(np.nanmax(logarithms)) + 1)
     if not len(levels):
-        return
+        return False
     at = (np.arange(len(xs)), np.arange(len(ys))) if on_grid else (xs, ys)
     lines = axes.contour(*at, logarithms, levels=levels, colors="white", linewidths=1.4, linestyles="--", zorder=3)
     lines.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
     texts = axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     for text in texts:
         text.set_path_effects([withStroke(linewidth=2.2, foreground="black")])
+    return True

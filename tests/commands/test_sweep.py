@@ -81,11 +81,22 @@ def test_the_same_command_goes_on_where_it_was_interrupted_and_says_so(sweep, ma
     assert exit_.value.code == 130
     done = len(written[0])
     said = f"interrupted after {done} of 12 runs; these are saved, and the same command goes on from there"
-    assert said in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert said in printed.err
+    # Not finished is not failed.
+    assert "every cell failed" not in printed.out
     assert status(main, capsys, "o")[0] == f"stopped; the same call goes on from there: {done} of 12 runs, 0 failed"
     sweep(*GRID, "--out", "o")
     sweep(*GRID, "--out", "whole")
     assert mj.Result.load("o") == mj.Result.load("whole")
+
+
+def test_a_range_of_whole_numbers_gives_whole_numbers(sweep):
+    sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "batch_size=4:16:log:3", "--out", "g")
+    assert [cell.batch_size for cell in mj.Result.load("g").cells["a"]] == [4, 8, 16]
+    search = ["--search", "random", "--budget", "3", "--out", "s"]
+    sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "batch_size=4:16:lin", *search)
+    assert all(4 <= cell.batch_size <= 16 for cell in mj.Result.load("s").cells["a"])
 
 
 def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
@@ -97,7 +108,7 @@ def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
         lines = status(main, capsys, "o")
     assert lines[0].startswith("running: 12 of 12 runs, ")
     assert re.fullmatch(r"[\d.]+ runs/s, 0:00:00 left", lines[1])
-    assert re.fullmatch(r"\d+% of the matrix-product peak", lines[2])
+    assert re.fullmatch(r"\d+% of the matrix-product peak in float32", lines[2])
     assert re.fullmatch(r"\d+ MiB of memory", lines[3])
 
 
@@ -108,6 +119,8 @@ def test_a_best_cell_on_an_edge_is_warned_of_and_one_within_is_not(sweep):
     )
     within = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=0.001,0.1,1e30", "--out", "w")
     assert not any("beyond it" in line for line in within)
+    bound = sweep("--optimizer", "a=momentum,learning_rate=0.1", "--grid", "momentum=0.0,0.999", "--out", "b")
+    assert not any("lowest momentum" in line for line in bound)
     dead = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=1e29,1e30", "--out", "d")
     assert "a: every cell failed" in dead
 

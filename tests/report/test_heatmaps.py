@@ -90,6 +90,29 @@ def test_the_cells_of_a_search_are_points_where_they_are():
         assert np.isclose(points, [[cell["learning_rate"], cell["momentum"]]]).all(axis=1).any()
 
 
+@pytest.mark.parametrize(
+    "cells", [GRID, [{"learning_rate": 10.0**-i, "momentum": 0.1 * i} for i in range(6)]], ids=["grid", "search"]
+)
+def test_cells_that_are_not_finished_are_not_shown_as_failed(cells):
+    result = result_of(cells, [3, 2, 1, 4, 5, 6])
+    result.missing["momentum"][1:] = True
+    axes = panel_of(result)
+    assert patches(axes, "#dddddd") == []
+    points = [c for c in axes.collections if len(c.get_offsets()) and len(c.get_facecolor())]
+    assert all(to_hex(color) != "#dddddd" for c in points for color in c.get_facecolor())
+    result.missing["momentum"][:] = True
+    assert [text.get_text() for text in panel_of(result).texts] == ["no run is finished"]
+
+
+def test_the_legend_tells_of_lines_only_where_there_are_some():
+    def entries(cells, losses):
+        (legend,) = heatmap_figure(result_of(cells, losses)).legends
+        return [text.get_text() for text in legend.get_texts()]
+
+    assert "same lr/(1 − momentum)" in entries(GRID, [3, 2, 1, 4, 5, 6])
+    assert "same lr/(1 − momentum)" not in entries([{"learning_rate": rate} for rate in RATES], [3, 2, 1])
+
+
 def test_of_more_than_two_hyperparameters_a_place_shows_the_best():
     cells = [{**cell, "dampening": dampening} for cell in GRID for dampening in (0.0, 0.5)]
     axes = panel_of(result_of(cells, [3, 9, 2, 9, 9, 1, 4, 9, 5, 9, 6, 9]))
