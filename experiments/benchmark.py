@@ -44,6 +44,7 @@ import numpy as np
 import peers
 import sweep_costs
 from matplotlib.figure import Figure
+from peers import flops_per_step
 
 import momentum_jax as mj
 from momentum_jax.machine import cores, matrix_product_peak
@@ -153,15 +154,6 @@ def run(name: str, sizes: Sizes) -> dict[str, Any]:
     ).stdout
     outcome: dict[str, Any] = json.loads(output.splitlines()[-1])
     return outcome
-
-
-def flops_per_step() -> int:
-    """Of the matrix products of one step of one optimizer: forward, backward, and forward again after the update.
-
-    The backward pass has two products a layer, but needs no gradient with respect to the pixels.
-    """
-    products = [2 * peers.BATCH * a * b for a, b in itertools.pairwise(peers.LAYERS)]
-    return 4 * sum(products) - products[0]
 
 
 def ratios(sizes: Sizes) -> dict[str, Ratio]:

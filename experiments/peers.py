@@ -35,6 +35,15 @@ WARM_UP = 3
 Train = Callable[[np.ndarray], np.ndarray]
 
 
+def flops_per_step() -> int:
+    """Of the matrix products of one step of one optimizer: forward, backward, and forward again after the update.
+
+    The backward pass has two products a layer, but needs no gradient with respect to the pixels.
+    """
+    products = [2 * BATCH * a * b for a, b in itertools.pairwise(LAYERS)]
+    return 4 * sum(products) - products[0]
+
+
 class UnavailableError(Exception):
     """This machine cannot run that peer."""
 

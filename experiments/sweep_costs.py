@@ -10,10 +10,10 @@ import sys
 import time
 from typing import Any
 
+from peers import flops_per_step
+
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PEAK = "from momentum_jax.machine import matrix_product_peak; print(matrix_product_peak(2048))"
-# Of the tutorial's network, one step of one optimizer with batches of 128: see flops_per_step in benchmark.py.
-FLOPS_PER_STEP = 92.0e6
 
 
 class Clock:
@@ -79,7 +79,10 @@ def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, flo
     training = sum(ends[wave * chunks + chunks - 1] - ends[wave * chunks] for wave in range(waves))
     trained = waves * at_once * (chunks - 1) * CHUNK
     total = clock.reports[-1][1] * iterations
-    return {"training": trained * FLOPS_PER_STEP / training / peak, "all in all": total * FLOPS_PER_STEP / whole / peak}
+    return {
+        "training": trained * flops_per_step() / training / peak,
+        "all in all": total * flops_per_step() / whole / peak,
+    }
 
 
 def cost_per_run(few: int = 8, many: int = 512) -> dict[str, float]:

@@ -12,12 +12,14 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import flops_per_step
 
 import momentum_jax as mj
 from momentum_jax import jobs, sweeps
 from momentum_jax.errors import InputError
 from momentum_jax.layout import Slots, meshes
-from momentum_jax.programs import Group
+from momentum_jax.programs import Group, matrix_product_flops
+from momentum_jax.waves import resolve_task
 from tests.compilations import compilations
 
 SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
@@ -414,6 +416,12 @@ def test_the_rate_is_of_all_the_time_since_compiling_also_when_a_run_takes_many_
     assert rates
     assert all(0 < rate <= 1 for rate in rates)
     assert len([done for phase, done, *_ in notes if phase == "runs" and done == 0]) > 1
+
+
+def test_the_work_of_a_step_is_that_of_its_matrix_products():
+    cfg = mj.Config()
+    # Counted by hand from the widths of the layers.
+    assert matrix_product_flops(cfg, resolve_task(cfg, None), cfg.batch_size) == flops_per_step()
 
 
 def test_equal_numbers_are_one_cell(tmp_path):
