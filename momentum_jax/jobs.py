@@ -92,14 +92,21 @@ def plan(groups: Sequence[Group], slots: Sequence[Slots]) -> list[Wave]:
     return [tuple(lane for lane in beside if lane) for beside in itertools.zip_longest(*in_turns)]
 
 
+def runs_of_a_wave(iterations: int, chunk: int) -> int:
+    """Of one device that takes them in turns, if memory allows: what fits the time between writes and returns."""
+    return max(1, min(WAVE_ITERATIONS // iterations, _RETURN_ITERATIONS // min(chunk, iterations)))
+
+
 def _slots(job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], at_least: int) -> list[Slots]:
     """The room for runs on each device: as many as a wave has time and the device memory for."""
     cfg = job.cfg
     slots = []
     for group, mesh in zip(groups, meshes([len(group.runs) for group in groups], devices), strict=True):
         if job.layout == "map":
-            room = min(WAVE_ITERATIONS // cfg.iterations, _RETURN_ITERATIONS // min(job.chunk, cfg.iterations))
-            room = min(room, _HOST_BYTES // (len(devices) * bytes_of_a_state(cfg, job.task, group)))
+            room = min(
+                runs_of_a_wave(cfg.iterations, job.chunk),
+                _HOST_BYTES // (len(devices) * bytes_of_a_state(cfg, job.task, group)),
+            )
         else:
             limit = (devices[0].memory_stats() or {}).get("bytes_limit", 2**31)
             room = int(_DEVICE_SHARE * limit) // bytes_of_a_run(cfg, job.task, group, mesh, job.chunk)
