@@ -1,0 +1,245 @@
+"use strict";
+
+// What all parts of the page use: the document, numbers and text, elements, the theme, figures and their legends.
+
+const byId = (id) => document.getElementById(id);
+const report = JSON.parse(byId("document").textContent);
+const STYLES = JSON.parse(byId("styles").textContent);
+// Where two columns become one.
+const NARROW = matchMedia("(max-width: 40rem)");
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+
+// Numbers and text
+
+// A number of the document: null is missing (NaN), infinities are words.
+function toNumber(value) {
+  if (value === null || value === undefined) return NaN;
+  return value === "inf" ? Infinity : value === "-inf" ? -Infinity : Number(value);
+}
+
+function show(value, digits = 4) {
+  if (typeof value !== "number" || Number.isNaN(value)) return "missing";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  const size = Math.abs(value);
+  const short = Number(value.toPrecision(digits));
+  const text = size !== 0 && (size < 1e-4 || size >= 1e6) ? short.toExponential() : String(short);
+  return text.replace("e+", "e").replaceAll("-", "−");
+}
+
+// Plotly reads tags and entities in text; so written they are text again. A line break of its own it makes from <br>.
+const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+const shortened = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+
+const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+// Elements; strings become text, never markup.
+function make(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+const present = (list) => Array.isArray(list) && list.length > 0;
+
+// A table of texts: the first column names the row.
+function tableOf(caption, header, rows) {
+  const cell = (text, column) =>
+    column ? make("td", { class: "number" }, text) : make("th", { scope: "row" }, text);
+  return make(
+    "div",
+    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
+    make(
+      "table",
+      {},
+      make("caption", {}, caption),
+      make("thead", {}, make("tr", {}, ...header.map((text, i) => make("th", { scope: "col", ...(i && { class: "number" }) }, text)))),
+      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell)))),
+    ),
+  );
+}
+
+function fillSelect(select, names, titles) {
+  select.replaceChildren(...names.map((name, i) => make("option", { value: name }, titles[i])));
+}
+
+// How an optimizer is drawn: by its place in the document's order, with other dashes once the colours are used up.
+function styleOf(index) {
+  const style = STYLES[index % STYLES.length];
+  const round = Math.floor(index / STYLES.length);
+  return { color: isDark() ? style.dark : style.light, symbol: style.symbol, dash: round ? ["dot", "dashdot"][(round - 1) % 2] : style.dash };
+}
+
+const order = [...(report.optimizers ?? [])];
+
+function indexOf(label) {
+  if (!order.includes(label)) order.push(label);
+  return order.indexOf(label);
+}
+
+// The theme
+
+let chosenTheme = null;
+let printing = false;
+const redraws = [];
+
+function isDark() {
+  return !printing && (chosenTheme ? chosenTheme === "dark" : DARK.matches);
+}
+
+// The colour that a variable of the style sheet has in the present theme.
+function colour(name) {
+  const probe = make("span", { hidden: "" });
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
+}
+
+const faint = (color, alpha) => color.replace(/^#(..)(..)(..)$/, (_, ...hex) => `rgba(${hex.slice(0, 3).map((h) => parseInt(h, 16))},${alpha})`);
+
+// Draws now, and again whenever the theme or the width of the window asks for it.
+function keepDrawn(draw) {
+  redraws.push(draw);
+  return draw();
+}
+
+const redrawAll = () => Promise.all(redraws.map((draw) => draw()));
+
+function applyTheme() {
+  document.documentElement.style.colorScheme = chosenTheme ?? "";
+  byId("theme").textContent = isDark() ? "Light theme" : "Dark theme";
+}
+
+function startTheme() {
+  try {
+    chosenTheme = sessionStorage.getItem("momentum-jax-theme");
+  } catch {
+    // Some browsers give a file no storage; the choice then lasts as long as the page.
+  }
+  applyTheme();
+  byId("theme").addEventListener("click", () => {
+    chosenTheme = isDark() ? "light" : "dark";
+    try {
+      sessionStorage.setItem("momentum-jax-theme", chosenTheme);
+    } catch {
+      // As above.
+    }
+    applyTheme();
+    redrawAll();
+  });
+  DARK.addEventListener("change", () => {
+    applyTheme();
+    redrawAll();
+  });
+  NARROW.addEventListener("change", redrawAll);
+  for (const [event, value] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      printing = value;
+      document.body.classList.toggle("printing", value);
+      redrawAll();
+    });
+  }
+}
+
+// Figures
+
+const CONFIG = {
+  displaylogo: false,
+  displayModeBar: false,
+  responsive: true,
+  showTips: false,
+  // A dollar sign begins no formula.
+  typesetMath: false,
+};
+
+function axis(title, more = {}) {
+  return {
+    title: { text: plain(title), standoff: 8 },
+    automargin: true,
+    gridcolor: colour("line"),
+    linecolor: colour("edge"),
+    tickcolor: colour("edge"),
+    ticks: "outside",
+    zeroline: false,
+    ...more,
+  };
+}
+
+// A figure for the eye; its caption says in words what it shows, and the table below it has the numbers.
+function plot(id, name, traces, layout) {
+  const place = byId(id);
+  const caption = byId(id.replace(/plot$/, "caption")) ?? byId(`${id}-caption`);
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", name);
+  if (caption) place.setAttribute("aria-describedby", caption.id);
+  return Plotly.react(
+    place,
+    traces,
+    {
+      autosize: true,
+      showlegend: false,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("text") },
+      margin: { l: 50, r: 12, t: 12, b: 44 },
+      hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("edge"), font: { color: colour("text") }, align: "left", namelength: -1 },
+      // On a touch screen a finger on a figure scrolls the page.
+      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      ...layout,
+    },
+    CONFIG,
+  );
+}
+
+function say(id, ...paragraphs) {
+  byId(id).replaceChildren(...paragraphs.filter(Boolean).map((text) => make("p", {}, text)));
+}
+
+// Legends: a switch for each label, with a swatch of its line
+
+const SWATCHES = {
+  circle: "M20 4a4 4 0 1 0 .01 0z",
+  square: "M16 4h8v8h-8z",
+  "triangle-up": "M20 3l5 9h-10z",
+  "triangle-down": "M20 13l5-9h-10z",
+  diamond: "M20 3l5 5-5 5-5-5z",
+  cross: "M18.5 3.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+  x: "M17 3l3 3 3-3 2 2-3 3 3 3-2 2-3-3-3 3-2-2 3-3-3-3z",
+};
+const SWATCH_DASHES = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3" };
+
+function swatch({ color, symbol, dash }) {
+  const drawn = (tag, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  };
+  const picture = drawn("svg", { width: 40, height: 16, "aria-hidden": "true" });
+  picture.append(
+    drawn("path", { d: "M1 8h38", stroke: color, "stroke-width": 2, "stroke-dasharray": SWATCH_DASHES[dash] }),
+    drawn("path", { d: SWATCHES[symbol], fill: color, stroke: "none" }),
+  );
+  return picture;
+}
+
+// Fills a fieldset with a checkbox for each label; gives the labels that are switched off, and keeps the swatches' colours.
+function legend(id, labels, redraw, style = (label) => styleOf(indexOf(label))) {
+  const off = new Set();
+  const swatches = labels.map((label) => {
+    const box = make("input", { type: "checkbox" });
+    box.checked = true;
+    box.addEventListener("change", () => {
+      if (box.checked) off.delete(label);
+      else off.add(label);
+      redraw();
+    });
+    const holder = make("span");
+    byId(id).append(make("label", { class: "choice" }, box, holder, label));
+    return () => holder.replaceChildren(swatch(style(label)));
+  });
+  keepDrawn(() => swatches.forEach((colourIn) => colourIn()));
+  return off;
+}

@@ -1,0 +1,390 @@
+"use strict";
+
+// Momentum on ½(μx² + Ly²): rates in closed form and paths by the recurrence, in double precision.
+
+const MU = 1;
+// On both axes alike: along x the valley is flat, along y it is steep, and both errors begin as 1.
+const START = 1;
+// Half the width of the picture: the first that holds the paths which converge.
+const WINDOWS = [1.25, 2.5, 5, 12.5];
+const MAP = { low: -4, high: 1, columns: 151, rows: 101 };
+
+// Formulas: a = αλ
+
+const square = (x) => x * x;
+
+// The larger modulus of the roots of r² − trace·r + determinant.
+function spectralRadius(trace, determinant, discriminant) {
+  return discriminant <= 0 ? Math.sqrt(Math.max(determinant, 0)) : (Math.abs(trace) + Math.sqrt(discriminant)) / 2;
+}
+
+// The discriminants (1 + β − a)² − 4β and (1 + β)²q² − 4βq, written so that near zero no digits cancel.
+const heavyBallRate = (a, beta) => spectralRadius(1 + beta - a, beta, square(1 - beta) - a * (2 * (1 + beta) - a));
+
+function nesterovRate(a, beta) {
+  const q = 1 - a;
+  return spectralRadius((1 + beta) * q, beta * q, q * (square(1 - beta) - square(1 + beta) * a));
+}
+
+// `limit` is the a at which a method stops converging; `best` its α and β for the curvatures 1 to κ; `critical` the β of
+// the best rate at one a, up to the a where that exists. Style: the place in the list of styles.
+const METHODS = {
+  gradient_descent: {
+    title: "gradient descent",
+    style: 0,
+    rate: (a) => Math.abs(1 - a),
+    limit: () => 2,
+    step: (w, v, beta, descent) => [w - descent, 0],
+    best: (kappa) => ({ alpha: 2 / (kappa + MU), beta: 0 }),
+  },
+  heavy_ball: {
+    title: "heavy ball",
+    style: 1,
+    rate: heavyBallRate,
+    limit: (beta) => 2 * (1 + beta),
+    step(w, v, beta, descent) {
+      const next = beta * v - descent;
+      return [w + next, next];
+    },
+    best(kappa) {
+      const root = Math.sqrt(kappa);
+      return { alpha: square(2 / (root + Math.sqrt(MU))), beta: square((root - 1) / (root + 1)) };
+    },
+    critical: (a) => square(1 - Math.sqrt(a)),
+    criticalUpTo: 4,
+  },
+  nesterov: {
+    title: "Nesterov",
+    style: 2,
+    rate: nesterovRate,
+    limit: (beta) => (2 + 2 * beta) / (1 + 2 * beta),
+    step(w, v, beta, descent) {
+      const next = beta * v - descent;
+      return [w + beta * next - descent, next];
+    },
+    best(kappa) {
+      const root = Math.sqrt(3 * kappa + 1);
+      return { alpha: 4 / (3 * kappa + MU), beta: (root - 2) / (root + 2) };
+    },
+    critical: (a) => (1 - Math.sqrt(a)) / (1 + Math.sqrt(a)),
+    criticalUpTo: 1,
+  },
+};
+
+const setting = { alpha: 0.02, beta: 0.7, kappa: 25, steps: 40 };
+
+// The iterates along one direction, the start included.
+function descend(method, curvature) {
+  const { alpha, beta, steps } = setting;
+  let [w, v] = [START, 0];
+  const path = [w];
+  for (let k = 0; k < steps; k++) {
+    [w, v] = method.step(w, v, beta, alpha * (curvature * w));
+    path.push(w);
+  }
+  return path;
+}
+
+function examine(method) {
+  const { alpha, beta, kappa } = setting;
+  const rates = { rate_mu: method.rate(alpha * MU, beta), rate_L: method.rate(alpha * kappa, beta) };
+  const rate = Math.max(rates.rate_mu, rates.rate_L);
+  const [x, y] = [descend(method, MU), descend(method, kappa)];
+  const distance = Math.hypot(x.at(-1), y.at(-1));
+  return {
+    x,
+    y,
+    ...rates,
+    rate,
+    stable: alpha * kappa < method.limit(beta),
+    iterations: rate < 1 ? Math.log(1000) / -Math.log(rate) : Infinity,
+    // What overflowed is infinite, though ∞ − ∞ is not a number.
+    distance: Number.isNaN(distance) ? Infinity : distance,
+  };
+}
+
+// The path's picture
+
+function windowOf(paths) {
+  const reach = Math.max(...paths.flat().map(Math.abs), 1);
+  return WINDOWS.find((half) => half >= 1.02 * reach) ?? WINDOWS.at(-1);
+}
+
+// The points until a path leaves the window, the last one on its edge; whether it leaves.
+function cut(x, y, [halfX, halfY]) {
+  const outside = x.findIndex((_, i) => !(Math.abs(x[i]) <= halfX && Math.abs(y[i]) <= halfY));
+  if (outside < 1) return { x, y, left: false };
+  const [x0, y0] = [x[outside - 1], y[outside - 1]];
+  const share = Math.min(edgeShare(x0, x[outside], halfX), edgeShare(y0, y[outside], halfY));
+  const at = (from, to) => (share > 0 ? from + share * (to - from) : from);
+  return { x: [...x.slice(0, outside), at(x0, x[outside])], y: [...y.slice(0, outside), at(y0, y[outside])], left: true };
+}
+
+// Which share of the way from one value to the next lies within ±half.
+const edgeShare = (from, to, half) => (Math.abs(to) <= half ? 1 : (Math.sign(to) * half - from) / (to - from));
+
+// Lines of equal height about the minimum; from each to the next the loss halves.
+function contours(kappa, [halfX, halfY]) {
+  const [x, y] = [[], []];
+  const largest = Math.hypot(halfX, Math.sqrt(kappa) * halfY);
+  for (let line = 1; line <= 18; line++) {
+    const radius = largest * Math.SQRT1_2 ** line;
+    for (let part = 0; part <= 72; part++) {
+      const angle = (part * Math.PI) / 36;
+      x.push(radius * Math.cos(angle));
+      y.push((radius / Math.sqrt(kappa)) * Math.sin(angle));
+    }
+    x.push(null);
+    y.push(null);
+  }
+  return { meta: "contours", mode: "lines", x, y, line: { color: colour("edge"), width: 0.7 }, opacity: 0.75, hoverinfo: "skip" };
+}
+
+function pathTraces(name, { x, y, stable }, window, off) {
+  const { title, style: place } = METHODS[name];
+  const style = styleOf(place);
+  const path = stable ? { x, y, left: false } : cut(x, y, window);
+  const hover = path.x.map((_, k) => (path.left && k === path.x.length - 1 ? `${title} leaves the picture: it diverges` : `${title}, step ${k}: (${show(x[k])}, ${show(y[k])})`));
+  const line = {
+    name: title,
+    meta: name,
+    visible: !off,
+    mode: "lines+markers",
+    x: path.x,
+    y: path.y,
+    line: { color: style.color, dash: style.dash, width: 1.8 },
+    marker: { color: style.color, symbol: style.symbol, size: path.x.map((_, k) => (k ? 6 : 0)) },
+    hovertext: hover,
+    hoverinfo: "text",
+  };
+  const exit = {
+    name: title,
+    meta: `${name} leaves`,
+    visible: !off && path.left,
+    mode: "markers",
+    x: path.x.slice(-1),
+    y: path.y.slice(-1),
+    marker: { color: style.color, symbol: "x-thin", size: 13, line: { color: style.color, width: 3 } },
+    hovertext: hover.slice(-1),
+    hoverinfo: "text",
+    cliponaxis: false,
+  };
+  return [line, exit];
+}
+
+function drawPaths(examined, off) {
+  const converging = Object.values(examined).filter((result) => result.stable);
+  const window = [windowOf(converging.map((result) => result.x)), windowOf(converging.map((result) => result.y))];
+  const ends = (kind, symbol, x, y) => ({
+    meta: kind,
+    mode: "markers",
+    x: [x],
+    y: [y],
+    marker: { symbol, size: 13, color: colour("text"), line: { color: colour("ground"), width: 1 } },
+    hovertext: [kind],
+    hoverinfo: "text",
+  });
+  const traces = [
+    contours(setting.kappa, window),
+    ...Object.entries(examined).flatMap(([name, result]) => pathTraces(name, result, window, off.has(METHODS[name].title))),
+    ends("start", "circle-open-dot", START, START),
+    ends("minimum", "star", 0, 0),
+  ];
+  const cutOff = Object.keys(examined).filter((name) => traces.some((trace) => trace.meta === `${name} leaves` && trace.visible));
+  const diverging = Object.keys(examined).filter((name) => !examined[name].stable);
+  say(
+    "wb-path-caption",
+    `Paths of ${many(setting.steps, "step")} from the ring at (1, 1) to the star, the minimum. From line to line of the contours the loss halves.`,
+    diverging.length ? `Not converging at this setting: ${diverging.map((name) => METHODS[name].title).join(", ")}.${cutOff.length ? " A cross marks where a diverging path leaves the picture; the rest of it is cut off." : ""}` : "",
+  );
+  return plot("wb-path", "Paths of the three methods over the contours of the quadratic", traces, {
+    height: NARROW.matches ? 330 : 420,
+    margin: { l: 50, r: 14, t: 10, b: 44 },
+    xaxis: axis("x (curvature μ = 1)", { range: [-window[0], window[0]], showgrid: false }),
+    yaxis: axis(`y (curvature L = ${show(setting.kappa)})`, { range: [-window[1], window[1]], showgrid: false }),
+    hovermode: "closest",
+  });
+}
+
+// The map of rates over a = αλ and β
+
+const mapAxes = {
+  a: Array.from({ length: MAP.columns }, (_, i) => 10 ** (MAP.low + (i * (MAP.high - MAP.low)) / (MAP.columns - 1))),
+  beta: Array.from({ length: MAP.rows }, (_, i) => (0.999 * i) / (MAP.rows - 1)),
+};
+
+function mapTraces(method) {
+  const { a, beta } = mapAxes;
+  const z = beta.map((b) => a.map((at) => (at < method.limit(b) ? method.rate(at, b) : null)));
+  const critical = a.filter((at) => at <= method.criticalUpTo);
+  const line = (meta, x, y, dash) => [
+    { meta: `${meta} below`, mode: "lines", x, y, line: { color: "#000000", width: 4.5 }, hoverinfo: "skip" },
+    { meta, mode: "lines", x, y, line: { color: "#ffffff", width: 2, dash }, hoverinfo: "skip" },
+  ];
+  return [
+    {
+      type: "heatmap",
+      x: a,
+      y: beta,
+      z,
+      zmin: 0,
+      zmax: 1,
+      colorscale: "Viridis",
+      colorbar: { ...colourBar(), title: { text: "rate ρ: the darker, the faster", side: "top" } },
+      hovertemplate: "a %{x:.3g}, β %{y:.3f}: rate %{z:.4f}<extra></extra>",
+      hoverongaps: false,
+    },
+    ...line("critical damping", critical, critical.map(method.critical), "dash"),
+    ...line("boundary", beta.map(method.limit), beta, "solid"),
+  ];
+}
+
+function drawMap() {
+  const method = METHODS[byId("wb-method").value];
+  const { alpha, beta, kappa } = setting;
+  const ends = [alpha * MU, alpha * kappa];
+  const [least, most] = [10 ** MAP.low, 10 ** MAP.high];
+  const inside = ends.map((a) => Math.min(Math.max(a, least), most));
+  const off = ends.map((a, i) => a !== inside[i]);
+  const points = {
+    meta: "setting",
+    mode: "lines+markers+text",
+    x: inside,
+    y: [beta, beta],
+    text: ["αμ", "αL"],
+    textposition: ["bottom center", "top center"],
+    textfont: { color: "#ffffff", size: 14, shadow: SHADOW },
+    line: { color: "#ffffff", width: 1.5, dash: "dot" },
+    marker: { symbol: ["circle", off[1] ? "triangle-right" : "square"], size: 13, color: "#ffffff", line: { color: "#000000", width: 2 } },
+    hovertext: ends.map((a, i) => `${i ? "αL" : "αμ"} = ${show(a)}, β = ${show(beta)}: rate ${show(method.rate(a, beta))}`),
+    hoverinfo: "text",
+    cliponaxis: false,
+  };
+  const upper = show(method.limit(beta));
+  say(
+    "wb-map-caption",
+    `Rate of ${method.title} by a = αλ and β. The solid line is the edge of stability: at β = ${show(beta)} it converges for a below ${upper}. Grey is unstable. On the dashed line damping is critical.`,
+    `Yours: αμ = ${show(ends[0])} (circle), αL = ${show(ends[1])} (square)${off[1] ? ", beyond the right edge (triangle)" : ""}.`,
+  );
+  const decades = Array.from({ length: MAP.high - MAP.low + 1 }, (_, i) => 10 ** (MAP.low + i));
+  return plot("wb-map", `Convergence rate of ${method.title} over αλ and β`, [...mapTraces(method), points], {
+    height: NARROW.matches ? 360 : 440,
+    margin: { l: 50, r: 14, t: 64, b: 44 },
+    plot_bgcolor: colour("unstable"),
+    xaxis: axis("a = αλ, logarithmic", { type: "log", range: [MAP.low, MAP.high], tickvals: decades, ticktext: decades.map((a) => show(a)), showgrid: false }),
+    yaxis: axis("Momentum β", { range: [-0.03, 1.03], tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1], showgrid: false }),
+    hovermode: "closest",
+  });
+}
+
+// The numbers
+
+const NUMBERS = {
+  rate: ["Worst rate", (value) => show(value, 5)],
+  rate_mu: ["Rate at μ", (value) => show(value, 5)],
+  rate_L: ["Rate at L", (value) => show(value, 5)],
+  stable: ["Converges", (value) => (value ? "yes" : "no")],
+  iterations: ["Iterations for a factor 1000", (value) => (value === Infinity ? "never" : String(Math.max(1, Math.ceil(value - 1e-9))))],
+  distance: ["Distance after the steps", (value) => show(value)],
+};
+
+function makeNumbers() {
+  const methods = Object.entries(METHODS);
+  // What changes is said once, in a sentence, and not output by output.
+  const output = (name, column) => make("td", { class: "number" }, make("output", { id: `wb-${name}-${column}`, "aria-live": "off" }));
+  byId("wb-numbers").append(
+    make("thead", {}, make("tr", {}, make("td"), ...methods.map(([, method]) => make("th", { scope: "col", class: "number" }, method.title)))),
+    make(
+      "tbody",
+      {},
+      ...Object.entries(NUMBERS).map(([column, [title]]) => make("tr", {}, make("th", { scope: "row" }, title), ...methods.map(([name]) => output(name, column)))),
+    ),
+  );
+}
+
+function writeNumbers(examined) {
+  for (const [name, result] of Object.entries(examined)) {
+    for (const [column, [, write]] of Object.entries(NUMBERS)) {
+      const output = byId(`wb-${name}-${column}`);
+      output.textContent = write(result[column]);
+      output.dataset.value = String(result[column]);
+    }
+  }
+}
+
+function sentence(examined) {
+  const { alpha, beta, kappa, steps } = setting;
+  const parts = Object.entries(examined).map(([name, result]) => {
+    const title = METHODS[name].title;
+    return result.stable ? `${title}: worst rate ${show(result.rate)}, distance ${show(result.distance)}` : `${title} does not converge`;
+  });
+  return `Learning rate ${show(alpha)}, momentum ${show(beta)}, condition number ${show(kappa)}, ${many(steps, "step")}. ${parts.join("; ")}.`;
+}
+
+// The controls: a slider for the eye, a field for the exact number
+
+const CONTROLS = {
+  alpha: { name: "Learning rate α", low: 1e-4, high: 10, toSlider: Math.log10, fromSlider: (place) => Number((10 ** place).toPrecision(3)) },
+  beta: { name: "Momentum β", low: 0, high: 0.999, toSlider: (value) => value, fromSlider: (place) => place },
+  kappa: { name: "Condition number κ", low: 1, high: 1000, toSlider: Math.log10, fromSlider: (place) => Number((10 ** place).toPrecision(3)) },
+  steps: { name: "Steps", low: 1, high: 500, toSlider: (value) => value, fromSlider: (place) => place, whole: true },
+};
+
+function startWorkbench() {
+  makeNumbers();
+  let spoken = null;
+  let asked = false;
+  const off = legend("wb-legend", Object.values(METHODS).map((method) => method.title), () => update(), (title) => styleOf(Object.values(METHODS).find((method) => method.title === title).style));
+
+  function update() {
+    const examined = Object.fromEntries(Object.entries(METHODS).map(([name, method]) => [name, examine(method)]));
+    writeNumbers(examined);
+    return Promise.all([drawPaths(examined, off), drawMap()]).then(() => examined);
+  }
+
+  // At most once a frame, however fast a slider moves; said when it rests.
+  function change(values) {
+    Object.assign(setting, values);
+    byId("wb-problem").textContent = "";
+    for (const [key, control] of Object.entries(CONTROLS)) {
+      const [slider, field] = [byId(`wb-${key}-slider`), byId(`wb-${key}`)];
+      if (document.activeElement !== slider) slider.value = control.toSlider(setting[key]);
+      slider.setAttribute("aria-valuetext", show(setting[key]));
+      if (document.activeElement !== field) field.value = String(setting[key]);
+      field.removeAttribute("aria-invalid");
+    }
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      update().then((examined) => {
+        clearTimeout(spoken);
+        spoken = setTimeout(() => (byId("wb-status").textContent = sentence(examined)), 500);
+      });
+    });
+  }
+
+  for (const [key, control] of Object.entries(CONTROLS)) {
+    const [slider, field] = [byId(`wb-${key}-slider`), byId(`wb-${key}`)];
+    slider.addEventListener("input", () => change({ [key]: Math.min(Math.max(control.fromSlider(Number(slider.value)), control.low), control.high) }));
+    field.addEventListener("input", () => {
+      const value = field.value === "" ? NaN : Number(field.value);
+      if (value >= control.low && value <= control.high && (!control.whole || Number.isInteger(value))) {
+        change({ [key]: value });
+        return;
+      }
+      field.setAttribute("aria-invalid", "true");
+      byId("wb-problem").textContent = `${control.name} must be ${control.whole ? "a whole number" : "a number"} from ${control.low} to ${control.high}; the picture is still that of ${setting[key]}.`;
+    });
+  }
+  for (const [name, method] of Object.entries(METHODS)) byId(`wb-best-${name}`).addEventListener("click", () => change(method.best(setting.kappa)));
+  byId("wb-critical").addEventListener("click", () => {
+    const method = METHODS[byId("wb-method").value];
+    const a = setting.alpha * MU;
+    if (a <= method.criticalUpTo) change({ beta: Math.min(method.critical(a), CONTROLS.beta.high) });
+    else byId("wb-problem").textContent = `${method.title} has no critical damping at αμ = ${show(a)}: it needs αμ of at most ${method.criticalUpTo}.`;
+  });
+  byId("wb-method").addEventListener("change", drawMap);
+  change({});
+  return keepDrawn(update);
+}
