@@ -213,8 +213,7 @@ def heavy_ball_critical_path(a: ArrayLike, k: ArrayLike) -> Floats:
     [1.     0.75   0.5    0.3125]
     """
     s, count, powers = _critical(a, k)
-    ratio: Array = (1 + count * s) * powers
-    return ratio
+    return (1 + count * s) * powers
 
 
 def nesterov_critical_path(a: ArrayLike, k: ArrayLike) -> Floats:
@@ -228,8 +227,7 @@ def nesterov_critical_path(a: ArrayLike, k: ArrayLike) -> Floats:
     0.2500
     """
     s, count, powers = _critical(a, k)
-    ratio: Array = (1 + count * s / (1 + s)) * powers
-    return ratio
+    return (1 + count * s / (1 + s)) * powers
 
 
 def heavy_ball_matrix(a: ArrayLike, beta: ArrayLike) -> Float[Array, "... 2 2"]:
@@ -275,7 +273,8 @@ def heavy_ball_path(
      [ 0. -2.]
      [-1. -1.]]
     """
-    return _path(*_floats(alpha, beta, curvatures, start), iterations, nesterov=False)
+    path: Array = _path(*_floats(alpha, beta, curvatures, start), iterations, nesterov=False)
+    return path
 
 
 def nesterov_path(
@@ -290,7 +289,8 @@ def nesterov_path(
      [ 1.  -2. ]
      [-0.25  0. ]]
     """
-    return _path(*_floats(alpha, beta, curvatures, start), iterations, nesterov=True)
+    path: Array = _path(*_floats(alpha, beta, curvatures, start), iterations, nesterov=True)
+    return path
 
 
 def heavy_ball_noise(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike, variance: ArrayLike) -> Noise:
@@ -455,7 +455,7 @@ def chain_minimizer(mu: ArrayLike, L: ArrayLike, dimensions: int) -> Float[Array
     >>> print(chain_minimizer(1.0, 9.0, 3))
     [0.5   0.25  0.125]
     """
-    return _chain_ratio(*_floats(mu, L)) ** jnp.arange(1, dimensions + 1)
+    return _power(_chain_ratio(*_floats(mu, L)), jnp.arange(1, dimensions + 1))
 
 
 def chain_lower_bound(mu: ArrayLike, L: ArrayLike, dimensions: int, k: ArrayLike) -> Floats:
@@ -479,8 +479,9 @@ def chain_lower_bound(mu: ArrayLike, L: ArrayLike, dimensions: int, k: ArrayLike
     >>> print(chain_lower_bound(1.0, 9.0, 2, jnp.arange(3)))
     [0.5  0.25 0.  ]
     """
-    q, k = jnp.broadcast_arrays(_chain_ratio(*_floats(mu, L)), k)
-    return jnp.where(k < dimensions, q ** (k + 1), 0)
+    k = jnp.asarray(k)
+    bound = _power(_chain_ratio(*_floats(mu, L)), k + 1)
+    return jnp.where(jnp.broadcast_to(k < dimensions, bound.shape), bound, 0)
 
 
 def _floats(*values: ArrayLike) -> list[Array]:
@@ -505,10 +506,15 @@ def _root(x: Floats) -> Floats:
 
 
 def _critical(a: ArrayLike, k: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """S = √a, k as a float, and (1 − s)ᵏ by the whole number k, as 1 − s may be negative."""
+    """The root s = √a, k as floats of the same shape, and (1 − s)ᵏ."""
     (a,) = _floats(a)
     s, k = jnp.broadcast_arrays(jnp.sqrt(a), k)
-    return s, jnp.astype(k, s.dtype), (1 - s) ** k
+    return s, jnp.astype(k, s.dtype), _power(1 - s, k)
+
+
+def _power(base: Floats, k: ArrayLike) -> Floats:
+    """A power by whole numbers, which the base, negative or not, does not have to be cast for."""
+    return jax.lax.pow(*jnp.broadcast_arrays(base, k))
 
 
 def _matrix(*entries: Floats) -> Float[Array, "... 2 2"]:
@@ -564,7 +570,7 @@ def _noise_ratio(a: Floats, beta: Floats, spread: Floats, damping: Floats, margi
 
 
 def _divisor(holds: Bool[Array, "..."], x: Floats) -> Floats:
-    """X, or 1 where the quotient will not be used and shall have no NaN in its derivative."""
+    """The divisor x, but 1 where the quotient will not be used: it shall have no NaN in its derivative."""
     return jnp.where(holds, x, 1)
 
 
