@@ -254,7 +254,7 @@ def nesterov_matrix(a: ArrayLike, beta: ArrayLike) -> Float[Array, "... 2 2"]:
 
 def heavy_ball_path(
     alpha: ArrayLike, beta: ArrayLike, curvatures: ArrayLike, start: ArrayLike, iterations: int
-) -> Float[Array, "iterations+1 ..."]:
+) -> Float[Array, "{iterations}+1 ..."]:
     """The heavy ball's iterates on ½·Σ λᵢwᵢ², step by step from rest.
 
     Args:
@@ -279,7 +279,7 @@ def heavy_ball_path(
 
 def nesterov_path(
     alpha: ArrayLike, beta: ArrayLike, curvatures: ArrayLike, start: ArrayLike, iterations: int
-) -> Float[Array, "iterations+1 ..."]:
+) -> Float[Array, "{iterations}+1 ..."]:
     """Nesterov's iterates (the look-ahead points) on ½·Σ λᵢwᵢ², step by step from rest.
 
     Args, Returns: as `heavy_ball_path`.
@@ -449,7 +449,7 @@ def chain_loss(w: Float[Array, "... dimensions"], mu: ArrayLike, L: ArrayLike) -
     return (L - mu) / 8 * chain + mu / 2 * jnp.sum(w**2, axis=-1)
 
 
-def chain_minimizer(mu: ArrayLike, L: ArrayLike, dimensions: int) -> Float[Array, " dimensions"]:
+def chain_minimizer(mu: ArrayLike, L: ArrayLike, dimensions: int) -> Float[Array, " {dimensions}"]:
     """Where `chain_loss` is least: qⁱ, i = 1 … n.
 
     >>> print(chain_minimizer(1.0, 9.0, 3))
@@ -500,8 +500,8 @@ def _spectral_radius(trace: Floats, determinant: Floats, discriminant: Floats) -
 
 
 def _root(x: Floats) -> Floats:
-    """√x for x > 0, else 0 with the derivative 0: where x is the argument of a branch not taken."""
-    positive = ~(x <= 0)
+    """√x for x > 0, else 0 with the derivative 0, as for a branch that is not taken."""
+    positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
@@ -513,8 +513,11 @@ def _critical(a: ArrayLike, k: ArrayLike) -> tuple[Floats, Floats, Floats]:
 
 
 def _power(base: Floats, k: ArrayLike) -> Floats:
-    """A power by whole numbers, which the base, negative or not, does not have to be cast for."""
-    return jax.lax.pow(*jnp.broadcast_arrays(base, k))
+    """A power by whole numbers k ≥ 0, whose derivative is 0 where k is, for a base of 0 too."""
+    base, k = jnp.broadcast_arrays(base, k)
+    # With the exponent as a float: lax.pow's derivative for an integer one needs implicit promotion.
+    exponent = jnp.astype(k, base.dtype)
+    return jnp.where(k > 0, base ** jnp.maximum(exponent, 1), 1)
 
 
 def _matrix(*entries: Floats) -> Float[Array, "... 2 2"]:
@@ -524,7 +527,7 @@ def _matrix(*entries: Floats) -> Float[Array, "... 2 2"]:
 @partial(jax.jit, static_argnames=("iterations", "nesterov"))
 def _path(
     alpha: Floats, beta: Floats, curvatures: Floats, start: Floats, iterations: int, nesterov: bool
-) -> Float[Array, "iterations+1 ..."]:
+) -> Float[Array, "{iterations}+1 ..."]:
     def step(state: tuple[Floats, Floats], _: None) -> tuple[tuple[Floats, Floats], Floats]:
         w, v = state
         descent = alpha * curvatures * w

@@ -120,6 +120,12 @@ def test_rates_are_as_exact_as_float32_allows(method, sample):
 
 
 @each_method
+def test_what_is_not_a_number_has_no_rate_and_what_is_infinite_diverges(method):
+    rate = formula(method, "rate")(np.array([np.nan, 0.5, np.inf, -np.inf]), np.array([0.5, np.nan, 0.5, 0.5]))
+    np.testing.assert_array_equal(rate, [np.nan, np.nan, np.inf, np.inf])
+
+
+@each_method
 def test_a_run_shrinks_or_grows_at_the_rate(method, sample):
     alpha, beta, curvature = (values[::4] for values in sample)
     a, steps = alpha * curvature, 400
@@ -417,7 +423,7 @@ def test_conjugate_gradients_attain_the_chains_lower_bound_and_momentum_respects
         assert (error(path) >= bound * (1 - 1e-12)).all()
 
 
-# What is a function of a and β alone, by name; those of one argument take it from there.
+# Numbers made of a and β, by name.
 ELEMENTWISE = {
     "heavy_ball_rate": theory.heavy_ball_rate,
     "nesterov_rate": theory.nesterov_rate,
@@ -428,8 +434,8 @@ ELEMENTWISE = {
     "oscillating_low": lambda a, beta: theory.nesterov_oscillating_region(beta)[0],
     "heavy_ball_critical": lambda a, beta: theory.heavy_ball_critical_momentum(a),
     "nesterov_critical": lambda a, beta: theory.nesterov_critical_momentum(a),
-    "heavy_ball_path": lambda a, beta: theory.heavy_ball_critical_path(a, 3),
-    "nesterov_path": lambda a, beta: theory.nesterov_critical_path(a, 3),
+    "heavy_ball_path": lambda a, beta: theory.heavy_ball_critical_path(a, jnp.arange(4)).sum(),
+    "nesterov_path": lambda a, beta: theory.nesterov_critical_path(a, jnp.arange(4)).sum(),
     "heavy_ball_var_w": lambda a, beta: theory.heavy_ball_noise(0.5, beta, a * 2, 3.0).var_w,
     "heavy_ball_cov": lambda a, beta: theory.heavy_ball_noise(a, beta, 1.0, 3.0).cov_wv,
     "nesterov_var_w": lambda a, beta: theory.nesterov_noise(0.5, beta, a * 2, 3.0).var_w,
@@ -505,6 +511,8 @@ def test_derivatives_are_finite_everywhere_and_those_of_finite_differences_off_t
         return {name: jax.grad(function, (0, 1))(a, beta) for name, function in ELEMENTWISE.items()}
 
     exact = jit(jax.vmap(slopes))(a, beta)
+    # At the double root a = β = 1/4 the derivative is that of the side on which the rate is √β.
+    assert [float(slope[1]) for slope in exact["heavy_ball_rate"]] == [0, 1]
     values, h = jit(jax.vmap(everything(ELEMENTWISE))), 1e-6
     edges = [*theory.robust_region(beta), *theory.nesterov_oscillating_region(beta), 2 * (1 - beta)]
     edges += [limit(beta) for limit in LIMITS.values()]
