@@ -17,7 +17,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     import jax.numpy as jnp, numpy as np
     jax.config.update("jax_num_cpu_devices", 2)
     import momentum_jax as mj
-    from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve
+    from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve, theory
     from momentum_jax.report import heatmap_figure
 
     schedule = mj.Schedule("warmup_cosine", peak_value=0.1, warmup_steps=2, decay_steps=9)
@@ -55,6 +55,15 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     optimizers.convert({"lr": 0.1, "momentum": optimizers.demon(0.9, 10)}, "torch", "momentum_jax")
     optimizers.effective_learning_rate(0.1, jnp.float32(0.9)), optimizers.optimal_momentum(1.0, 2.0)
     smooth_curve(result.losses["a"]), first_reached(result.losses["a"], 0.5)
+    a, w = jnp.array([[0.1], [0.2]]), jnp.ones(3)
+    for f in (theory.heavy_ball_rate, theory.nesterov_rate):
+        f(a, 0.5), theory.worst_rate(f, 0.1, np.float32(0.9), 1, w)
+    theory.robust_region(w), theory.nesterov_oscillating_region(0), theory.nesterov_stability_limit(0.9)
+    theory.heavy_ball_critical_path(a, jnp.arange(3)), theory.nesterov_critical_momentum(a)
+    theory.nesterov_matrix(a, w), theory.nesterov_path(0.1, 0.9, w, a, 5), theory.heavy_ball_path(0.1, 0.9, 1.0, w, 0)
+    theory.nesterov_noise(0.1, w, a, 1), theory.heavy_ball_noise_ratio(a, w)
+    theory.steps_to_grow(theory.nesterov_saddle_growth(a, w / 2), 10)
+    theory.chain_loss(w, 1.0, 4.0), theory.chain_minimizer(1.0, 4, 3), theory.chain_lower_bound(1.0, 4, 3, 2)
     print("checked", mj.batch_indices.__wrapped__.__name__)
 """
 
