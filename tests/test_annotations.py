@@ -17,6 +17,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     import jax.numpy as jnp, numpy as np
     jax.config.update("jax_num_cpu_devices", 2)
     import momentum_jax as mj
+    from momentum_jax import analysis
     from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve
     from momentum_jax.report import heatmap_figure
 
@@ -55,6 +56,13 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     optimizers.convert({"lr": 0.1, "momentum": optimizers.demon(0.9, 10)}, "torch", "momentum_jax")
     optimizers.effective_learning_rate(0.1, jnp.float32(0.9)), optimizers.optimal_momentum(1.0, 2.0)
     smooth_curve(result.losses["a"]), first_reached(result.losses["a"], 0.5)
+    a, b = (analysis.iterations_to(result.losses[label], result.iterations, 2.0) for label in "ab")
+    between = analysis.paired_differences(a, b)
+    analysis.median_interval(*between), analysis.wins_interval(*between)
+    analysis.mean_interval(result.train_loss["a"]), analysis.interquartile_mean_interval(np.arange(20.0))
+    analysis.share_difference_interval(result.failed["a"], result.failed["b"])
+    analysis.expected_best(a, np.array([1, 2])), analysis.median_best(a, np.array([1, 2]))
+    analysis.tolerated_range(np.array([0.1, 0.2]), np.array([1.0, 2.0]), 2)
     print("checked", mj.batch_indices.__wrapped__.__name__)
 """
 
