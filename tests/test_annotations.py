@@ -17,6 +17,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     import jax.numpy as jnp, numpy as np
     jax.config.update("jax_num_cpu_devices", 2)
     import momentum_jax as mj
+    from momentum_jax import analysis
     from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve, theory
     from momentum_jax.report import heatmap_figure
 
@@ -64,6 +65,13 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     theory.nesterov_noise(0.1, w, a, 1), theory.heavy_ball_noise_ratio(a, w)
     theory.steps_to_grow(theory.nesterov_saddle_growth(a, w / 2), 10)
     theory.chain_loss(w, 1.0, 4.0), theory.chain_minimizer(1.0, 4, 3), theory.chain_lower_bound(1.0, 4, 3, 2)
+    a, b = (analysis.iterations_to(result.losses[label], result.iterations, 2.0) for label in "ab")
+    between = analysis.paired_differences(a, b)
+    analysis.median_interval(*between), analysis.wins_interval(*between)
+    analysis.mean_interval(result.train_loss["a"]), analysis.interquartile_mean_interval(np.arange(20.0))
+    analysis.share_difference_interval(result.failed["a"], result.failed["b"])
+    analysis.expected_best(a, np.array([1, 2])), analysis.share_interval(1, 3)
+    analysis.tolerated_range(np.array([0.1, 0.2]), np.array([1.0, 2.0]), 2)
     print("checked", mj.batch_indices.__wrapped__.__name__)
 """
 

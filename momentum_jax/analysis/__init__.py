@@ -5,5 +5,36 @@
 
 from momentum_jax.analysis.cells import ends_of_axes, median_of_cells
 from momentum_jax.analysis.smoothing import first_reached, smooth_curve
+from momentum_jax.analysis.statistics import (
+    Interval,
+    expected_best,
+    interquartile_mean_interval,
+    iterations_to,
+    mean_interval,
+    median_interval,
+    paired_differences,
+    share_difference_interval,
+    share_interval,
+    simultaneous_level,
+    tolerated_range,
+    wins_interval,
+)
 
-__all__ = ["ends_of_axes", "first_reached", "median_of_cells", "smooth_curve"]
+__all__ = [
+    "Interval",
+    "ends_of_axes",
+    "expected_best",
+    "first_reached",
+    "interquartile_mean_interval",
+    "iterations_to",
+    "mean_interval",
+    "median_interval",
+    "median_of_cells",
+    "paired_differences",
+    "share_difference_interval",
+    "share_interval",
+    "simultaneous_level",
+    "smooth_curve",
+    "tolerated_range",
+    "wins_interval",
+]

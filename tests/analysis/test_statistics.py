@@ -1,0 +1,559 @@
+"""Intervals against SciPy, against what they must cover, and against cases worked by hand; budgets by brute force."""
+
+import itertools
+import math
+import statistics
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from momentum_jax.analysis import (
+    Interval,
+    expected_best,
+    interquartile_mean_interval,
+    iterations_to,
+    mean_interval,
+    median_interval,
+    paired_differences,
+    share_difference_interval,
+    share_interval,
+    simultaneous_level,
+    tolerated_range,
+    wins_interval,
+)
+from momentum_jax.analysis import statistics as module
+
+INF, NAN = np.inf, np.nan
+# Sums and quotients of some tens of values, and SciPy's own quantiles: some hundred roundings of 2⁻⁵³.
+ROUNDING = 1e-12
+
+whole = st.integers(-1000, 1000).map(float)
+censored = whole | st.sampled_from([INF, -INF])
+runs = st.lists(whole, min_size=2, max_size=30).map(np.array)
+bounds = st.lists(st.tuples(censored, censored).map(sorted), min_size=1, max_size=20).map(
+    lambda b: tuple(np.array(b).T)
+)
+trials = st.lists(st.integers(0, 6).map(float) | st.just(INF), min_size=1, max_size=8).map(np.array)
+
+
+def ends(interval):
+    return interval.low, interval.high
+
+
+def mirrored(interval, about=0.0):
+    return Interval(about - interval.value, about - interval.high, about - interval.low, interval.level)
+
+
+def assert_same(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+# The distributions to cover, by name: how to draw, and which of SciPy's it is where it is not symmetric about 0.
+SYMMETRIC = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, size=shape),
+    "Laplace": lambda rng, shape: rng.laplace(size=shape),
+    "t with 3 degrees": lambda rng, shape: rng.standard_t(3, size=shape),
+    "lognormals' difference": lambda rng, shape: rng.lognormal(size=shape) - rng.lognormal(size=shape),
+}
+SKEWED = {
+    "exponential": (lambda rng, shape: rng.exponential(size=shape), stats.expon()),
+    "lognormal": (lambda rng, shape: rng.lognormal(size=shape), stats.lognorm(1)),
+}
+
+
+def assert_covers(interval, draw, truth, n, simulations, offered):
+    """Fails where so few covered intervals would have a probability below 1e-4 if 93 % were covered."""
+    rng = np.random.default_rng(0)
+    covered = sum(low <= truth <= high for low, high in (ends(interval(x)) for x in draw(rng, (simulations, n))))
+    assert stats.binom.cdf(covered, simulations, offered) > 1e-4, covered / simulations
+
+
+@pytest.mark.parametrize("n", [5, 10, 30])
+@pytest.mark.parametrize("draw", SYMMETRIC.values(), ids=SYMMETRIC)
+def test_students_interval_covers_symmetric_differences(draw, n):
+    assert_covers(mean_interval, draw, 0, n, 2000, offered=0.93)
+
+
+@pytest.mark.parametrize(("name", "n"), [("exponential", 40), ("lognormal", 300)])
+def test_students_interval_covers_skewed_differences_from_the_stated_number_on(name, n):
+    draw, distribution = SKEWED[name]
+    assert_covers(mean_interval, draw, distribution.mean(), n, 2000, offered=0.93)
+
+
+@pytest.mark.parametrize("n", [6, 9, 30])
+@pytest.mark.parametrize("name", [*SYMMETRIC, *SKEWED])
+def test_the_medians_interval_covers_with_its_level_whatever_the_distribution(name, n):
+    draw, distribution = SKEWED.get(name) or (SYMMETRIC[name], None)
+    truth = distribution.median() if distribution else 0
+    assert_covers(median_interval, draw, truth, n, 1000, offered=0.95)
+
+
+@pytest.mark.parametrize("name", ["uniform", "t with 3 degrees", "exponential"])
+def test_the_interquartile_means_interval_covers_from_20_differences_on(name, monkeypatch):
+    # 499 resamples for the time's sake: the quantiles that they estimate are the same.
+    monkeypatch.setattr(module, "RESAMPLES", 499)
+    draw, distribution = SKEWED.get(name) or (SYMMETRIC[name], None)
+    truth = 2 * integrate.quad(distribution.ppf, 0.25, 0.75)[0] if distribution else 0
+    assert_covers(interquartile_mean_interval, draw, truth, 20, 200, offered=0.93)
+
+
+def splits(n):
+    """All ways to split n runs into three kinds."""
+    return [(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)]
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_a_share_is_covered_with_its_level_exactly_computed(n, level):
+    intervals = [share_interval(k, n, level) for k in range(n + 1)]
+    for p in np.linspace(0, 1, 101):
+        covered = [low <= p <= high for low, high in map(ends, intervals)]
+        assert stats.binom.pmf(np.arange(n + 1), n, p) @ covered >= level - ROUNDING
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_wins_and_differences_of_shares_are_covered_with_their_level_exactly_computed(n):
+    counts = np.array(splits(n))
+    wins = [wins_interval(np.repeat([-1.0, 1.0, 0.0], count)) for count in counts]
+    shares = []
+    for only_a, only_b, _ in counts:
+        a, b = np.zeros((2, n), bool)
+        a[:only_a], b[only_a : only_a + only_b] = True, True
+        shares.append(share_difference_interval(a, b))
+    for first, second, third in splits(12):
+        p = np.array([first, second, third]) / 12
+        probability = stats.multinomial(n, p).pmf(counts)
+        beats = p[0] + p[2] / 2
+        for intervals, truth in ((wins, beats), (shares, p[0] - p[1])):
+            # What is certain lies on the end itself, which may be rounded.
+            covered = [low - ROUNDING <= truth <= high + ROUNDING for low, high in map(ends, intervals)]
+            assert probability @ covered >= 0.95 - ROUNDING
+
+
+def test_the_simultaneous_level_is_bonferronis():
+    assert simultaneous_level(0.95, 1) == pytest.approx(0.95, abs=1e-15)
+    assert simultaneous_level(0.9, 4) == pytest.approx(0.975, abs=1e-15)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 95, NAN])
+def test_a_level_that_is_no_probability_is_refused(level):
+    x = np.arange(30.0)
+    for refused in (
+        lambda: simultaneous_level(level, 2),
+        lambda: mean_interval(x, level),
+        lambda: median_interval(x, level=level),
+        lambda: interquartile_mean_interval(x, level),
+        lambda: wins_interval(x, level=level),
+        lambda: share_interval(1, 2, level),
+        lambda: share_difference_interval(x > 1, x > 2, level),
+    ):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            refused()
+
+
+def test_no_comparison_is_refused():
+    with pytest.raises(ValueError, match="at least 1 comparison, not 0"):
+        simultaneous_level(0.95, 0)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("n", [2, 3, 20, 200])
+def test_the_means_interval_is_scipys(n, level, rng):
+    x = rng.normal(1, 2, n)
+    expected = stats.ttest_1samp(x, 0).confidence_interval(level)
+    assert_same(mean_interval(x, level), (x.mean(), *expected, level))
+
+
+def test_float32_differences_are_averaged_in_float64():
+    # In float32 1e8 + 1 is 1e8.
+    assert mean_interval(np.array([1e8, 1, 1, 1], np.float32)).value == 25000000.75
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_equal_differences_have_an_interval_of_no_width(n):
+    # Of three values 0.1 the rounded mean is not 0.1.
+    assert mean_interval(np.full(n, 0.1)) == (0.1, 0.1, 0.1, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("differences", "value"),
+    [([], NAN), ([3.0], 3.0), ([1.0, INF], INF), ([1.0, -INF, 2.0], -INF), ([INF, -INF], NAN), ([1.0, NAN], NAN)],
+)
+def test_a_mean_without_an_interval_says_so_and_does_not_warn(differences, value):
+    np.testing.assert_equal(tuple(mean_interval(np.array(differences))), (value, NAN, NAN, 0.95))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [8, 9, 25, 100])
+def test_the_medians_interval_is_scipys(n, level, rng):
+    x = rng.normal(size=n)
+    expected = stats.quantile_test(x, q=0, p=0.5).confidence_interval(level)
+    assert median_interval(x, level=level) == (np.median(x), *expected, level)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99, simultaneous_level(0.95, 7)])
+@pytest.mark.parametrize("n", range(1, 30))
+def test_the_medians_interval_is_the_shortest_pair_of_ranks_that_has_the_level(n, level):
+    interval = median_interval(np.arange(1.0, n + 1), level=level)
+
+    def probability(k):
+        """That the median lies between ranks k and n + 1 − k: of the 2ⁿ signs, those with k to n − k below it."""
+        return Fraction(sum(math.comb(n, below) for below in range(k, n - k + 1)), 2**n)
+
+    enough = [k for k in range(1, n // 2 + 1) if probability(k) >= level]
+    expected = (enough[-1], n + 1 - enough[-1]) if enough else (NAN, NAN)
+    np.testing.assert_equal(ends(interval), expected)
+    assert interval.value == (n + 1) / 2
+
+
+def test_95_percent_needs_six_differences_and_99_percent_eight():
+    for n, level in ((5, 0.95), (7, 0.99)):
+        assert np.isnan(median_interval(np.arange(float(n)), level=level).low)
+        assert median_interval(np.arange(n + 1.0), level=level)[1:3] == (0, n)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value"),
+    [
+        ([], [], NAN),
+        # Both ranks in the middle are known, though the outermost is not.
+        ([1.0, 2.0, -INF], [1.0, 2.0, INF], NAN),
+        ([1.0, 1.0, -INF], [1.0, 1.0, INF], 1.0),
+        ([1.0, 2.0, 3.0, 2.5], [1.0, 2.0, INF, 2.5], 2.25),
+        # The middle two are 1 and whatever the third is.
+        ([0.0, 1.0, 2.0, 9.0], [0.0, 1.0, 3.0, 9.0], NAN),
+        ([1.0, INF], [1.0, INF], INF),
+        ([-INF, 1.0], [-INF, 1.0], -INF),
+        ([-INF, INF], [-INF, INF], NAN),
+        ([INF, INF, 0.0], [INF, INF, 0.0], INF),
+        ([-INF, -INF], [INF, INF], NAN),
+    ],
+)
+def test_a_median_is_told_where_its_bounds_determine_it(low, high, value):
+    np.testing.assert_equal(median_interval(np.array(low), np.array(high)).value, value)
+
+
+def test_censored_times_worked_by_hand():
+    # Iterations until a loss is reached, by seed; inf where the run never reached it.
+    a = np.array([10.0, 20.0, 30.0, INF, 50.0, INF, 70.0])
+    b = np.array([15.0, 50.0, INF, 40.0, 90.0, INF, 90.0])
+    low, high = paired_differences(a, b)
+    #                 10−15, 20−50, b never, a never, 50−90, neither, 70−90
+    assert low.tolist() == [-5, -30, -INF, INF, -40, -INF, -20]
+    assert high.tolist() == [-5, -30, -INF, INF, -40, INF, -20]
+    # Sorted lower bounds: −inf −inf −40 −30 −20  −5 inf: their median is −30.
+    # Sorted upper bounds: −inf  −40 −30 −20  −5 inf inf: their median is −20. So it is not determined.
+    # With 7 differences at 95 %, 2 · (1 + 7) / 2⁷ = 0.125 is too much for ranks 2 and 6; 2 / 2⁷ is not, for 1 and 7.
+    np.testing.assert_equal(tuple(median_interval(low, high)), (NAN, -INF, INF, 0.95))
+    # At 80 % ranks 2 and 6 have 87.5 %: −inf of the lower bounds, inf of the upper.
+    assert median_interval(low, high, level=0.8)[1:3] == (-INF, INF)
+    # At 50 % ranks 3 and 5 have 1 − 2 · (1 + 7 + 21) / 2⁷ = 0.547: −40 and −5.
+    assert median_interval(low, high, level=0.5)[1:3] == (-40, -5)
+    # Five wins, one loss, one undetermined: 5.5 of 7; the ends from 5 wins of 7, and from 6 of 7.
+    wins = wins_interval(low, high)
+    assert wins.value == 5.5 / 7
+    assert_same(wins.low, stats.binomtest(5, 7).proportion_ci(0.95).low)
+    assert_same(wins.high, stats.binomtest(6, 7).proportion_ci(0.95).high)
+
+
+@given(st.lists(st.tuples(whole | st.just(INF), whole | st.just(INF)), min_size=1, max_size=20))
+def test_swapping_the_optimizers_mirrors_the_bounds(times):
+    a, b = np.array(times).T
+    low, high = paired_differences(a, b)
+    low_swapped, high_swapped = paired_differences(b, a)
+    np.testing.assert_array_equal(low_swapped, -high)
+    np.testing.assert_array_equal(high_swapped, -low)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ([1.0, NAN], [1.0, 2.0], "NaN"),
+        ([1.0, 2.0], [NAN, 2.0], "NaN"),
+        ([-INF], [1.0], r"counts as \+inf"),
+        ([1.0], [-INF], r"counts as \+inf"),
+        ([1.0], [1.0, 2.0], r"same length, not of shapes \(1,\), \(2,\)"),
+        ([[1.0]], [[1.0]], "one axis"),
+    ],
+)
+def test_times_that_are_no_times_or_not_paired_are_refused(a, b, message):
+    with pytest.raises(ValueError, match=message):
+        paired_differences(np.array(a), np.array(b))
+
+
+@pytest.mark.parametrize("interval", [median_interval, wins_interval])
+def test_bounds_that_are_no_bounds_are_refused(interval):
+    with pytest.raises(ValueError, match="NaN"):
+        interval(np.array([1.0, NAN]))
+    with pytest.raises(ValueError, match="lies above"):
+        interval(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    with pytest.raises(ValueError, match="same length"):
+        interval(np.array([1.0, 2.0]), np.array([1.0]))
+
+
+@given(bounds, st.randoms(use_true_random=False))
+def test_whatever_lies_between_the_bounds_has_its_interval_within_theirs(between, random):
+    low, high = between
+    x = np.array([random.choice([a, b, min(max(0.0, a), b)]) for a, b in zip(low, high, strict=True)])
+    for interval in (median_interval, wins_interval):
+        outer, inner = interval(low, high, level=0.8), interval(x, level=0.8)
+        if not np.isnan(outer.low):
+            assert outer.low <= inner.low
+            assert inner.high <= outer.high
+    known = median_interval(low, high).value
+    assert np.isnan(known) or known == median_interval(x).value
+
+
+@given(runs, st.randoms(use_true_random=False))
+def test_the_order_of_the_seeds_does_not_matter(x, random):
+    shuffled = np.array(random.sample(list(x), len(x)))
+    # Sums of whole numbers are exact in any order; those of their squares' deviations from the mean are rounded.
+    np.testing.assert_allclose(mean_interval(shuffled), mean_interval(x), rtol=1e-9, atol=1e-9)
+    for interval in (median_interval, wins_interval):
+        np.testing.assert_equal(tuple(interval(shuffled)), tuple(interval(x)))
+
+
+@given(runs)
+def test_swapping_the_optimizers_mirrors_the_intervals(x):
+    np.testing.assert_array_equal(mean_interval(-x), mirrored(mean_interval(x)))
+    np.testing.assert_array_equal(median_interval(-x), mirrored(median_interval(x)))
+    assert_same(wins_interval(-x), mirrored(wins_interval(x), about=1))
+
+
+@given(bounds)
+def test_swapping_the_optimizers_mirrors_the_intervals_from_bounds(between):
+    low, high = between
+    np.testing.assert_array_equal(median_interval(-high, -low), mirrored(median_interval(low, high)))
+    assert_same(wins_interval(-high, -low), mirrored(wins_interval(low, high), about=1))
+
+
+@given(runs, st.integers(-100, 100), st.integers(1, 20))
+def test_intervals_shift_and_scale_with_the_differences(x, shift, scale):
+    for interval in (mean_interval, median_interval):
+        of_x, of_both = np.array(interval(x)[:3]), interval(shift + scale * x)[:3]
+        # Values of up to 20000 and their squares, of which some 30 are added.
+        np.testing.assert_allclose(of_both, shift + scale * of_x, rtol=1e-9, atol=1e-7)
+    assert wins_interval(scale * x) == wins_interval(x)
+
+
+def interquartile_mean(values, axis=-1):
+    quarter = values.shape[-1] // 4
+    return np.sort(values)[..., quarter : values.shape[-1] - quarter].mean(axis)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99])
+@pytest.mark.parametrize("n", [20, 23])
+def test_the_interquartile_means_interval_is_efrons(n, level, rng):
+    x = np.sort(rng.lognormal(size=n))
+    # SciPy draws the resamples; what is made of them is Efron's formula, written out.
+    drawn = stats.bootstrap((x,), interquartile_mean, method="percentile", batch=1000, rng=np.random.default_rng(0))
+    found, value = drawn.bootstrap_distribution, interquartile_mean(x)
+    bias = stats.norm.ppf((found < value).mean() / 2 + (found <= value).mean() / 2)
+    left_out = np.array([interquartile_mean(np.delete(x, i)) for i in range(n)])
+    deviations = left_out.mean() - left_out
+    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    shifted = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    expected = np.quantile(found, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    interval = interquartile_mean_interval(x, level)
+    assert_same(interval, (value, *expected, level))
+    # The corrections are felt, far beyond the tolerance.
+    plain = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    assert max(abs(expected - plain)) > 1e-4
+
+
+def test_the_interquartile_means_interval_depends_on_the_seed_and_not_on_the_order(rng):
+    x = rng.normal(size=25)
+    interval = interquartile_mean_interval(x)
+    assert interquartile_mean_interval(rng.permutation(x)) == interval
+    assert interquartile_mean_interval(x, seed=1) != interval
+    assert interquartile_mean_interval(x, level=0.99).low < interval.low
+
+
+def test_the_interquartile_means_interval_shifts_scales_and_mirrors_with_the_differences(rng):
+    x = rng.normal(size=20)
+    interval = interquartile_mean_interval(x)
+    assert_same(interquartile_mean_interval(3 + 2 * x)[:3], 3 + 2 * np.array(interval[:3]))
+    swapped = mirrored(interquartile_mean_interval(-x))
+    assert_same(swapped.value, interval.value)
+    # The mirror image has other resamples: the quantiles of two sets of 9999 at the ends of a normal distribution
+    # differ by 1 % of the width (standard deviation, √2 · √(0.025 · 0.975 / 9999) / φ(1.96) / 3.92).
+    np.testing.assert_allclose(ends(swapped), ends(interval), rtol=0, atol=0.04 * np.ptp(ends(interval)))
+
+
+@pytest.mark.parametrize("middle", [0.0, 0.1])
+def test_equal_differences_have_an_interquartile_mean_without_a_warning(middle):
+    value, low, high, _ = interquartile_mean_interval(np.full(20, middle))
+    assert value == low == high == pytest.approx(middle, abs=1e-15)
+
+
+@pytest.mark.parametrize("apart", [1, 5, 6])
+def test_differences_that_are_equal_in_the_middle_have_an_interquartile_mean_without_a_warning(apart, rng):
+    # With 5 of 20 apart at an end it is all equal that is averaged; with 6 at one end it is not.
+    x = np.full(20, 0.1)
+    x[:apart] += 1 + np.arange(apart)
+    interval = interquartile_mean_interval(rng.permutation(x))
+    assert interval.value == pytest.approx(0.1 if apart <= 5 else 0.2, abs=1e-15)
+    assert interval.low <= interval.value + 1e-15
+    assert interval.value <= interval.high + 1e-15
+
+
+def test_the_interquartile_mean_is_offered_with_an_interval_from_20_differences_on():
+    np.testing.assert_equal(ends(interquartile_mean_interval(np.arange(19.0))), (NAN, NAN))
+    assert interquartile_mean_interval(np.arange(19.0)).value == 9
+    assert not np.isnan(interquartile_mean_interval(np.arange(20.0)).low)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_an_interquartile_mean_is_of_finite_differences_only(bad):
+    x = np.arange(30.0)
+    x[7] = bad
+    np.testing.assert_equal(tuple(interquartile_mean_interval(x)), (NAN, NAN, NAN, 0.95))
+    np.testing.assert_equal(tuple(interquartile_mean_interval(x[:0])), (NAN, NAN, NAN, 0.95))
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.999])
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 10), (3, 10), (10, 10), (250, 1000)])
+def test_a_shares_interval_is_scipys(successes, n, level):
+    expected = stats.binomtest(successes, n).proportion_ci(level, method="exact")
+    # SciPy finds its ends by root finding, to some 1e-12.
+    np.testing.assert_allclose(share_interval(successes, n, level), (successes / n, *expected, level), atol=1e-11)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, -1)])
+def test_shares_that_cannot_be_are_refused(successes, n):
+    with pytest.raises(ValueError, match=f"successes, not {successes}"):
+        share_interval(successes, n)
+
+
+def test_no_runs_have_no_share_and_no_wins():
+    nothing = np.zeros(0)
+    for interval in (
+        share_interval(0, 0),
+        wins_interval(nothing),
+        share_difference_interval(nothing > 0, nothing > 0),
+        median_interval(nothing),
+    ):
+        np.testing.assert_equal(tuple(interval), (NAN, NAN, NAN, 0.95))
+
+
+def test_ties_count_half_in_the_value_and_fully_against_each_end():
+    # Three wins, two ties, one loss.
+    interval = wins_interval(np.array([-1.0, -INF, -2.0, 0.0, 0.0, 1.0]))
+    assert interval.value == 4 / 6
+    assert interval.low == share_interval(3, 6).low
+    assert interval.high == share_interval(5, 6).high
+
+
+def test_what_may_be_a_tie_is_neither_won_nor_lost():
+    low, high = np.array([-1.0, 0.0, -3.0]), np.array([0.0, 1.0, -2.0])
+    assert wins_interval(low, high) == (2 / 3, share_interval(1, 3).low, 1, 0.95)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_difference_of_shares_is_of_the_pairs_that_disagree(level):
+    # Of 20 seeds 8 succeed with a alone, 1 with b alone, 6 with both.
+    a = np.arange(20) < 14
+    b = np.isin(np.arange(20), [*range(8, 14), 19])
+    interval = share_difference_interval(a, b, level)
+    only_a = stats.binomtest(8, 20).proportion_ci(1 - (1 - level) / 2)
+    only_b = stats.binomtest(1, 20).proportion_ci(1 - (1 - level) / 2)
+    expected = (7 / 20, only_a.low - only_b.high, only_a.high - only_b.low, level)
+    np.testing.assert_allclose(interval, expected, atol=1e-11)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), st.randoms(use_true_random=False))
+def test_swapping_mirrors_a_difference_of_shares_and_order_does_not_matter(pairs, random):
+    a, b = np.array(pairs).T
+    interval = share_difference_interval(a, b)
+    assert share_difference_interval(b, a) == mirrored(interval)
+    a, b = np.array(random.sample(pairs, len(pairs))).T
+    assert share_difference_interval(a, b) == interval
+    assert -1 <= interval.low <= interval.value <= interval.high <= 1
+
+
+def test_shares_that_are_not_paired_are_refused():
+    with pytest.raises(ValueError, match="same length"):
+        share_difference_interval(np.zeros(3, bool), np.zeros(2, bool))
+
+
+@given(trials)
+def test_the_best_of_a_budget_is_that_of_all_subsets(values):
+    budgets = np.arange(1, len(values) + 1)
+    best = [[min(subset) for subset in itertools.combinations(values, n)] for n in budgets]
+    assert_same(expected_best(values, budgets), [sum(found) / len(found) for found in best])
+
+
+def test_large_numbers_of_trials_keep_their_digits(rng):
+    # C(1000, 500) ≈ 3e299, and C(3000, 1500) is beyond float64.
+    values = rng.normal(size=3000)
+    ordered = [Fraction(value) for value in np.sort(values)]
+    budgets = np.array([1, 2, 1500, 2999, 3000])
+    for n, got in zip(budgets.tolist(), expected_best(values, budgets), strict=True):
+        # P(the best has rank > i) = C(N − i, n) / C(N, n), from one rank to the next.
+        beyond, expected = Fraction(1), Fraction(0)
+        for i in range(min(60, 3001 - n) if n > 2 else 3001 - n):
+            here = beyond * Fraction(n, 3000 - i)
+            expected += here * ordered[i]
+            beyond -= here
+        # After 60 ranks at n ≥ 1500 some 2⁻⁶⁰ is left out.
+        assert got == pytest.approx(float(expected), abs=ROUNDING)
+
+
+def test_a_failed_trial_is_felt_as_long_as_all_drawn_can_fail():
+    values = np.array([2.0, INF, 1.0, INF, 3.0])
+    budgets = np.array([1, 2, 3])
+    # Three of five: the best is 1 in 6 of 10 subsets, 2 in 3, 3 in 1.
+    np.testing.assert_allclose(expected_best(values, budgets), [INF, INF, 1.5], rtol=ROUNDING)
+    assert expected_best(np.full(3, INF), np.array([3])).tolist() == [INF]
+
+
+def test_budgets_beyond_the_trials_are_refused():
+    for budget in (0, 4, -1):
+        with pytest.raises(ValueError, match=f"between 1 and the 3 trials there are, not at {budget}"):
+            expected_best(np.arange(3.0), np.array([1, budget]))
+    with pytest.raises(ValueError, match="NaN"):
+        expected_best(np.array([1.0, NAN]), np.array([1]))
+    assert expected_best(np.arange(3.0), np.array([], int)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("losses", "factor", "expected"),
+    [
+        ([5.0, 1.0, 1.05, 1.2, INF], 1.1, (0.1, 1.0)),
+        ([5.0, 1.0, 1.05, 1.2, INF], 1.25, (0.1, 10.0)),
+        # Exactly at the factor is still tolerated.
+        ([3.0, 2.0, 1.0, 2.0, 3.0], 2.0, (0.1, 10.0)),
+        ([3.0, 2.0, 1.0, 2.0, 3.0], 1.0, (1.0, 1.0)),
+        # What does well apart from the best is not contiguous with it.
+        ([1.0, 5.0, 1.0, 1.01, 5.0], 1.1, (0.01, 0.01)),
+        ([1.02, INF, 1.0, 1.01, 1.03], 1.1, (1.0, 100.0)),
+        ([1.0, 1.0, 1.0, 1.0, 1.0], 1.1, (0.01, 100.0)),
+        ([INF, INF, INF, INF, INF], 1.1, (NAN, NAN)),
+    ],
+)
+def test_the_tolerated_range_is_the_contiguous_one_around_the_best(losses, factor, expected):
+    rates, losses = np.array([0.01, 0.1, 1.0, 10.0, 100.0]), np.array(losses)
+    np.testing.assert_equal(tolerated_range(rates, losses, factor), expected)
+    # In any order.
+    order = [3, 0, 4, 2, 1]
+    np.testing.assert_equal(tolerated_range(rates[order], losses[order], factor), expected)
+
+
+@pytest.mark.parametrize(
+    ("rates", "losses", "factor"), [([0.0, 1.0], [1.0, 1.0], 1.1), ([1.0], [-1.0], 1.1), ([1.0], [1.0], 0.9)]
+)
+def test_ranges_that_mean_nothing_are_refused(rates, losses, factor):
+    with pytest.raises(ValueError, match="must be positive, losses not negative, and the factor 1 or more"):
+        tolerated_range(np.array(rates), np.array(losses), factor)
+
+
+def test_iterations_are_the_recorded_ones_and_infinite_where_the_level_is_never_reached():
+    curves = np.array([[[5.0, 2.0, 3.0], [5.0, 4.0, 2.5]], [[1.0, 9.0, 9.0], [5.0, NAN, INF]]])
+    got = iterations_to(curves, np.array([0, 50, 100]), 2.5)
+    assert got.dtype == np.float64
+    assert got.tolist() == [[50, 100], [0, INF]]
