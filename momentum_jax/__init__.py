@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from momentum_jax import optimizers as optimizers
+    from momentum_jax.comparison import Comparison as Comparison
+    from momentum_jax.comparison import compare as compare
+    from momentum_jax.comparison import compare_results as compare_results
     from momentum_jax.config import Config as Config
     from momentum_jax.config import OptimizerConfig as OptimizerConfig
     from momentum_jax.config import Schedule as Schedule
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 # Loaded on first use, so that the import costs no more than what is used.
 _HOMES = {
     "MLP": "tasks",
+    "Comparison": "comparison",
     "Config": "config",
     "Dataset": "data",
     "InputError": "errors",
@@ -49,6 +53,8 @@ _HOMES = {
     "adaptive_restart": "optimizers",
     "aggmo": "optimizers",
     "batch_indices": "training",
+    "compare": "comparison",
+    "compare_results": "comparison",
     "initial_params": "training",
     "load_dataset": "data",
     "momentum": "optimizers",

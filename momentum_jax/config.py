@@ -164,6 +164,14 @@ decay_rate=0.5)")[0]
             raise InputError(f"cannot read the hyperparameters of {text!r}: they are name=value, comma between")
         return label.strip(), cls(name.strip(), **_keywords(call, text))
 
+    def text(self, label: str) -> str:
+        """The form of the command line, which `parse` reads back equal; a factory as the name of it.
+
+        >>> OptimizerConfig("momentum", learning_rate=Schedule("constant", value=0.1), momentum=0.9).text("fast")
+        'fast=momentum,learning_rate=constant(value=0.1),momentum=0.9'
+        """
+        return ",".join([f"{label}={self.name_text}", *(f"{name}={value_text(value)}" for name, value in self.items)])
+
     def to_json(self) -> dict[str, Any]:
         """The description as JSON types; `from_json` reads it back equal, a factory as the name of it."""
         return {"name": self.name_text, "hyperparameters": _encode(self.hyperparameters)}
@@ -204,6 +212,19 @@ def parse_values(text: str) -> tuple[Any, ...]:
     if not (isinstance(node, ast.Tuple) and node.elts):
         raise InputError(f"cannot read the values {text!r}: they are numbers, words or schedules, commas between")
     return tuple(_literal(entry, text) for entry in node.elts)
+
+
+def value_text(value: Any) -> str:
+    """The form of the command line of a hyperparameter's value, which `parse_values` reads back.
+
+    >>> value_text(True), value_text((0.0, 0.9)), value_text("outside")
+    ('true', '(0.0, 0.9)', 'outside')
+    """
+    if isinstance(value, Schedule):
+        return f"{value.name}({','.join(f'{name}={value_text(entry)}' for name, entry in value.items)})"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) and value.isidentifier() else repr(value)
 
 
 def _plain(value: Any) -> Any:

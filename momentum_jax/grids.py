@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentum_jax.config import Config, OptimizerConfig, Schedule, parse_values
+from momentum_jax.config import Config, OptimizerConfig, Schedule, parse_values, value_text
 from momentum_jax.errors import InputError, check_integer, check_real, unknown
 
 BATCH_SIZE = "batch_size"
@@ -174,6 +174,17 @@ def parse_axis(text: str) -> tuple[str, Values]:
     return name.strip(), tuple(dict.fromkeys(map(round, grid))) if _is_count(name.strip()) else grid
 
 
+def text_of_axis(values: Values) -> str:
+    """What `parse_axis` reads as these values.
+
+    >>> text_of_axis(LogUniform(0.001, 1.0)), text_of_axis([0.5, 0.9])
+    ('0.001:1.0:log', '0.5,0.9')
+    """
+    if isinstance(values, Uniform):
+        return f"{values.low!r}:{values.high!r}:{'log' if isinstance(values, LogUniform) else 'lin'}"
+    return ",".join(value_text(_plain_number(value)) for value in values)
+
+
 def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, OptimizerConfig]) -> Space:
     """Axes whose names may begin with a label and a point, as a space.
 
@@ -201,7 +212,7 @@ def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, Optimi
 
 def names_of(optimizer: OptimizerConfig) -> list[str]:
     """What of an optimizer can vary: what its factory takes, the insides of schedules, and the size of its batches."""
-    parameters = inspect.signature(_factory(optimizer)).parameters.values()
+    parameters = inspect.signature(factory_of(optimizer)).parameters.values()
     taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     inside = [
         f"{name}.{parameter}"
@@ -216,7 +227,7 @@ def accepts(optimizer: OptimizerConfig, name: str) -> bool:
     return name in names_of(optimizer)
 
 
-def _factory(optimizer: OptimizerConfig) -> Callable[..., Any]:
+def factory_of(optimizer: OptimizerConfig) -> Callable[..., Any]:
     # Imported here: describing a grid needs JAX only where optimizers are looked up.
     from momentum_jax.optimizers import registry
 

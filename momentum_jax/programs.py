@@ -21,7 +21,7 @@ from momentum_jax.errors import InputError
 from momentum_jax.machine import cores
 from momentum_jax.optimizers import registry
 from momentum_jax.progress import Progress
-from momentum_jax.sampling import batch_key, draw_batches, draw_params
+from momentum_jax.sampling import batch_key, draw_batches, draw_params, numerics
 from momentum_jax.store import RunKey
 from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
 from momentum_jax.train_step import Metric, Program, Record, TrainState, make_train_step, train_chunk
@@ -480,13 +480,21 @@ def _chunk_function(program: Program, mesh: Mesh, kind: layout.Layout) -> Callab
 def _evaluation_function(
     loss: Callable[..., Any], evaluate: Callable[..., Scalars] | None, mesh: Mesh, kind: layout.Layout
 ) -> Callable[..., Any]:
-    def mean_losses(params: Params, train: Data, test: Data | None) -> Scalars:
-        data = {"train_loss": train, **({} if test is None else {"test_loss": test})}
-        return {
-            name: mean_over_examples(lambda batch: loss(params, batch), examples) for name, examples in data.items()
-        }
+    complete = evaluate or functools.partial(_mean_losses, loss)
+    return layout.over_runs(lambda params, data: complete(params, *data), mesh, kind)
 
-    return layout.over_runs(lambda params, data: (evaluate or mean_losses)(params, *data), mesh, kind)
+
+def _mean_losses(loss: Callable[..., Any], params: Params, train: Data, test: Data | None) -> Scalars:
+    """What is evaluated where the task does not say."""
+    data = {"train_loss": train, **({} if test is None else {"test_loss": test})}
+    return {name: mean_over_examples(lambda batch: loss(params, batch), examples) for name, examples in data.items()}
+
+
+def evaluation_names(cfg: Config, task: Task) -> list[str]:
+    """What the evaluation of a task gives."""
+    evaluate = task.evaluate or functools.partial(_mean_losses, task.loss)
+    with numerics(cfg.dtype):
+        return list(jax.eval_shape(evaluate, _abstract_params(cfg, task), task.train, task.test))
 
 
 def _settings() -> tuple[Any, ...]:

@@ -102,12 +102,43 @@ def sweep(
     >>> result.losses["momentum"].shape, result.losses["sgd"].shape
     ((3, 2, 20), (1, 2, 20))
     """
+    cells = make_cells(cfg, space, search=search, budget=budget, search_seed=search_seed)
+    return sweep_cells(
+        cfg,
+        cells,
+        folder=folder,
+        task=task,
+        metrics=metrics,
+        keep_params=keep_params,
+        devices=devices,
+        layout=layout,
+        chunk=chunk,
+        cluster=cluster,
+        progress=progress,
+    )
+
+
+def sweep_cells(
+    cfg: Config,
+    cells: Mapping[str, tuple[Cell, ...]],
+    *,
+    folder: str | pathlib.Path | None = None,
+    task: Task | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    keep_params: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+    layout: str = "auto",
+    chunk: int = CHUNK,
+    cluster: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Trains cells that are given one by one, by the labels of a config, with every seed; else as `sweep`."""
     check_integer("chunk", chunk, 1)
     check_layout(layout)
     if cluster is not None and devices is not None:
         raise InputError("devices are those of the workers where cluster is given")
     progress = progress or default_progress()
-    cells = make_cells(cfg, space, search=search, budget=budget, search_seed=search_seed)
+    cells = dict(cells)
     with contextlib.ExitStack() as stack:
         stack.enter_context(numerics(cfg.dtype))
         check_optimizers((label, cell.optimizer) for label, own in cells.items() for cell in own)

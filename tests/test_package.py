@@ -13,17 +13,20 @@ import pytest
 import momentum_jax as mj
 
 PACKAGE = pathlib.Path(mj.__file__).parent
-# From the top; imports go down only. Comparison stands where it is planned.
+# From the top; imports go down only.
 FLOORS = (
     "__main__",
     "cli",
     "commands",
     "report",
     "comparison",
+    "tuning",
+    "verdicts",
     "analysis",
     "sweeps",
     "cluster",
     "jobs",
+    "timing",
     "training",
     "checkpoints",
     "waves",
@@ -38,6 +41,7 @@ FLOORS = (
     "layout",
     "tasks",
     "data",
+    "situations",
     "grids",
     "optimizers",
     "provenance",

@@ -53,9 +53,8 @@ def simultaneous_level(level: float, comparisons: int) -> float:
 def mean_interval(differences: Float[np.ndarray, " seeds"], level: float = 0.95) -> Interval:
     """The mean of paired differences and Student's t interval: x̄ ± t_{n−1} · s / √n.
 
-    Exact for normal differences. As 95 % it covers at least 93 % for symmetric differences from n = 5 on (uniform ones
-    below that: 92 %; normal and heavier-tailed ones always), for exponential ones from n = 40 on, for lognormal ones
-    from n = 300 on. The interval of the median (`median_interval`) has no such conditions.
+    Exact for normal differences. As 95 % it covers at least 93 % of symmetric differences from n = 5 on, where it is
+    offered (of fewer uniform ones 92 %); of exponential ones from n = 40 on, of lognormal ones from n = 300 on. The interval of the median (`median_interval`) has no such conditions.
 
     Args:
       differences: float [seeds].

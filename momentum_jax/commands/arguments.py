@@ -69,6 +69,24 @@ def config_of(arguments: Any) -> Config:
     return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
 
 
+def flags_of(cfg: Config) -> list[str]:
+    """The flags from which `config_of` makes a config, as far as they are not the defaults."""
+    flags = []
+    defaults = Config()
+    for field in dataclasses.fields(Config):
+        value = getattr(cfg, field.name)
+        name = "--" + field.name.replace("_", "-")
+        if field.name == "optimizers":
+            flags += [word for label, o in cfg.optimizers.items() for word in ("--optimizer", o.text(label))]
+        elif field.name == "seeds" and value == tuple(range(len(value))):
+            flags += [name, str(len(value))]
+        elif isinstance(value, bool):
+            flags += [] if value == getattr(defaults, field.name) else [name if value else f"--no-{name[2:]}"]
+        elif value != getattr(defaults, field.name):
+            flags += [name, *map(str, value if isinstance(value, tuple) else [value])]
+    return flags
+
+
 def set_up_jax(compilation_cache: str | None) -> None:
     """A device a core, and the cache of compiled programs."""
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,18 +10,18 @@ import tyro
 from rich.table import Table
 
 from momentum_jax import sweeps
-from momentum_jax.analysis import ends_of_axes, median_of_cells
+from momentum_jax.analysis import median_of_cells
 from momentum_jax.commands.arguments import arguments_type, config_of, counted, flag, set_up_jax, slug, switch
 from momentum_jax.commands.terminal import console, show_progress, table_of
 from momentum_jax.config import Config
 from momentum_jax.errors import InputError
 from momentum_jax.grids import Cell, make_cells, parse_axis, space_of
-from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.report import heatmap_figure, save_figure
 from momentum_jax.results import Result
 from momentum_jax.store import PARTS, sweep_digest
 from momentum_jax.tables import text_of, varying_hyperparameters
 from momentum_jax.training import Interrupted
+from momentum_jax.verdicts import warnings_of_cells
 
 DESCRIPTION = """Trains every combination of hyperparameters with every seed, as one program on all cores.
 
@@ -90,7 +90,7 @@ def main(argv: Sequence[str], began: float) -> None:
 
     out = console(quiet=arguments.quiet)
     out.print(_best_table(result, plain=not out.is_terminal))
-    for line in _warnings(result):
+    for line in warnings_of_cells(result, {label: result.final_losses(label) for label in cells}):
         out.print(line)
     out.print(f"written: {folder}{os.sep} with heatmap.png and heatmap.svg; the runs are in {PARTS}{os.sep}*.parquet")
     if interrupted is not None:
@@ -134,22 +134,3 @@ def _best_table(result: Result, *, plain: bool) -> Table:
             f"{result.failed[label][i].sum()} of {(~result.missing[label][i]).sum()}",
         )
     return table
-
-
-def _warnings(result: Result) -> Iterator[str]:
-    assert result.cells is not None
-    for label, own in result.cells.items():
-        if result.missing[label].all():
-            continue
-        losses = median_of_cells(result.final_losses(label), result.failed[label], result.missing[label])
-        if not np.isfinite(losses).any():
-            yield f"{label}: every cell failed"
-            continue
-        best = int(np.argmin(losses))
-        for name, (end, value) in ends_of_axes(varying_hyperparameters(own), best).items():
-            if is_bound(own[best].optimizer, name, value):
-                continue
-            yield (
-                f"{label}: the best cell has the {end} {name} that was tried, {text_of(value)}; what is better may lie "
-                "beyond it"
-            )

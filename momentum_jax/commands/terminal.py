@@ -28,12 +28,13 @@ def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
     if quiet:
         yield no_progress
         return
+    headlines = [headline]
     if not sys.stderr.isatty():
         lines = line_progress(sys.stderr)
 
         def plain(phase: str, done: int, total: int, note: str = "") -> None:
-            if phase == "compiling" and done == 0:
-                sys.stderr.write(f"{headline}\n")
+            while headlines:
+                sys.stderr.write(f"{headlines.pop()}\n")
                 sys.stderr.flush()
             lines(phase, done, total, note)
 
@@ -51,8 +52,8 @@ def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
     tasks: dict[str, rich.progress.TaskID] = {}
 
     def progress(phase: str, done: int, total: int, note: str = "") -> None:
-        if phase == "compiling" and done == 0:
-            bar.console.print(headline, markup=False, emoji=False, highlight=False)
+        while headlines:
+            bar.console.print(headlines.pop(), markup=False, emoji=False, highlight=False)
         if phase not in tasks:
             tasks[phase] = bar.add_task(phase, total=total, note="")
         bar.update(tasks[phase], completed=done, note=note)

@@ -5,7 +5,7 @@ import functools
 import hashlib
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
 from momentum_jax.errors import InputError, check_integer
 
@@ -51,9 +51,7 @@ class Dataset:
         Raises:
           InputError: n is not at least 1 and less than the number of training examples.
         """
-        check_integer("n", n, 1, len(self.y_train) - 1)
-        held_out = np.zeros(len(self.y_train), dtype=bool)
-        held_out[np.random.default_rng(seed).choice(len(held_out), size=n, replace=False)] = True
+        held_out = draw_held_out(len(self.y_train), n, seed)
         return dataclasses.replace(
             self,
             x_train=self.x_train[~held_out],
@@ -98,6 +96,18 @@ class Dataset:
             x, y = canonical_order(images.reshape(len(images), -1), labels.astype(np.int32))
             arrays |= {f"x_{part}": x, f"y_{part}": y}
         return cls(**arrays, image_shape=image_shape, num_classes=classes, source=source)
+
+
+def draw_held_out(examples: int, n: int, seed: int) -> Bool[np.ndarray, " examples"]:
+    """Which n of the examples are held out.
+
+    Raises:
+      InputError: n is not at least 1 and less than the number of examples.
+    """
+    check_integer("n", n, 1, examples - 1)
+    held_out = np.zeros(examples, dtype=bool)
+    held_out[np.random.default_rng(seed).choice(examples, size=n, replace=False)] = True
+    return held_out
 
 
 def canonical_order(x: Images, y: Labels) -> tuple[Images, Labels]:

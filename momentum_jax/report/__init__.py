@@ -1,6 +1,20 @@
-"""Figures of results; reads them, trains nothing."""
+"""Figures and the page of results; reads them, trains nothing."""
 
+from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.figures import STYLES, Style, losses_figure, save_figure
 from momentum_jax.report.heatmaps import heatmap_figure
+from momentum_jax.report.writing import PAGE, write_figures, write_page
 
-__all__ = ["STYLES", "Style", "heatmap_figure", "losses_figure", "save_figure"]
+__all__ = [
+    "PAGE",
+    "STYLES",
+    "Style",
+    "curves_figure",
+    "heatmap_figure",
+    "losses_figure",
+    "save_figure",
+    "three_way_figure",
+    "tuning_figure",
+    "write_figures",
+    "write_page",
+]

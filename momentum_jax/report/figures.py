@@ -3,7 +3,7 @@
 import io
 import itertools
 import pathlib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +21,7 @@ class Style(NamedTuple):
 
     color: str
     marker: str
-    linestyle: str
+    linestyle: Literal["-", "--"]
 
 
 # The colours of Okabe and Ito, made to be told apart by colour-blind readers.
@@ -89,14 +89,18 @@ def losses_figure(result: Result) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, stem: pathlib.Path) -> list[pathlib.Path]:
-    """Writes STEM.png and STEM.svg, each whole or not at all, the same bytes for the same figure."""
+def save_figure(figure: Figure, stem: pathlib.Path, *, pdf: bool = False) -> list[pathlib.Path]:
+    """Writes STEM.png and STEM.svg, if asked for STEM.pdf; whole or not at all, the same bytes for the same figure."""
+    # Without a date the file depends on the figure alone.
+    dates: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}} | (
+        {"pdf": {"CreationDate": None}} if pdf else {}
+    )
     paths = []
-    for suffix in (".png", ".svg"):
+    for kind, metadata in dates.items():
         content = io.BytesIO()
-        with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
-            # Without a date the file depends on the figure alone.
-            figure.savefig(content, format=suffix[1:], dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
-        paths.append(stem.with_name(stem.name + suffix))
+        # Text stays text, in fonts that a PDF may hold.
+        with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none", "pdf.fonttype": 42}):
+            figure.savefig(content, format=kind, dpi=150 if figure.get_figwidth() > 5 else 300, metadata=metadata)
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
         write_atomically(paths[-1], content.getvalue())
     return paths

@@ -6,7 +6,10 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
+
+from momentum_jax.data import draw_held_out
 
 Params: TypeAlias = PyTree[Any]
 """Arrays, or what stands for them while a function is traced."""
@@ -44,6 +47,23 @@ class Task:
     @property
     def num_examples(self) -> int:
         return int(jax.tree.leaves(self.train)[0].shape[0])
+
+    def split_validation(self, n: int, seed: int = 0) -> "Task":
+        """Holds n training examples out for tuning: they take the place of the test set, which is left out.
+
+        Which n is drawn as by `Dataset.split_validation`; both parts keep their order, and the baseline that of all.
+
+        Raises:
+          InputError: n is not at least 1 and less than the number of training examples.
+        """
+        held_out = draw_held_out(self.num_examples, n, seed)
+        about = {name: text for name, text in self.provenance.items() if name != "digest"}
+        return dataclasses.replace(
+            self,
+            train=jax.tree.map(lambda a: np.asarray(a)[~held_out], self.train),
+            test=jax.tree.map(lambda a: np.asarray(a)[held_out], self.train),
+            provenance=about | {"held_out": f"{n} training examples by seed {seed}"},
+        )
 
 
 def mean_over_examples(function: Callable[[Data], PyTree[Array]], data: Data, slice_size: int = 1000) -> PyTree[Array]:

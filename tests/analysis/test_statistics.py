@@ -162,11 +162,16 @@ def test_no_comparison_is_refused():
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
-@pytest.mark.parametrize("n", [2, 3, 20, 200])
+@pytest.mark.parametrize("n", [5, 6, 20, 200])
 def test_the_means_interval_is_scipys(n, level, rng):
     x = rng.normal(1, 2, n)
     expected = stats.ttest_1samp(x, 0).confidence_interval(level)
     assert_same(mean_interval(x, level), (x.mean(), *expected, level))
+
+
+def test_the_mean_of_fewer_differences_than_it_covers_has_no_interval():
+    assert np.isnan(mean_interval(np.arange(4.0)).low)
+    assert np.isfinite(mean_interval(np.arange(5.0)).low)
 
 
 def test_float32_differences_are_averaged_in_float64():
@@ -174,9 +179,9 @@ def test_float32_differences_are_averaged_in_float64():
     assert mean_interval(np.array([1e8, 1, 1, 1], np.float32)).value == 25000000.75
 
 
-@pytest.mark.parametrize("n", [2, 3, 10])
+@pytest.mark.parametrize("n", [5, 6, 10])
 def test_equal_differences_have_an_interval_of_no_width(n):
-    # Of three values 0.1 the rounded mean is not 0.1.
+    # Of some numbers of values 0.1 the rounded mean is not 0.1.
     assert mean_interval(np.full(n, 0.1)) == (0.1, 0.1, 0.1, 0.95)
 
 

@@ -1,0 +1,73 @@
+"""Does momentum help on MNIST, by how much, and when? At one learning rate, at one effective one, each at its best.
+
+Finding: not measured yet.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import jax
+
+import momentum_jax as mj
+from momentum_jax.commands.compare import command_of
+from momentum_jax.machine import cores
+from momentum_jax.progress import line_progress
+from momentum_jax.report import PAGE, save_figure, three_way_figure, tuning_figure, write_page
+
+HERE = pathlib.Path(__file__).parent
+OPTIMIZERS = {
+    "sgd": mj.OptimizerConfig("sgd", learning_rate=0.01),
+    "momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9),
+    "nesterov": mj.OptimizerConfig("nesterov", learning_rate=0.01, momentum=0.9),
+}
+RATES, MOMENTA = mj.LogUniform(1e-3, 1.0), mj.Uniform(0.0, 0.99)
+SPACE: dict[str, dict[str, mj.Uniform]] = {
+    "sgd": {"learning_rate": RATES},
+    "momentum": {"learning_rate": RATES, "momentum": MOMENTA},
+    "nesterov": {"learning_rate": RATES, "momentum": MOMENTA},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=30, help="runs of each cell that is judged")
+    parser.add_argument("--tuning-seeds", type=int, default=20, help="runs of each trial")
+    parser.add_argument("--trials", type=int, default=24, help="of each optimizer")
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--fast", action="store_true", help="a small experiment that shows that all works")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the figures and the page")
+    parser.add_argument("--folder", type=pathlib.Path, help="keep the runs here, to go on after an interruption")
+    arguments = parser.parse_args()
+    if arguments.fast:
+        arguments.seeds, arguments.tuning_seeds, arguments.trials, arguments.iterations = 2, 1, 2, 20
+    jax.config.update("jax_num_cpu_devices", cores())
+
+    cfg = mj.Config(seeds=arguments.seeds, iterations=arguments.iterations, optimizers=OPTIMIZERS)
+    with tempfile.TemporaryDirectory() as folder:
+        compared = mj.compare(
+            cfg,
+            space=SPACE,
+            trials=arguments.trials,
+            tuning_seeds=arguments.tuning_seeds,
+            folder=arguments.folder or folder,
+            progress=line_progress(sys.stderr),
+        )
+    for name, situation in compared.situations.items():
+        print(f"{situation.title}:")
+        for verdict in compared.verdicts:
+            if verdict.situation == name:
+                print(f"  {verdict.sentence}")
+    for note in compared.notes:
+        print(f"note: {note}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    save_figure(
+        three_way_figure(compared, ["train_loss", "iterations_to_target"]), arguments.out / "does_momentum_help"
+    )
+    save_figure(tuning_figure(compared), arguments.out / "does_momentum_help_tuning")
+    write_page(compared, arguments.out / PAGE, command_of(compared))
+
+
+if __name__ == "__main__":
+    main()

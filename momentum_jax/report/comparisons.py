@@ -1,0 +1,203 @@
+"""Figures of comparisons for papers: legible at the width of one column."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
+
+from momentum_jax.analysis import expected_best, median_interval, median_of_cells, share_interval, smooth_curve
+from momentum_jax.comparison import Comparison
+from momentum_jax.report.figures import BAND, STYLES, Style
+from momentum_jax.tables import varying_hyperparameters
+from momentum_jax.tuning import tuning_losses
+from momentum_jax.verdicts import metric_of, middle_of, title_of
+
+COLUMN = 3.4
+# Labels are text: a dollar sign begins no formula.
+_SETTINGS: Any = {
+    "text.parse_math": False,
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+}
+
+
+@mpl.rc_context(_SETTINGS)
+def three_way_figure(compared: Comparison, metrics: Sequence[str]) -> Figure:
+    """A panel a metric: every run of each optimizer in each situation, with the median and its 95 % interval.
+
+    Runs that failed, or missed the target, stand at the upper edge (of an accuracy at the lower one).
+    """
+    situations = [s for s in compared.situations.values() if s.arms]
+    styles = _styles(compared)
+    figure = Figure(figsize=(COLUMN, 0.5 + 1.8 * len(metrics)), layout="constrained")
+    panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        values = [
+            (column, label, arm.values[metric])
+            for column, situation in enumerate(situations)
+            for label, arm in situation.arms.items()
+        ]
+        _limit(axes, np.concatenate([own for *_, own in values]), logarithmic=_is_wide(values))
+        for column, label, own in values:
+            _draw_runs(axes, column, list(styles).index(label), len(styles), metric, own, styles[label])
+        axes.set(xlim=(-0.5, len(situations) - 0.5), ylabel=_wrapped(_with_unit(compared, metric)))
+        axes.set_xticks(range(len(situations)), [_wrapped(s.title, 18) for s in situations])
+        if metric_of(metric).unit == "share":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(axis="y", alpha=0.25)
+    _legend(figure, styles)
+    return figure
+
+
+@mpl.rc_context(_SETTINGS)
+def curves_figure(compared: Comparison) -> Figure:
+    """The smoothed loss before the update in each situation: medians over runs, with the 10th to 90th percentile."""
+    situations = [s for s in compared.situations.values() if s.arms]
+    styles = _styles(compared)
+    figure = Figure(figsize=(COLUMN, 0.5 + 1.6 * len(situations)), layout="constrained")
+    panels = figure.subplots(len(situations), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for axes, situation in zip(panels, situations, strict=True):
+        for label, arm in situation.arms.items():
+            curves = smooth_curve(arm.losses_before)
+            curves = np.where(np.isfinite(curves), curves, np.inf)
+            style = styles[label]
+            axes.plot(
+                compared.iterations,
+                np.median(curves, axis=0),
+                color=style.color,
+                linestyle=style.linestyle,
+                marker=style.marker,
+                markersize=3,
+                markevery=(list(styles).index(label) * 5, max(1, len(compared.iterations) // 10)),
+            )
+            low, high = np.percentile(np.minimum(curves, 1e6), BAND, axis=0)
+            axes.fill_between(compared.iterations, low, high, color=style.color, alpha=0.2, linewidth=0)
+        axes.set(title=situation.title)
+        _make_logarithmic(axes)
+        axes.grid(alpha=0.25)
+    panels[-1].set_xlabel("Iterations (parameter updates)")
+    figure.supylabel("Loss before the update (nats, smoothed)", fontsize=7)
+    _legend(figure, styles)
+    return figure
+
+
+@mpl.rc_context(_SETTINGS)
+def tuning_figure(compared: Comparison) -> Figure:
+    """How the loss that the tuning goes by depends on the learning rate, and on the number of trials.
+
+    Above, each trial's median over seeds; trials that failed stand at the upper edge. Below, the expected best of as
+    many of the trials, from where every choice of them has one that did not fail.
+    """
+    assert compared.tuning is not None
+    styles = _styles(compared)
+    tuning = compared.tuning
+    assert tuning.cells is not None
+    losses = tuning_losses(tuning, compared.plan["tune_by"])
+    medians = {
+        label: median_of_cells(own, tuning.failed[label], tuning.missing[label]) for label, own in losses.items()
+    }
+    figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
+    above, below = figure.subplots(2, 1)
+    _limit(above, np.concatenate(list(medians.values())), logarithmic=True)
+    for label, cells in tuning.cells.items():
+        style, varying = styles[label], varying_hyperparameters(cells)
+        rates = np.asarray(varying.get("learning_rate", [np.nan] * len(cells)), float)
+        points = np.minimum(medians[label], above.get_ylim()[1])
+        above.plot(rates, points, style.marker, color=style.color, markersize=4, alpha=0.8, clip_on=False)
+        trials = np.arange(1, len(cells) + 1)
+        below.plot(trials, expected_best(medians[label], trials), color=style.color, linestyle=style.linestyle)
+    what = metric_of(compared.plan["tune_by"]).title.replace("on the test set", "on held-out examples")
+    above.set(xscale="log", xlabel="Learning rate", ylabel=_wrapped(f"{what} (nats)"))
+    above.xaxis.set_major_formatter(_plain)
+    below.set(xlabel="Trials", ylabel=_wrapped(f"expected best {what} (nats)"))
+    _make_logarithmic(below)
+    for axes in (above, below):
+        axes.grid(alpha=0.25)
+    _legend(figure, styles)
+    return figure
+
+
+def _styles(compared: Comparison) -> dict[str, Style]:
+    return dict(zip(compared.config.optimizers, itertools.cycle(STYLES), strict=False))
+
+
+def _legend(figure: Figure, styles: dict[str, Style]) -> None:
+    handles = [
+        Line2D([], [], color=style.color, linestyle=style.linestyle, marker=style.marker, markersize=4)
+        for style in styles.values()
+    ]
+    legend = figure.legend(handles, [" "] * len(handles), loc="outside upper center", ncols=4, frameon=False)
+    # Matplotlib leaves out a label that begins with an underscore.
+    for text, label in zip(legend.get_texts(), styles, strict=True):
+        text.set_text(label)
+
+
+def _draw_runs(
+    axes: Axes, column: int, place: int, places: int, metric: str, values: Float[np.ndarray, " runs"], style: Style
+) -> None:
+    x = column + 0.8 * ((place + 0.5) / places - 0.5)
+    low, high = axes.get_ylim()
+    spread = np.linspace(-0.25, 0.25, len(values)) / places if len(values) > 1 else np.zeros(len(values))
+    shown = np.clip(values, low, high)
+    axes.plot(x + spread, shown, ".", color=style.color, markersize=2, alpha=0.4, clip_on=False)
+    interval = share_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
+    middle = float(np.clip(middle_of(metric, values), low, high))
+    if not np.isnan(interval.low):
+        ends = np.clip([[interval.low], [interval.high]], low, high)
+        axes.errorbar(x, middle, np.abs(ends - middle), color=style.color, linewidth=1.2, capsize=3)
+    axes.plot(x, middle, style.marker, color=style.color, markersize=4, clip_on=False)
+
+
+def _limit(axes: Axes, values: Float[np.ndarray, " runs"], *, logarithmic: bool) -> None:
+    """The range of the finite values, with room above for those that are not."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    if logarithmic and low > 0:
+        axes.set_ylim(low / 1.15, high * 1.3)
+        _make_logarithmic(axes)
+        return
+    room = 0.08 * (high - low) or 0.1
+    axes.set_ylim(low - room if low - room > 0 or low < 0 else min(0.0, low), high + room)
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _make_logarithmic(axes: Axes) -> None:
+    """A logarithmic axis whose ticks are written as people write numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, _: object) -> str:
+    return f"{value:g}"
+
+
+def _is_wide(values: Sequence[tuple[int, str, Float[np.ndarray, " runs"]]]) -> bool:
+    finite = np.concatenate([own[np.isfinite(own)] for *_, own in values])
+    return len(finite) > 0 and bool(finite.min() > 0) and bool(finite.max() > 5 * finite.min())
+
+
+def _with_unit(compared: Comparison, metric: str) -> str:
+    unit = metric_of(metric).unit
+    title = title_of(metric, compared.target)
+    return f"{title} ({unit})" if unit == "nats" else title
+
+
+def _wrapped(text: str, width: int = 30) -> str:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)

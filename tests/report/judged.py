@@ -1,0 +1,91 @@
+"""A comparison made by hand, which nothing had to be trained for."""
+
+import numpy as np
+
+import momentum_jax as mj
+from momentum_jax.comparison import Comparison, Situation, _judged
+from momentum_jax.grids import Cell
+from momentum_jax.outcomes import Outcome
+from momentum_jax.results import Result, from_outcomes
+from momentum_jax.verdicts import arm_of
+
+LABELS = ("sgd", "<b>momentum</b>")
+
+
+def outcome(level, iterations, rng, *, failed=False):
+    falling = level + np.exp(-np.arange(iterations) / 20) + 0.01 * rng.standard_normal(iterations)
+    finals = {"train_loss": level, "test_loss": 1.1 * level, "test_accuracy": 1 - level / 3}
+    return Outcome(
+        losses=falling.astype(np.float32),
+        losses_before=falling.astype(np.float32),
+        metrics={},
+        diverged_at=-1,
+        evaluations={name: np.asarray([value]) for name, value in finals.items()},
+        failed=failed,
+        params=None,
+    )
+
+
+def sweep_of(cells, seeds, *, iterations=60, missing=()) -> Result:
+    """A sweep in which the loss is that far from the best as the learning rate; the rate 1 fails."""
+    rng = np.random.default_rng(0)
+    cfg = mj.Config(
+        iterations=iterations,
+        seeds=tuple(seeds),
+        optimizers={label: mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9) for label in cells},
+    )
+    runs = {
+        label: [
+            [
+                None
+                if (label, position, seed) in missing
+                else outcome(
+                    0.2 + abs(np.log10(cell["learning_rate"]) + 1) + 0.02 * rng.random(),
+                    iterations,
+                    rng,
+                    failed=cell["learning_rate"] == 1,
+                )
+                for seed in seeds
+            ]
+            for position, cell in enumerate(own)
+        ]
+        for label, own in cells.items()
+    }
+    made = {
+        label: tuple(Cell(mj.OptimizerConfig("momentum", **cell), 128) for cell in own) for label, own in cells.items()
+    }
+    return from_outcomes(cfg, runs, np.arange(iterations), [iterations], {"data": "d"}, made)
+
+
+def comparison_of(seeds=8, trials=6) -> Comparison:
+    rates = np.geomspace(0.001, 1, trials).tolist()
+    draws = {label: [{"learning_rate": r, "momentum": 0.1 * i} for i, r in enumerate(rates)] for label in LABELS}
+    judged = sweep_of(
+        {LABELS[0]: [{"learning_rate": 0.05}, {"learning_rate": 0.1}], LABELS[1]: [{"learning_rate": 0.1}]},
+        range(seeds),
+    )
+    situations = {
+        "same": Situation(
+            "same learning rate, 0.1",
+            {LABELS[0]: arm_of(judged, LABELS[0], 1), LABELS[1]: arm_of(judged, LABELS[1], 0)},
+            None,
+        ),
+        "matched": Situation("same effective learning rate", {}, "it is not defined"),
+        "tuned": Situation(
+            "each at its best", {LABELS[0]: arm_of(judged, LABELS[0], 0), LABELS[1]: arm_of(judged, LABELS[1], 0)}, None
+        ),
+    }
+    judging = {"judge_by": None, "target": None, "margin": None, "level": 0.95}
+    plan = {
+        "tune_by": "test_loss",
+        "trials": trials,
+        "validation": 10,
+        "tuning_seeds": [8, 9],
+        "search": "random",
+        "search_seed": 0,
+        "space": {LABELS[0]: {"learning_rate": "0.001:1.0:log"}, LABELS[1]: {}},
+        "learning_rate": None,
+        "effective_learning_rate": None,
+        "contained": [],
+    }
+    return _judged(judged.config, situations, ["a note"], (judged,), judging, sweep_of(draws, (8, 9)), plan)
