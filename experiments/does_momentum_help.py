@@ -20,13 +20,11 @@ HERE = pathlib.Path(__file__).parent
 OPTIMIZERS = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.01),
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9),
-    "nesterov": mj.OptimizerConfig("nesterov", learning_rate=0.01, momentum=0.9),
 }
 RATES, MOMENTA = mj.LogUniform(1e-3, 1.0), mj.Uniform(0.0, 0.99)
 SPACE: dict[str, dict[str, mj.Uniform]] = {
     "sgd": {"learning_rate": RATES},
     "momentum": {"learning_rate": RATES, "momentum": MOMENTA},
-    "nesterov": {"learning_rate": RATES, "momentum": MOMENTA},
 }
 
 

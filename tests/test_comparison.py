@@ -17,6 +17,8 @@ from momentum_jax.tasks import image_classification
 from momentum_jax.training import Interrupted
 
 SPACE = {"learning_rate": mj.LogUniform(0.01, 1.0), "momentum": {"momentum": mj.Uniform(0.0, 0.9)}}
+# What an interval of 98.3 % needs, and not in order.
+SEEDS = (3, 0, 1, 4, 8, 7, 6)
 OPTIMIZERS = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.05),
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.05, momentum=0.9),
@@ -26,7 +28,7 @@ OPTIMIZERS = {
 @pytest.fixture(scope="module")
 def cfg(idx):
     return mj.Config(
-        dataset=str(idx), hidden_sizes=(5,), iterations=20, batch_size=8, seeds=(3, 0, 1, 4), optimizers=OPTIMIZERS
+        dataset=str(idx), hidden_sizes=(5,), iterations=20, batch_size=8, seeds=SEEDS, optimizers=OPTIMIZERS
     )
 
 
@@ -58,7 +60,7 @@ def test_the_judged_runs_are_those_of_train_with_the_same_optimizer_and_seeds(cf
     assert arms["momentum"].cell.optimizer == OPTIMIZERS["momentum"]
     alone = mj.train(dataclasses.replace(cfg, optimizers={label: arm.cell.optimizer for label, arm in arms.items()}))
     for label, arm in arms.items():
-        assert arm.seeds.tolist() == [3, 0, 1, 4]
+        assert tuple(arm.seeds) == SEEDS
         np.testing.assert_array_equal(arm.losses_before, alone.losses_before[label])
         expected = np.where(alone.failed[label], np.inf, alone.test_loss[label])
         np.testing.assert_array_equal(arm.values["test_loss"], expected)
@@ -98,13 +100,14 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     # Judging otherwise needs no run.
     wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["area"], margin=9.0)
     assert {v.metric for v in wider.verdicts} == {"area"}
-    assert {v.outcome for v in wider.verdicts} <= {"equivalent", "no verdict"} != {v.outcome for v in compared.verdicts}
+    outcomes = [{v.outcome for v in c.verdicts} for c in (compared, wider)]
+    assert [("equivalent" in found) for found in outcomes] == [False, True]
 
 
 def test_a_folder_of_another_comparison_or_of_something_else_is_refused(cfg, compared, folder, tmp_path):
     del compared
     with pytest.raises(mj.InputError, match="holds another comparison: tuning_seeds"):
-        mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=[7], folder=folder)
+        mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=[5], folder=folder)
     (tmp_path / "file").write_text("x")
     with pytest.raises(mj.InputError, match="not a comparison"):
         mj.compare(cfg, folder=tmp_path)
@@ -118,7 +121,7 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     shutil.rmtree(copy / JUDGING)
     with pytest.raises(mj.InputError, match="holds no complete result"):
         mj.Comparison.load(copy)
-    # One seed of the four, then Ctrl-C.
+    # One seed of the seven, then Ctrl-C.
     judged = compared.judged[0]
     sweep_cells(dataclasses.replace(cfg, seeds=(3,)), judged.cells, folder=tmp_path / "one")
     shutil.copytree(folder / JUDGING, copy / JUDGING)
@@ -129,7 +132,7 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     loaded = mj.Comparison.load(copy)
     assert {v.pairs for v in loaded.verdicts} == {1}
     assert {v.outcome for v in loaded.verdicts if v.metric != "failed"} == {"no verdict"}
-    assert any("unfinished, 6 runs are still to come" in note for note in loaded.notes)
+    assert any("unfinished, 12 runs are still to come" in note for note in loaded.notes)
     assert any("single seed" in note for note in loaded.notes)
     head = json.loads((copy / HEAD).read_bytes())
     del head["situations"]

@@ -180,6 +180,7 @@ def test_the_common_target_is_what_the_median_run_of_every_arm_reaches():
 
 
 def result_of(label="a", *, loss=1.0, failed=(), seeds=(0, 1), digest="d", **changes):
+    seeds = tuple(seeds)
     cfg = mj.Config(iterations=4, seeds=seeds, optimizers={label: CELL.optimizer}, **changes)
     history = np.full(4, loss, np.float32)
     finals = {"test_loss": np.asarray([0.5]), "test_accuracy": np.asarray([0.75])}
@@ -205,9 +206,9 @@ def test_results_of_other_tasks_or_data_are_refused_by_the_first_difference():
 
 
 def test_results_are_judged_as_they_are_and_refused_where_that_would_flatter():
-    compared = mj.compare_results(result_of("a", seeds=(0, 1, 2)), result_of("b", loss=2.0, seeds=(1, 2, 3)))
+    compared = mj.compare_results(result_of("a", seeds=range(6)), result_of("b", loss=2.0, seeds=range(1, 7)))
     verdict = compared.verdict("given", "area", "b", "a")
-    assert (verdict.pairs, verdict.middle_a, verdict.outcome) == (2, 2, "worse")
+    assert (verdict.pairs, verdict.middle_a, verdict.outcome) == (5, 2, "worse")
     with pytest.raises(mj.InputError, match="label 'a'"):
         mj.compare_results(result_of("a"), result_of("a"))
     with pytest.raises(mj.InputError, match="did you mean 'area'"):

@@ -54,7 +54,8 @@ def mean_interval(differences: Float[np.ndarray, " seeds"], level: float = 0.95)
     """The mean of paired differences and Student's t interval: x̄ ± t_{n−1} · s / √n.
 
     Exact for normal differences. As 95 % it covers at least 93 % of symmetric differences from n = 5 on, where it is
-    offered (of fewer uniform ones 92 %); of exponential ones from n = 40 on, of lognormal ones from n = 300 on. The interval of the median (`median_interval`) has no such conditions.
+    offered (of fewer uniform ones 92 %); of exponential ones from n = 40 on, of lognormal ones from n = 300 on. The
+    interval of the median (`median_interval`) has no such conditions.
 
     Args:
       differences: float [seeds].

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import statistics
 from fractions import Fraction
 
 import numpy as np
