@@ -26,8 +26,8 @@ function show(value, digits = 4) {
   return text.replace("e+", "e").replaceAll("-", "−");
 }
 
-// Plotly reads tags and entities in text; so written they are text again. A line break of its own it makes from <br>.
-const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+// Plotly reads tags, entities and %{templates} in text; so written they are text again.
+const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll("%{", "%&#123;");
 
 const shortened = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 

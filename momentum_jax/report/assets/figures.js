@@ -241,7 +241,7 @@ function curveTraces({ label, iterations, seeds, summary }, off, drawable) {
     y: [...summary.high, ...summary.low.toReversed()].map(drawable),
     fill: "toself",
     fillcolor: faint(style.color, 0.18),
-    line: { width: 0 },
+    line: { width: 0, color: style.color },
     mode: "lines",
     hoverinfo: "skip",
   };
@@ -501,7 +501,7 @@ function lineTraces({ label, x, y, low, high, shape }, off, top, logarithmic, ma
       y: parts.flatMap((part) => [...part.map((i) => Math.min(high[i], sky)), ...part.toReversed().map((i) => low[i]), null]),
       fill: "toself",
       fillcolor: faint(style.color, 0.18),
-      line: { width: 0 },
+      line: { width: 0, color: style.color },
       mode: "lines",
       hoverinfo: "skip",
     },

@@ -208,15 +208,27 @@ function drawPaths(examined, off) {
 
 // The map of rates over a = αλ and β
 
+// a by its logarithm to base 10.
 const mapAxes = {
-  a: Array.from({ length: MAP.columns }, (_, i) => 10 ** (MAP.low + (i * (MAP.high - MAP.low)) / (MAP.columns - 1))),
+  a: Array.from({ length: MAP.columns }, (_, i) => MAP.low + (i * (MAP.high - MAP.low)) / (MAP.columns - 1)),
   beta: Array.from({ length: MAP.rows }, (_, i) => (0.999 * i) / (MAP.rows - 1)),
+  aTicks: { tickvals: [-4, -3, -2, -1, 0, 1], ticktext: ["0.0001", "0.001", "0.01", "0.1", "1", "10"] },
+  betaTicks: { tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1] },
 };
 
-function mapTraces(method) {
+// The same lists each time, by which plotly sees that the map itself has not changed.
+const maps = {};
+
+function mapTraces(name) {
+  maps[name] ??= makeMap(METHODS[name]);
+  return maps[name];
+}
+
+function makeMap(method) {
   const { a, beta } = mapAxes;
-  const z = beta.map((b) => a.map((at) => (at < method.limit(b) ? method.rate(at, b) : null)));
-  const critical = a.filter((at) => at <= method.criticalUpTo);
+  const values = a.map((at) => 10 ** at);
+  const z = beta.map((b) => values.map((at) => (at < method.limit(b) ? method.rate(at, b) : null)));
+  const critical = values.filter((at) => at <= method.criticalUpTo);
   const line = (meta, x, y, dash) => [
     { meta: `${meta} below`, mode: "lines", x, y, line: { color: "#000000", width: 4.5 }, hoverinfo: "skip" },
     { meta, mode: "lines", x, y, line: { color: "#ffffff", width: 2, dash }, hoverinfo: "skip" },
@@ -231,49 +243,59 @@ function mapTraces(method) {
       zmax: 1,
       colorscale: "Viridis",
       colorbar: { ...colourBar(), title: { text: "rate ρ: the darker, the faster", side: "top" } },
-      hovertemplate: "a %{x:.3g}, β %{y:.3f}: rate %{z:.4f}<extra></extra>",
+      text: Array(beta.length).fill(values.map((at) => show(at, 3))),
+      hovertemplate: "a %{text}, β %{y:.3f}: rate %{z:.4f}<extra></extra>",
       hoverongaps: false,
     },
-    ...line("critical damping", critical, critical.map(method.critical), "dash"),
-    ...line("boundary", beta.map(method.limit), beta, "solid"),
+    ...line("critical damping", critical.map(Math.log10), critical.map(method.critical), "dash"),
+    ...line("boundary", beta.map((b) => Math.log10(method.limit(b))), beta, "solid"),
   ];
 }
 
+// The setting's two points on the map, as shapes over it: these move fast where a trace would draw the map anew.
+function mapPoints(inside, beyond) {
+  const { beta } = setting;
+  const [white, black] = [{ color: "#ffffff", width: 1.5 }, { color: "#000000", width: 2 }];
+  const mark = (name, a, shape) => ({ name, xsizemode: "pixel", ysizemode: "pixel", xanchor: a, yanchor: beta, fillcolor: "#ffffff", line: black, ...shape });
+  return {
+    shapes: [
+      { type: "line", x0: inside[0], x1: inside[1], y0: beta, y1: beta, line: { ...white, dash: "dot" } },
+      mark("αμ", inside[0], { type: "circle", x0: -7, x1: 7, y0: -7, y1: 7 }),
+      beyond
+        ? mark("αL", inside[1], { type: "path", path: "M-7,-8L7,0L-7,8Z" })
+        : mark("αL", inside[1], { type: "rect", x0: -6, x1: 6, y0: -6, y1: 6 }),
+    ],
+    annotations: ["αμ", "αL"].map((text, i) => ({
+      text,
+      x: inside[i],
+      y: beta,
+      yshift: i ? 17 : -17,
+      showarrow: false,
+      font: { color: "#ffffff", size: 14, shadow: SHADOW },
+    })),
+  };
+}
+
 function drawMap() {
-  const method = METHODS[byId("wb-method").value];
+  const name = byId("wb-method").value;
+  const method = METHODS[name];
   const { alpha, beta, kappa } = setting;
   const ends = [alpha * MU, alpha * kappa];
-  const [least, most] = [10 ** MAP.low, 10 ** MAP.high];
-  const inside = ends.map((a) => Math.min(Math.max(a, least), most));
-  const off = ends.map((a, i) => a !== inside[i]);
-  const points = {
-    meta: "setting",
-    mode: "lines+markers+text",
-    x: inside,
-    y: [beta, beta],
-    text: ["αμ", "αL"],
-    textposition: ["bottom center", "top center"],
-    textfont: { color: "#ffffff", size: 14, shadow: SHADOW },
-    line: { color: "#ffffff", width: 1.5, dash: "dot" },
-    marker: { symbol: ["circle", off[1] ? "triangle-right" : "square"], size: 13, color: "#ffffff", line: { color: "#000000", width: 2 } },
-    hovertext: ends.map((a, i) => `${i ? "αL" : "αμ"} = ${show(a)}, β = ${show(beta)}: rate ${show(method.rate(a, beta))}`),
-    hoverinfo: "text",
-    cliponaxis: false,
-  };
-  const upper = show(method.limit(beta));
+  const inside = ends.map((a) => Math.min(Math.max(Math.log10(a), MAP.low), MAP.high));
+  const beyond = ends[1] > 10 ** MAP.high;
   say(
     "wb-map-caption",
-    `Rate of ${method.title} by a = αλ and β. The solid line is the edge of stability: at β = ${show(beta)} it converges for a below ${upper}. Grey is unstable. On the dashed line damping is critical.`,
-    `Yours: αμ = ${show(ends[0])} (circle), αL = ${show(ends[1])} (square)${off[1] ? ", beyond the right edge (triangle)" : ""}.`,
+    `Rate of ${method.title} by a = αλ and β. The solid line is the edge of stability: at β = ${show(beta)} it converges for a below ${show(method.limit(beta))}. Grey is unstable. On the dashed line damping is critical.`,
+    `Yours: αμ = ${show(ends[0])} (circle), αL = ${show(ends[1])} (${beyond ? "triangle: beyond the right edge" : "square"}).`,
   );
-  const decades = Array.from({ length: MAP.high - MAP.low + 1 }, (_, i) => 10 ** (MAP.low + i));
-  return plot("wb-map", `Convergence rate of ${method.title} over αλ and β`, [...mapTraces(method), points], {
+  return plot("wb-map", `Convergence rate of ${method.title} over αλ and β`, mapTraces(name), {
     height: NARROW.matches ? 360 : 440,
     margin: { l: 50, r: 14, t: 64, b: 44 },
     plot_bgcolor: colour("unstable"),
-    xaxis: axis("a = αλ, logarithmic", { type: "log", range: [MAP.low, MAP.high], tickvals: decades, ticktext: decades.map((a) => show(a)), showgrid: false }),
-    yaxis: axis("Momentum β", { range: [-0.03, 1.03], tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1], showgrid: false }),
+    xaxis: axis("a = αλ, logarithmic", { range: [MAP.low, MAP.high], ...mapAxes.aTicks, showgrid: false }),
+    yaxis: axis("Momentum β", { range: [-0.03, 1.03], ...mapAxes.betaTicks, showgrid: false }),
     hovermode: "closest",
+    ...mapPoints(inside, beyond),
   });
 }
 
