@@ -4,9 +4,9 @@ Finding: not measured yet.
 """
 
 import argparse
+import json
 import pathlib
 import sys
-import tempfile
 
 import jax
 
@@ -28,6 +28,10 @@ SPACE: dict[str, dict[str, mj.Uniform]] = {
 }
 
 
+# What the README repeats.
+TOLD = ("train_loss", "test_accuracy", "iterations_to_target")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=30, help="runs of each cell that is judged")
@@ -35,23 +39,26 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=24, help="of each optimizer")
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--fast", action="store_true", help="a small experiment that shows that all works")
-    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the figures and the page")
-    parser.add_argument("--folder", type=pathlib.Path, help="keep the runs here, to go on after an interruption")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the figures")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=pathlib.Path("runs") / "does_momentum_help",
+        help="folder for the runs, to go on after an interruption, and the page",
+    )
     arguments = parser.parse_args()
     if arguments.fast:
         arguments.seeds, arguments.tuning_seeds, arguments.trials, arguments.iterations = 2, 1, 2, 20
     jax.config.update("jax_num_cpu_devices", cores())
 
-    cfg = mj.Config(seeds=arguments.seeds, iterations=arguments.iterations, optimizers=OPTIMIZERS)
-    with tempfile.TemporaryDirectory() as folder:
-        compared = mj.compare(
-            cfg,
-            space=SPACE,
-            trials=arguments.trials,
-            tuning_seeds=arguments.tuning_seeds,
-            folder=arguments.folder or folder,
-            progress=line_progress(sys.stderr),
-        )
+    compared = mj.compare(
+        mj.Config(seeds=arguments.seeds, iterations=arguments.iterations, optimizers=OPTIMIZERS),
+        space=SPACE,
+        trials=arguments.trials,
+        tuning_seeds=arguments.tuning_seeds,
+        folder=arguments.folder,
+        progress=line_progress(sys.stderr),
+    )
     for name, situation in compared.situations.items():
         print(f"{situation.title}:")
         for verdict in compared.verdicts:
@@ -64,7 +71,12 @@ def main() -> None:
         three_way_figure(compared, ["train_loss", "iterations_to_target"]), arguments.out / "does_momentum_help"
     )
     save_figure(tuning_figure(compared), arguments.out / "does_momentum_help_tuning")
-    write_page(compared, arguments.out / PAGE, command_of(compared))
+    told = {
+        situation.title: [v.sentence for v in compared.verdicts if v.situation == name and v.metric in TOLD]
+        for name, situation in compared.situations.items()
+    }
+    (arguments.out / "does_momentum_help.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write_page(compared, arguments.folder / PAGE, command_of(compared))
 
 
 if __name__ == "__main__":

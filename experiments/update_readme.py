@@ -15,7 +15,7 @@ README = HERE.parent / "README.md"
 # Options that several methods have, in a table of their own.
 SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
 CACHES = {"empty": "an empty", "warm": "a warm"}
-STUDIES = ("mnist_comparison.py", "blog_losses.py", "rate_and_momentum.py")
+STUDIES = ("mnist_comparison.py", "blog_losses.py", "rate_and_momentum.py", "does_momentum_help.py", "own_model.py")
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
         "momentum-jax": command_output(),
         "optimizers": optimizers(),
         "conventions": conventions(),
+        "comparison": comparison(),
         "studies": studies(),
         "benchmark": benchmark(),
     }.items():
@@ -97,6 +98,15 @@ def studies() -> str:
         question, _, finding = (ast.get_docstring(ast.parse((HERE / study).read_text())) or "").partition("Finding:")
         entries.append(f"- `experiments/{study}`. {' '.join(question.split())} **{' '.join(finding.split())}**")
     return "\n".join(entries)
+
+
+def comparison() -> str:
+    """The verdicts of the study, as it printed them."""
+    verdicts = json.loads((HERE / "does_momentum_help.json").read_text())
+    lines = []
+    for situation, sentences in verdicts.items():
+        lines += [f"- *{situation[0].upper()}{situation[1:]}.* " + " ".join(sentences)]
+    return "\n".join(lines)
 
 
 def benchmark() -> str:

@@ -3,10 +3,12 @@
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from momentum_jax.config import Config
 from momentum_jax.grids import Cell
 from momentum_jax.layout import default_devices
+from momentum_jax.optimizers.registry import split
 from momentum_jax.progress import Progress, no_progress
 from momentum_jax.tasks import Task
 from momentum_jax.training import train
@@ -18,15 +20,19 @@ _ROUNDS = 5
 def measure_steps(
     cfg: Config, cells: Mapping[str, Sequence[Cell]], task: Task, progress: Progress
 ) -> dict[str, list[float]]:
-    """Seconds that one iteration of each cell takes, one run alone on one device: medians of interleaved rounds."""
+    """Seconds that one iteration of each cell takes, one run alone on one device: medians of interleaved rounds.
+
+    Cells that differ in numbers only run one program, which is measured once.
+    """
     iterations = min(cfg.iterations, _ITERATIONS)
     alone = dataclasses.replace(cfg, seeds=cfg.seed_tuple[:1], iterations=iterations, evaluate_every=None)
+    keys = {label: [(split(cell.optimizer)[0], cell.batch_size) for cell in own] for label, own in cells.items()}
     configs = {
-        (label, position): dataclasses.replace(alone, optimizers={label: cell.optimizer}, batch_size=cell.batch_size)
+        key: dataclasses.replace(alone, optimizers={label: cell.optimizer}, batch_size=cell.batch_size)
         for label, own in cells.items()
-        for position, cell in enumerate(own)
+        for key, cell in zip(keys[label], own, strict=True)
     }
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in configs}
+    seconds: dict[Any, list[float]] = {key: [] for key in configs}
     # The first round compiles, and does not count.
     for number in range(_ROUNDS + 1):
         progress("timing", number, _ROUNDS + 1)
@@ -34,7 +40,4 @@ def measure_steps(
             result = train(config, task=task, devices=default_devices()[:1], progress=no_progress)
             if number:
                 seconds[key].append(result.provenance["seconds"]["training"] / iterations)
-    return {
-        label: [statistics.median(seconds[label, position]) for position in range(len(own))]
-        for label, own in cells.items()
-    }
+    return {label: [statistics.median(seconds[key]) for key in own] for label, own in keys.items()}

@@ -38,13 +38,14 @@ class Metric(NamedTuple):
     less_is_better: bool = True
 
 
+# The area is that under the loss before each update, over the number of iterations.
 METRICS = {
     "train_loss": Metric("loss on the training set", "nats"),
     "test_loss": Metric("loss on the test set", "nats"),
     "test_accuracy": Metric("accuracy on the test set", "share", less_is_better=False),
     "iterations_to_target": Metric("iterations to the target", "iterations"),
     "seconds_to_target": Metric("seconds to the target", "seconds"),
-    "area": Metric("mean loss over the run, before each update", "nats"),
+    "area": Metric("mean loss over the run", "nats"),
     "failed": Metric("share of failed runs", "share"),
 }
 

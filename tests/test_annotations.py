@@ -19,7 +19,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     import momentum_jax as mj
     from momentum_jax import analysis
     from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve, theory
-    from momentum_jax.report import heatmap_figure
+    from momentum_jax.report import curves_figure, document, heatmap_figure, three_way_figure
 
     schedule = mj.Schedule("warmup_cosine", peak_value=0.1, warmup_steps=2, decay_steps=9)
     cfg = mj.Config(
@@ -45,6 +45,9 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
         keep_params=True, folder=sys.argv[1] + "-sweep",
     )
     assert mj.Result.load(sys.argv[1] + "-sweep") == swept
+    compared = mj.compare_results(result)
+    three_way_figure(compared, ["test_loss", "failed"]), curves_figure(compared)
+    assert document.training_document([result], "")["verdicts"] and document.sweep_document(swept, "")["heatmaps"]
     heatmap_figure(swept), ends_of_axes({"x": [0.1, 0.2]}, 0)
     mj.batch_indices(cfg, 0)
     mj.initial_params(cfg, 0, "a")

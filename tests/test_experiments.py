@@ -68,7 +68,7 @@ def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written,
     assert all(path.stat().st_size for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("part", ["optimizers", "conventions", "studies", "benchmark"])
+@pytest.mark.parametrize("part", ["optimizers", "conventions", "comparison", "studies", "benchmark"])
 def test_a_generated_part_of_the_readme_is_what_the_code_and_the_measurements_say(part):
     text = update_readme.README.read_text()
     assert update_readme.replace(text, part, getattr(update_readme, part)()) == text

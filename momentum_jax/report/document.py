@@ -347,7 +347,7 @@ def _kind(values: Sequence[Any]) -> str:
     return "number" if all(isinstance(v, int | float) or v in (None, "inf", "-inf") for v in values) else "text"
 
 
-def _number(value: float) -> float | str | None:
+def _number(value: float | np.floating[Any]) -> float | str | None:
     value = float(value)
     if math.isnan(value):
         return None
