@@ -231,9 +231,9 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
             places = {name: [float(value) for value in varying[name]] for name in axes[:2]}
             document["heatmaps"].append(_heatmap(label, places, medians, there, result.failed[label].sum(axis=1)))
         if "learning_rate" in varying:
-            curve = _sensitivity(label, varying["learning_rate"], losses[label], medians, there)
+            curve = _sensitivity(label, varying["learning_rate"], losses[label], medians, there, len(varying) - 1)
             document["sensitivity"].append(curve)
-            document["sensitivity_note"] += _tolerated(curve)
+            document["sensitivity_note"] += _tolerated(curve) if curve["joined"] else ""
         trials = np.arange(1, int(there.sum()) + 1)
         best = expected_best(medians[there], trials)
         document["budget"].append(
@@ -259,8 +259,8 @@ def _heatmap(
     first = next(iter(best))
     heatmap: Document = {
         "label": label,
-        "x": {"name": x_name, "values": xs, "log": _is_log(xs)},
-        "y": {"name": y_name, "values": ys, "log": _is_log(ys)},
+        "x": {"name": x_name, "values": xs, "log": _is_log(x_name, xs)},
+        "y": {"name": y_name, "values": ys, "log": _is_log(y_name, ys)},
         "effective": (x_name, y_name) == _AXES,
         "best": list(first),
     }
@@ -287,6 +287,7 @@ def _sensitivity(
     losses: Float[np.ndarray, "cells seeds"],
     medians: Float[np.ndarray, " cells"],
     there: Bool[np.ndarray, " cells"],
+    others: int,
 ) -> Document:
     """By learning rate, the best of the cells that have it, with the range of its seeds."""
     best: dict[float, int] = {}
@@ -299,6 +300,8 @@ def _sensitivity(
         "label": label,
         "rates": sorted(best),
         "losses": [_number(medians[i]) for i in chosen],
+        # Cells that share no rate differ in more than the rate, and a line through them would be no curve.
+        "joined": len(best) < there.sum() or others == 0,
         "low": [_number(np.nanmin(losses[i])) for i in chosen],
         "high": [_number(np.nanmax(losses[i])) if np.isfinite(medians[i]) else None for i in chosen],
     }
@@ -316,8 +319,8 @@ def _tolerated(curve: Document) -> str:
     )
 
 
-def _is_log(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) > 10
+def _is_log(name: str, values: Sequence[float]) -> bool:
+    return name != "momentum" and min(values) > 0 and max(values) / min(values) > 10
 
 
 def _table(results: Mapping[str, Result]) -> Document:

@@ -298,7 +298,7 @@ function startCurves() {
 // Heatmaps: one panel an optimizer, one scale of colours for all
 
 function heatScale() {
-  const finite = extent(report.heatmaps.flatMap((map) => map.z.flat().map(toNumber))) ?? [0, 1];
+  const finite = extent(report.heatmaps.flatMap((map) => (map.points?.z ?? map.z.flat()).map(toNumber))) ?? [0, 1];
   const logarithmic = wide(finite, 5);
   const [low, high] = logarithmic ? finite.map(Math.log10) : finite;
   const ticks = logarithmic ? logTicks(finite) : null;
@@ -333,9 +333,73 @@ function valueAxis({ name, values }) {
   return axis(name, { tickvals: places, ticktext: places.map((i) => plain(typeof values[i] === "number" ? show(values[i], 3) : values[i])), range: [-0.5, values.length - 0.5], showgrid: false });
 }
 
+const lossColours = ({ ticks }) => ({
+  colorscale: "Viridis",
+  colorbar: { ...colourBar(), ...(ticks && { tickvals: ticks.map(Math.log10), ticktext: ticks.map((tick) => show(tick)) }) },
+});
+
+// Cells of a search, which fill no grid, as points; those that mostly failed as hollow crosses.
+function drawPoints(map, number, scale) {
+  const { x, y } = map.points;
+  const z = map.points.z.map(toNumber);
+  const failed = map.points.failed;
+  const text = z.map((value, i) => heatText(map, [x[i], y[i]], value, failed[i]));
+  const some = (wanted) => indices(z).filter((i) => wanted(z[i]));
+  const at = (places) => ({ mode: "markers", x: places.map((i) => x[i]), y: places.map((i) => y[i]), hovertext: places.map((i) => text[i]), hoverinfo: "text" });
+  const finite = some(Number.isFinite);
+  const best = indices(z).filter((i) => x[i] === map.best[0] && y[i] === map.best[1]);
+  const traces = [
+    ...(map.effective ? effectiveCurves(map) : []),
+    {
+      ...at(finite),
+      meta: "cells",
+      marker: {
+        size: 13,
+        line: { width: 1, color: colour("text") },
+        color: finite.map((i) => (scale.logarithmic ? Math.log10(z[i]) : z[i])),
+        cmin: scale.low,
+        cmax: scale.high,
+        ...lossColours(scale),
+      },
+    },
+    { ...at(some((value) => value === Infinity)), meta: "infinite", marker: { symbol: "x-thin", size: 10, line: { width: 2, color: colour("text") } } },
+    { ...at(best), meta: "best", hoverinfo: "skip", marker: { symbol: "square-open", size: 22, line: { width: 3.5, color: STYLES[0].light } } },
+  ];
+  return plot(`heatmap-${number}-plot`, `Loss of ${map.label} against ${map.x.name} and ${map.y.name}`, traces, {
+    height: 380,
+    margin: { l: 50, r: 12, t: 66, b: 48 },
+    xaxis: axis(map.x.name + (map.x.log ? ", logarithmic" : ""), map.x.log ? { type: "log", dtick: 1 } : {}),
+    yaxis: axis(map.y.name + (map.y.log ? ", logarithmic" : ""), map.y.log ? { type: "log", dtick: 1 } : {}),
+    hovermode: "closest",
+  });
+}
+
+// Curves of equal x/(1 − y), a decade apart, as far as there are cells.
+function effectiveCurves({ points }) {
+  const [low, high] = extent(points.x);
+  const range = extent(points.x.map((x, i) => Math.log10(x / (1 - points.y[i]))));
+  const steps = indices([...Array(101)]).map((i) => Math.min(...points.y) + (i / 100) * (Math.max(...points.y) - Math.min(...points.y)));
+  const decades = indices([...Array(Math.max(0, Math.floor(range[1]) - Math.ceil(range[0]) + 1))]).map((i) => Math.ceil(range[0]) + i);
+  return decades.map((decade) => {
+    const inside = steps.filter((y) => low <= 10 ** decade * (1 - y) && 10 ** decade * (1 - y) <= high);
+    return {
+      meta: "effective",
+      mode: "lines+text",
+      x: inside.map((y) => 10 ** decade * (1 - y)),
+      y: inside,
+      text: inside.map((_, i) => (i === 0 ? show(10 ** decade) : "")),
+      textposition: "top right",
+      textfont: { color: colour("muted"), size: 12 },
+      line: { color: colour("muted"), width: 1.2, dash: "dash" },
+      hoverinfo: "skip",
+    };
+  });
+}
+
 function drawHeatmap(map, number, scale) {
+  if (map.points) return drawPoints(map, number, scale);
   const z = map.z.map((row) => row.map(toNumber));
-  const text = z.map((row, j) => row.map((value, i) => heatText(map, value, i, j)));
+  const text = z.map((row, j) => row.map((value, i) => heatText(map, [map.x.values[i], map.y.values[j]], value, map.failed?.[j]?.[i] ?? 0)));
   const coloured = z.map((row) => row.map((value) => (Number.isFinite(value) ? (scale.logarithmic ? Math.log10(value) : value) : null)));
   const infinite = z.map((row) => row.map((value) => (value === Infinity ? 1 : null)));
   const grid = { type: "heatmap", x: indices(map.x.values), y: indices(map.y.values), xgap: 1, ygap: 1, hovertext: text, hoverinfo: "text" };
@@ -346,11 +410,7 @@ function drawHeatmap(map, number, scale) {
       z: coloured,
       zmin: scale.low,
       zmax: scale.high,
-      colorscale: "Viridis",
-      colorbar: {
-        ...colourBar(),
-        ...(scale.ticks && { tickvals: scale.ticks.map(Math.log10), ticktext: scale.ticks.map((tick) => show(tick)) }),
-      },
+      ...lossColours(scale),
     },
     { ...grid, z: infinite, zmin: 0, zmax: 1, colorscale: [[0, grey], [1, grey]], showscale: false },
     ...(map.effective ? effectiveLines(map) : []),
@@ -366,9 +426,8 @@ function drawHeatmap(map, number, scale) {
   });
 }
 
-function heatText(map, value, i, j) {
-  const failed = map.failed?.[j]?.[i] ?? 0;
-  const where = `${map.x.name} ${valueText(map.x.values[i])}, ${map.y.name} ${valueText(map.y.values[j])}`;
+function heatText(map, [x, y], value, failed) {
+  const where = `${map.x.name} ${valueText(x)}, ${map.y.name} ${valueText(y)}`;
   const what = Number.isNaN(value) ? "not finished" : value === Infinity ? "infinite: most of its runs failed" : `loss ${show(value)}`;
   return plain(where) + `<br>${what}${failed ? `; ${many(failed, "failed run")}` : ""}`;
 }
@@ -457,8 +516,7 @@ function heatmapPanel(map, number) {
   const id = `heatmap-${number}`;
   const { x, y } = map;
   const caption = map.best ? `Best: ${x.name} ${valueText(map.best[0])}, ${y.name} ${valueText(map.best[1])}.` : "No cell is finished without failing.";
-  const header = [`${y.name} \\ ${x.name}`, ...x.values.map(valueText)];
-  const rows = map.z.map((row, j) => [valueText(y.values[j]), ...row.map((value, i) => cellText(toNumber(value), map.failed?.[j]?.[i] ?? 0))]);
+  const { header, rows } = map.points ? pointNumbers(map) : gridNumbers(map);
   return make(
     "div",
     {},
@@ -468,6 +526,16 @@ function heatmapPanel(map, number) {
   );
 }
 
+function gridNumbers({ x, y, z, failed }) {
+  const header = [`${y.name} \\ ${x.name}`, ...x.values.map(valueText)];
+  return { header, rows: z.map((row, j) => [valueText(y.values[j]), ...row.map((value, i) => cellText(toNumber(value), failed?.[j]?.[i] ?? 0))]) };
+}
+
+function pointNumbers({ x, y, points }) {
+  const rows = points.z.map((value, i) => [valueText(points.x[i]), valueText(points.y[i]), cellText(toNumber(value), points.failed[i])]);
+  return { header: [x.name, y.name, "Loss"], rows };
+}
+
 const cellText = (value, failed) => (Number.isNaN(value) ? "not finished" : show(value)) + (failed ? `, ${failed} failed` : "");
 
 function startHeatmaps() {
@@ -475,7 +543,9 @@ function startHeatmaps() {
   const effective = report.heatmaps.some((map) => map.effective);
   byId("heatmaps-legend").textContent =
     `${report.heatmaps_title ?? "Final loss (nats)"}: the darker the lower${scale.logarithmic ? ", on a logarithmic scale" : ""}. ` +
-    "The best cell is framed; a number in a circle counts failed runs; in grey cells most failed; empty ones are not finished." +
+    "The best cell is framed. " +
+    (report.heatmaps.some((map) => map.z) ? "A number in a circle counts failed runs; in grey cells most failed; empty ones are not finished." : "") +
+    (report.heatmaps.some((map) => map.points) ? "Of cells that are crosses most runs failed." : "") +
     (effective ? " Dashed lines join equal effective learning rates, learning rate / (1 − momentum), a decade apart." : "");
   byId("heatmaps-panels").append(...report.heatmaps.map(heatmapPanel));
   return keepDrawn(() => Promise.all(report.heatmaps.map((map, i) => drawHeatmap(map, i, scale))));
@@ -483,14 +553,14 @@ function startHeatmaps() {
 
 // Sensitivity and tuning budget: a line for each optimizer over a few points
 
-function lineTraces({ label, x, y, low, high, shape }, off, top, logarithmic, mark) {
+function lineTraces({ label, x, y, low, high, shape, joined = true }, off, top, logarithmic, mark) {
   const style = styleOf(indexOf(label));
   const name = plain(label);
   const sky = 1e3 * Math.abs(top);
   const range = low ? (i) => ` (${show(low[i], 3)} to ${show(high[i], 3)})` : () => "";
   const hover = y.map((value, i) => `${name} at ${show(x[i])}: ${show(value)}${range(i)}`);
   const infinite = indices(x).filter((i) => y[i] === Infinity);
-  const parts = low ? bandParts(x, low, high, logarithmic) : [];
+  const parts = low && joined ? bandParts(x, low, high, logarithmic) : [];
   return [
     {
       name,
@@ -511,7 +581,7 @@ function lineTraces({ label, x, y, low, high, shape }, off, top, logarithmic, ma
       visible: !off,
       x,
       y: y.map((value) => (Number.isFinite(value) ? value : null)),
-      mode: "lines+markers",
+      mode: joined ? "lines+markers" : "markers",
       line: { color: style.color, dash: style.dash, width: 2, shape: shape ?? "linear" },
       marker: { color: style.color, symbol: style.symbol, size: 9, ...(x.length > 25 && { maxdisplayed: 14 }) },
       hovertext: hover,
@@ -564,8 +634,9 @@ function drawLines(section, lines, off, { name, xTitle, yTitle, xLog }) {
 }
 
 function startSensitivity() {
-  const lines = report.sensitivity.map(({ label, rates, losses, low, high }) => ({
+  const lines = report.sensitivity.map(({ label, rates, losses, low, high, joined }) => ({
     label,
+    joined: joined ?? true,
     x: rates.map(toNumber),
     y: losses.map(toNumber),
     ...(present(low) && present(high) && { low: low.map(toNumber), high: high.map(toNumber) }),
@@ -578,7 +649,7 @@ function startSensitivity() {
     const least = y.reduce((a, value, i) => (value < y[a] || Number.isNaN(y[a]) ? i : a), 0);
     return Number.isFinite(y[least]) ? `${label} ${show(y[least])} at ${show(x[least])}` : `${label} nowhere`;
   });
-  say("sensitivity-caption", `Lowest: ${best.join("; ")}.${infinite ? " Hollow marks at the top are infinite: most of the runs failed." : ""}`);
+  say("sensitivity-caption", report.sensitivity_note, `Lowest: ${best.join("; ")}.${infinite ? " Hollow marks at the top are infinite: most of the runs failed." : ""}`);
   const rows = lines.flatMap(({ label, x, y, low, high }) => x.map((rate, i) => [`${label} at ${show(rate)}`, show(y[i]), show(low?.[i]), show(high?.[i])]));
   byId("sensitivity-numbers").append(tableOf("Loss by learning rate", ["Optimizer at learning rate", "Loss (nats)", "Low", "High"], rows));
   return keepDrawn(draw);
