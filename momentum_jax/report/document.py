@@ -301,7 +301,7 @@ def _sensitivity(
         "rates": sorted(best),
         "losses": [_number(medians[i]) for i in chosen],
         # Cells that share no rate differ in more than the rate, and a line through them would be no curve.
-        "joined": len(best) < there.sum() or others == 0,
+        "joined": others == 0 or len(best) < int(there.sum()),
         "low": [_number(np.nanmin(losses[i])) for i in chosen],
         "high": [_number(np.nanmax(losses[i])) if np.isfinite(medians[i]) else None for i in chosen],
     }
