@@ -24,6 +24,7 @@ from momentum_jax.programs import evaluation_names
 from momentum_jax.progress import Progress, default_progress
 from momentum_jax.results import Result
 from momentum_jax.situations import at_effective_learning_rate, at_learning_rate, effective_learning_rate_of
+from momentum_jax.store import FORMAT, read_head
 from momentum_jax.sweeps import sweep_cells
 from momentum_jax.tables import text_of
 from momentum_jax.tasks import Task
@@ -45,7 +46,6 @@ from momentum_jax.waves import resolve_task
 
 HEAD, TUNING, JUDGING = "comparison.json", "tuning", "judging"
 SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}
-_FORMAT = 1
 
 
 class Situation(NamedTuple):
@@ -124,7 +124,7 @@ class Comparison:
           InputError: there is no comparison, or its tuning is unfinished.
         """
         folder = pathlib.Path(folder)
-        head = _read_head(folder)
+        head = read_head(folder, HEAD, "comparison")
         if "situations" not in head:
             raise InputError(
                 f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
@@ -512,10 +512,10 @@ def _open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> dict[str, Any]:
                     "another"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-            head = {"format": _FORMAT, "plan": plan}
+            head = {"format": FORMAT, "plan": plan}
             _write_head(folder, head)
             return head
-        head = _read_head(folder)
+        head = read_head(folder, HEAD, "comparison")
     except OSError as error:
         raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
     difference = first_difference(head["plan"], plan)
@@ -529,13 +529,3 @@ def _write_head(folder: pathlib.Path, head: Mapping[str, Any]) -> None:
         write_atomically(folder / HEAD, json_bytes(dict(head)))
     except OSError as error:
         raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
-
-
-def _read_head(folder: pathlib.Path) -> dict[str, Any]:
-    try:
-        head = json.loads((folder / HEAD).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} holds no comparison: {error}") from error
-    if not isinstance(head, dict) or head.get("format") != _FORMAT:
-        raise InputError(f"{str(folder)!r}: {HEAD} is not of this version of the program")
-    return head

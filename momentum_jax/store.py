@@ -22,7 +22,7 @@ from momentum_jax.outcomes import Outcome, from_parquet, to_parquet
 from momentum_jax.tables import describe
 
 HEAD, PARTS, DAMAGED, LOCK, STATUS = "sweep.json", "parts", "damaged", "lock", "status.json"
-_FORMAT = 1
+FORMAT = 1
 _NAMED = 16
 
 Cells = Mapping[str, Sequence[Cell]]
@@ -127,7 +127,7 @@ def open_store(
     Raises:
       InputError: the folder cannot be written, holds something else or another sweep, or is in use.
     """
-    head = {"format": _FORMAT, **identity, "cells": cells_to_json(cells)}
+    head = {"format": FORMAT, **identity, "cells": cells_to_json(cells)}
     with contextlib.ExitStack() as stack:
         try:
             there = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -203,18 +203,18 @@ def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> None:
         raise InputError(f"output folder {str(folder)!r} holds another sweep: {difference}; choose another folder")
 
 
-def read_head(folder: pathlib.Path) -> dict[str, Any]:
-    """What the folder's sweep is.
+def read_head(folder: pathlib.Path, name: str = HEAD, what: str = "sweep") -> dict[str, Any]:
+    """What the folder's sweep, or what else is kept in such a file, is.
 
     Raises:
       InputError: there is none, or one of another version of this program.
     """
     try:
-        head = json.loads((folder / HEAD).read_bytes())
+        head = json.loads((folder / name).read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} holds no sweep: {error}") from error
-    if not isinstance(head, dict) or head.get("format") != _FORMAT:
-        raise InputError(f"{str(folder)!r}: {HEAD} is not of this version of the program")
+        raise InputError(f"{str(folder)!r} holds no {what}: {error}") from error
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise InputError(f"{str(folder)!r}: {name} is not of this version of the program")
     return head
 
 

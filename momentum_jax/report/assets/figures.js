@@ -123,7 +123,7 @@ function threeWayWords(metric, infinite, logarithmic) {
   );
   say(
     "three-way-caption",
-    `The large mark is the estimate, the bar its interval, each small dot a seed. ${metric.less_is_better ? "Less" : "More"} is better.` +
+    `The large mark is the median, of failed runs their share; the bar its 95 % interval; each small dot a seed. ${metric.less_is_better ? "Less" : "More"} is better.` +
       (infinite ? " What lies at the right edge is infinite: failed, or never reached." : ""),
     ...metric.situations.filter((s) => s.skipped).map((s) => `${s.title}: not compared: ${s.skipped}`),
     report.three_way.note,
