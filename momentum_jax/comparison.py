@@ -121,7 +121,7 @@ class Comparison:
         """Reads what `compare` left in a folder, or what there is of it if the judging is unfinished.
 
         Raises:
-          InputError: there is no comparison, or its tuning is unfinished.
+          InputError: there is no comparison, its tuning is unfinished, or its runs are of another task.
         """
         folder = pathlib.Path(folder)
         head = read_head(folder, HEAD, "comparison")
@@ -129,7 +129,15 @@ class Comparison:
             raise InputError(
                 f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
             )
-        return _comparison(head, Result.load(folder / TUNING), Result.load(folder / JUDGING))
+        results = {name: Result.load(folder / name) for name in (TUNING, JUDGING)}
+        config = head["plan"]["config"]
+        seeds = {TUNING: head["plan"]["tuning_seeds"], JUDGING: config["seeds"]}
+        for name, result in results.items():
+            asked = config | {"seeds": seeds[name], "evaluate_every": result.config.evaluate_every}
+            difference = first_difference(result.config.to_json(), asked)
+            if difference is not None:
+                raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
+        return _comparison(head, results[TUNING], results[JUDGING])
 
 
 def compare(

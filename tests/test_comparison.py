@@ -135,6 +135,10 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     assert any("unfinished, 12 runs are still to come" in note for note in loaded.notes)
     assert any("single seed" in note for note in loaded.notes)
     head = json.loads((copy / HEAD).read_bytes())
+    other = head | {"plan": head["plan"] | {"config": head["plan"]["config"] | {"batch_size": 9}}}
+    (copy / HEAD).write_text(json.dumps(other))
+    with pytest.raises(mj.InputError, match="is not of this comparison: batch_size is 8, not 9"):
+        mj.Comparison.load(copy)
     del head["situations"]
     (copy / HEAD).write_text(json.dumps(head))
     with pytest.raises(mj.InputError, match=r"tuning in .* is unfinished"):

@@ -213,8 +213,8 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
         "sensitivity_note": "",
         "budget": [],
         "budget_title": f"Expected best {what} (nats) of the first trials",
-        "budget_note": "Over all choices of that many of the trials that were made; it begins where every choice has "
-        "one that did not fail.",
+        "budget_note": "The mean over all choices of that many of the trials: exact for a random search, of a grid or a "
+        "Sobol sequence a random subsample. It begins where every choice has one that did not fail.",
     }
     for label, cells in result.cells.items():
         medians = median_of_cells(losses[label], result.failed[label], result.missing[label])

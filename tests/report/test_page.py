@@ -13,11 +13,13 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
 import momentum_jax as mj
+from momentum_jax.analysis import theory
 from momentum_jax.report.page import page
 from tests.report.synthetic import OPTIMIZERS, SITUATIONS, document
 
@@ -59,7 +61,7 @@ class Shown:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
         self.context.route("**/*", self._let_only_the_file_through)
         self.tab = self.context.new_page()
-        self.tab.set_default_timeout(20_000)
+        self.tab.set_default_timeout(120_000)
         self.tab.on("console", lambda message: self.problems.append(message.text))
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
         self.tab.on("dialog", self._dismiss)
@@ -334,6 +336,35 @@ def test_a_heatmap_shows_the_losses_the_best_cell_and_what_failed(view, given):
         assert lines["contours"]["size"] == 1
 
 
+def test_cells_of_a_search_are_points_and_their_rates_no_line(browser, tmp_path, given):
+    points = {"x": [0.001, 0.1, 1.0], "y": [0.0, 0.5, 0.9], "z": [0.5, 0.25, "inf"], "failed": [0, 1, 2]}
+    axes = {
+        "x": {"name": "learning_rate", "values": points["x"], "log": True},
+        "y": {"name": "momentum", "values": points["y"], "log": False},
+    }
+    search = {"label": "momentum", **axes, "points": points, "effective": True, "best": [0.1, 0.5]}
+    rates = {"label": "momentum", "rates": points["x"], "losses": points["z"], "joined": False}
+    document = given | {"heatmaps": [search], "sensitivity": [rates], "sensitivity_note": "within 10 % of its best"}
+    drawn = Shown(browser, tmp_path / "page.html", page(document))
+    (cells,) = drawn.traces("heatmap-0-plot", "cells")
+    assert (cells["x"], cells["y"], cells["marker"]["color"]) == ([0.001, 0.1], [0.0, 0.5], [0.5, 0.25])
+    (failed,) = drawn.traces("heatmap-0-plot", "infinite")
+    (best,) = drawn.traces("heatmap-0-plot", "best")
+    assert (failed["x"], best["x"]) == ([1.0], [0.1])
+    assert drawn.axis("heatmap-0-plot", "xaxis")["type"] == "log"
+    # 0.001/(1 − 0) to 1/(1 − 0.9).
+    curves = drawn.traces("heatmap-0-plot", "effective")
+    effective = [np.asarray(curve["x"]) / (1 - np.asarray(curve["y"])) for curve in curves]
+    assert [np.round(values.mean(), 12) for values in effective] == [0.001, 0.01, 0.1, 1, 10]
+    np.testing.assert_allclose(np.concatenate([values / values[0] for values in effective]), 1, rtol=1e-12)
+    assert drawn.traces("sensitivity-plot", "line")[0]["mode"] == "markers"
+    assert "within 10 % of its best" in drawn.text("#sensitivity-caption")
+    rows = drawn.tab.locator("#heatmaps-panels tbody tr").all_text_contents()
+    assert len(rows) == 3
+    assert drawn.problems == []
+    drawn.context.close()
+
+
 def test_sensitivity_and_budget_are_lines_that_say_where_they_are_infinite(view, given):
     for section, x, y in (("sensitivity", "rates", "losses"), ("budget", "trials", "best")):
         lines, infinite = (view.traces(f"{section}-plot", meta) for meta in ("line", "infinite"))
@@ -522,6 +553,18 @@ def path(method, alpha, beta, curvature, steps):
     return np.asarray(iterates)
 
 
+def check_theory(view):
+    """Against the closed forms and the recurrence that the package has."""
+    alpha, beta, kappa, steps = view.setting().values()
+    curvatures = np.array([1.0, kappa])
+    with jax.enable_x64(True):
+        for method in ("heavy_ball", "nesterov"):
+            rates = getattr(theory, f"{method}_rate")(alpha * curvatures, beta)
+            path = getattr(theory, f"{method}_path")(alpha, beta, curvatures, np.ones(2), int(steps))
+            shown = [float(view.value(f"{method}-{name}")) for name in ("rate_mu", "rate_L", "distance")]
+            np.testing.assert_allclose(shown, [*rates, np.linalg.norm(path[-1])], rtol=TOLERANCE, atol=TOLERANCE)
+
+
 def check_numbers(view, *, rtol=TOLERANCE):
     alpha, beta, kappa, steps = view.setting().values()
     for method in METHODS:
@@ -560,6 +603,14 @@ def test_the_numbers_are_those_of_the_recurrence_and_its_spectral_radius(view, s
     view.set(**setting)
     assert view.setting() == setting
     check_numbers(view)
+
+
+def test_the_numbers_are_those_of_the_theory(view):
+    view.set(alpha=0.02, beta=0.7, kappa=25.0, steps=40)
+    check_theory(view)
+    # Beyond both boundaries.
+    view.set(alpha=0.5, beta=0.5, kappa=20.0, steps=40)
+    check_theory(view)
 
 
 def test_a_slider_moves_the_number_the_path_and_the_point_on_the_map(view):
