@@ -213,7 +213,7 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
         "sensitivity_note": "",
         "budget": [],
         "budget_title": f"Expected best {what} (nats) of the first trials",
-        "budget_note": "The mean over all choices of that many of the trials: exact for a random search, of a grid or a "
+        "budget_note": "The mean over all choices of that many trials: exact for a random search, of a grid or a "
         "Sobol sequence a random subsample. It begins where every choice has one that did not fail.",
     }
     for label, cells in result.cells.items():
