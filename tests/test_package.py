@@ -32,6 +32,7 @@ FLOORS = (
     "store",
     "identity",
     "train_step",
+    "convolutions",
     "outcomes",
     "tables",
     "sampling",
