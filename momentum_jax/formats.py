@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import ml_dtypes  # noqa: F401  registers the names of its dtypes with NumPy
 import numpy as np
 from jaxtyping import Int, PyTree
@@ -167,7 +168,7 @@ def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
             return {type(node).__name__: [walk(value) for value in node]}
         if node is None:
             return {"none": []}
-        array = np.asarray(node)
+        array = array_of(node)
         if array.dtype == object:
             raise InputError(
                 f"parameters of type {type(node).__name__} cannot be saved: dicts, lists and tuples of arrays can"
@@ -177,6 +178,12 @@ def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
         return {"leaf": [name, str(array.dtype)]}
 
     return walk(tree), leaves
+
+
+def array_of(leaf: Any) -> np.ndarray:
+    """A leaf as an array. Flax's NNX has it in a variable, and of one in bfloat16 NumPy would make raw bytes."""
+    inside = jax.tree.leaves(leaf)
+    return np.asarray(inside[0] if len(inside) == 1 else leaf)
 
 
 def unflatten(structure: Any, leaves: Mapping[str, np.ndarray]) -> Any:

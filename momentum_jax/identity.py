@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import keystr
 
 from momentum_jax.config import Config
 from momentum_jax.tasks import Task
@@ -17,13 +18,21 @@ _SHORT = 80
 
 
 def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]) -> dict[str, Any]:
-    """All that the bits of a config's runs depend on, as JSON: config, data, functions, `environment`."""
+    """All that the bits of a config's runs depend on, as JSON: config, data, functions, `environment`.
+
+    Of functions only the names are known, and of a network the shapes of its parameters.
+    """
+    params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     functions = {"init": task.init, "loss": task.loss, "evaluate": task.evaluate, **metrics}
     return {
         "config": cfg.to_json(),
         "data": task.provenance.get("digest") or _digest((task.train, task.test)),
         "baseline_loss": None if task.baseline_loss is None else repr(float(task.baseline_loss)),
         "functions": {name: _qualified(function) for name, function in functions.items() if function},
+        "params": {
+            keystr(path, simple=True, separator="."): list(leaf.shape)
+            for path, leaf in jax.tree.leaves_with_path(params)
+        },
         "environment": dict(surroundings),
     }
 

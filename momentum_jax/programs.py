@@ -391,7 +391,10 @@ def bytes_of_a_run(cfg: Config, task: Task, group: Group, mesh: Mesh, chunk: int
 
 
 def matrix_product_flops(cfg: Config, task: Task, batch_size: int) -> int:
-    """Floating-point operations of the matrix products of one iteration: forward, backward, forward again."""
+    """Floating-point operations of the matrix products of one iteration: forward, backward, forward again.
+
+    A convolution counts as the product that it is, edges included.
+    """
     params = _abstract_params(cfg, task)
 
     def step(params: Params, batch: Data) -> Any:
@@ -407,6 +410,12 @@ def _flops_of(jaxpr: Any) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
             total += 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            # Without what falls on the zeros that a stride puts between the rows, in the gradient by the inputs.
+            between = math.prod(equation.params["lhs_dilation"])
+            total += 2 * equation.outvars[0].aval.size * kernel.size // (features * between)
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         total += times * sum(map(_flops_of, jax.extend.core.jaxprs_in_params(equation.params)))
     return total

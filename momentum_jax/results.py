@@ -17,6 +17,7 @@ from momentum_jax.config import Config, evaluated_iterations, recorded_iteration
 from momentum_jax.errors import InputError
 from momentum_jax.files import write_atomically
 from momentum_jax.formats import (
+    array_of,
     decode_arrays,
     encode_arrays,
     history_bytes,
@@ -370,5 +371,5 @@ def _same(a: Any, b: Any) -> bool:
         return isinstance(b, Mapping) and list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(_same, a, b))
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = array_of(a), array_of(b)
     return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())

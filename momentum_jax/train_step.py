@@ -1,5 +1,6 @@
 """One iteration of training, and a scan over some of them: pure functions of one run."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, PyTree
 
+from momentum_jax.convolutions import channels_last
 from momentum_jax.optimizers import registry
 from momentum_jax.tasks import Data, Params
 
@@ -46,7 +48,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Data) -> tuple[TrainState, Record]:
         params, opt_state = state
-        loss_before, grads = jax.value_and_grad(loss)(params, batch)
+        loss_before, grads = channels_last(_with_gradient(loss))(params, batch)
         grads = jax.tree.map(_as_transposed_product, grads)
         updates, new_opt_state = optimizer.update(
             grads, opt_state, params, value=loss_before, grad=grads, value_fn=lambda p: loss(p, batch)
@@ -66,6 +68,12 @@ def make_train_step(
         return TrainState(params, opt_state), record
 
     return train_step
+
+
+@functools.lru_cache(maxsize=64)
+def _with_gradient(loss: Callable[[Params, Data], Float[Array, ""]]) -> Callable[..., tuple[Array, Params]]:
+    """One function for one loss, so that it is traced once."""
+    return jax.value_and_grad(loss)
 
 
 def _as_transposed_product(grad: Array) -> Array:

@@ -74,6 +74,23 @@ def test_a_generated_part_of_the_readme_is_what_the_code_and_the_measurements_sa
     assert update_readme.replace(text, part, getattr(update_readme, part)()) == text
 
 
+def test_the_study_of_a_network_of_ones_own_takes_images_of_any_size(idx, tmp_path):
+    # Held out are 50 of the 300 images.
+    command = [
+        sys.executable,
+        str(EXPERIMENTS / "own_model.py"),
+        "--dataset",
+        str(idx),
+        "--fast",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=COMPILED_QUICKLY)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in tmp_path.iterdir()} == {"own_model.png", "own_model.svg"}
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["sgd", "momentum", "lion"]
+
+
 def test_the_finding_about_the_printed_losses_is_what_the_committed_table_says():
     with (EXPERIMENTS / "blog_losses_quantiles.csv").open() as file:
         quantiles = [float(row["quantile"]) for row in csv.DictReader(file)]

@@ -35,6 +35,7 @@ FLOORS = (
     "store",
     "identity",
     "train_step",
+    "convolutions",
     "outcomes",
     "tables",
     "sampling",

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flax import nnx
 
 from momentum_jax.config import Config, OptimizerConfig, Schedule
 from momentum_jax.errors import InputError
@@ -156,6 +157,17 @@ def test_parameters_that_are_no_arrays_are_refused_before_anything_is_written(tm
     with pytest.raises(InputError, match="cannot be saved: dicts, lists and tuples of arrays can"):
         with_leaf(object()).save(tmp_path / "result")
     assert not (tmp_path / "result").exists()
+
+
+def test_variables_of_nnx_come_back_as_the_arrays_that_they_hold(tmp_path):
+    # As an array of its own, NumPy would make raw bytes of it.
+    array = np.arange(4).astype(ml_dtypes.bfloat16).reshape(2, 2)
+    with_leaf(nnx.State({"kernel": nnx.Param(array)})).save(tmp_path)
+    loaded = Result.load(tmp_path).params["sgd"]["leaf"]["kernel"]
+    assert loaded.dtype == array.dtype
+    np.testing.assert_array_equal(loaded, array)
+    assert with_leaf(nnx.Param(array)) == with_leaf(array)
+    assert with_leaf(nnx.Param(array)) != with_leaf(array.view(np.uint16))
 
 
 def test_a_named_tuple_of_parameters_comes_back_as_a_dict_of_its_fields(tmp_path):

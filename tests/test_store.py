@@ -47,6 +47,16 @@ def _init(key):
     return {"w": jax.random.normal(key, [3])}
 
 
+def _larger():
+    """A function of the same name as `_init`, of a network with more parameters."""
+
+    def init(key):
+        return {**_init(key), "more": jnp.zeros(2)}
+
+    init.__qualname__ = _init.__qualname__
+    return init
+
+
 ROWS = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 
@@ -176,6 +186,7 @@ def change_head(folder, path, value):
         ({"keep_params": False}, "keep_params is true, not false"),
         ({"metrics": {"zero": lambda p, s, g: jnp.zeros(())}}, "functions.zero is not there, not"),
         ({"task": mj.Task(_init, _loss, ROWS * 2, ROWS)}, "data is"),
+        ({"task": mj.Task(_larger(), _loss, ROWS, ROWS[:50])}, "params.more is not there, not [2]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -22,7 +22,13 @@ Scalars = dict[str, Float[Array, ""]]
 class Task:
     """What `train` minimises.
 
-    The functions must be pure; runs of tasks that share them share their compiled programs.
+    The functions must be pure; runs of tasks that share them share their compiled programs. All that `init` gives is
+    trained, by the gradients of `loss`: a network that needs more in a step than its parameters and a batch, such as
+    random numbers (dropout) or statistics that it keeps (batch normalisation), is no task.
+
+    The parameters of Flax's networks are such trees as they are: what `init` of a linen module gives, and of an NNX
+    module `nnx.state(module, nnx.Param)` or `nnx.to_pure_dict` of that. A result that was read from files, and that of
+    a sweep, has dicts in place of an `nnx.State`; `nnx.merge` takes both.
 
     Attributes:
       init: from a key to the initial parameters, a pytree; float leaves are cast to the config's dtype.

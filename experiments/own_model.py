@@ -1,0 +1,159 @@
+"""Does momentum help a network of your own? SGD, momentum and Lion for a convolutional network, each at its best rate.
+
+Finding: Yes, and Lion helps more. On Fashion-MNIST (the files of Debian's package dataset-fashion-mnist), after 1,000
+iterations at the best of 6 learning rates for images held out, the median test accuracy of 10 seeds is 84.1 % with SGD
+(80.1 to 85.9), 85.2 % with momentum 0.9 (84.3 to 86.1) and 86.5 % with Lion (86.0 to 87.4). Seed by seed momentum is
+above SGD by 0.2 to 4.6 points, on average by 1.6, and Lion above momentum by 0.3 to 2.4, on average by 1.3. Rates a
+factor of 2.5 apart were tried, 3 seeds each; none of the best lies on the edge.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.stats
+from matplotlib.figure import Figure
+
+import momentum_jax as mj
+from momentum_jax.analysis import median_of_cells
+from momentum_jax.machine import cores
+from momentum_jax.progress import line_progress
+from momentum_jax.report import save_figure
+from momentum_jax.tasks import Params, Scalars, mean_over_examples
+
+HERE = pathlib.Path(__file__).parent
+OPTIMIZERS = {
+    "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
+    "momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9),
+    "lion": mj.OptimizerConfig("optax.lion", learning_rate=0.001),
+}
+# Two decades each; a step of Lion has the length of its rate in every coordinate.
+RATES = {
+    "sgd": mj.LogUniform(0.01, 1),
+    "momentum": mj.LogUniform(0.003, 0.3),
+    "lion": mj.LogUniform(1e-4, 1e-2),
+}
+Batch = tuple[jax.Array, jax.Array]
+
+
+class ConvNet(nn.Module):
+    """Two convolutions of 3×3 that each halve the image, and a dense layer."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for features in (8, 16):
+            x = nn.relu(nn.Conv(features, (3, 3), strides=2)(x))
+        return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
+
+
+def make_task(dataset: mj.Dataset) -> mj.Task:
+    """What is minimised on a dataset's training images, and how it is judged on its test images."""
+    network = ConvNet(dataset.num_classes)
+    # Grey images come without an axis of channels.
+    shape = (*dataset.image_shape, 1)[:3]
+
+    def init(key: jax.Array) -> Params:
+        return network.init(key, jnp.zeros([1, *shape]))
+
+    def measure(params: Params, batch: Batch) -> Scalars:
+        pixels, labels = batch
+        logits = jnp.asarray(network.apply(params, pixels.reshape(-1, *shape).astype(jnp.float32) / 255))
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return {"loss": losses.mean(), "accuracy": (jnp.argmax(logits, axis=-1) == labels).mean(dtype=jnp.float32)}
+
+    def loss(params: Params, batch: Batch) -> jax.Array:
+        return measure(params, batch)["loss"]
+
+    def evaluate(params: Params, train: Batch, test: Batch | None) -> Scalars:
+        on_train, on_test = (mean_over_examples(lambda batch: measure(params, batch), data) for data in (train, test))
+        return {"train_loss": on_train["loss"], "test_loss": on_test["loss"], "test_accuracy": on_test["accuracy"]}
+
+    return mj.Task(
+        init=init,
+        loss=loss,
+        train=(dataset.x_train, dataset.y_train),
+        test=(dataset.x_test, dataset.y_test),
+        evaluate=evaluate,
+        baseline_loss=float(scipy.stats.entropy(np.bincount(dataset.y_train))),
+        provenance={"source": dataset.source, "digest": dataset.digest},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="tfds:fashion_mnist", help="or a folder with the four IDX files")
+    parser.add_argument("--fast", action="store_true", help="a few iterations, to see that it runs")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the figure")
+    parser.add_argument("--folder", type=pathlib.Path, help="keep the tuning here, to go on after an interruption")
+    arguments = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", cores())
+    iterations, rates, seeds, tuning_seeds = (20, 2, 2, 1) if arguments.fast else (1000, 6, 10, 3)
+
+    try:
+        dataset = mj.load_dataset(arguments.dataset)
+    except mj.InputError as error:
+        parser.error(str(error))
+    cfg = mj.Config(iterations=iterations, batch_size=64, seeds=tuning_seeds, optimizers=OPTIMIZERS)
+    # Tuned on training images that are held out, and judged on the test images with seeds that have not been used.
+    tuning = mj.sweep(
+        cfg,
+        {label: {"learning_rate": range_.grid(rates)} for label, range_ in RATES.items()},
+        task=make_task(dataset.split_validation(len(dataset.y_train) // 6)),
+        folder=arguments.folder,
+        progress=line_progress(sys.stderr),
+    )
+    judged = dataclasses.replace(
+        cfg,
+        optimizers={label: best_of(tuning, label) for label in OPTIMIZERS},
+        seeds=tuple(range(tuning_seeds, tuning_seeds + seeds)),
+    )
+    result = mj.train(judged, task=make_task(dataset), progress=line_progress(sys.stderr))
+    for line in describe(result):
+        print(line)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    save_figure(draw(result), arguments.out / "own_model")
+
+
+def best_of(tuning: mj.Result, label: str) -> mj.OptimizerConfig:
+    """The optimizer whose loss on the images held out has the lowest median over seeds."""
+    assert tuning.cells is not None
+    medians = median_of_cells(tuning.test_loss[label], tuning.failed[label], tuning.missing[label])
+    return tuning.cells[label][int(np.argmin(medians))].optimizer
+
+
+def describe(result: mj.Result) -> list[str]:
+    """The median over seeds of what each optimizer comes to, with the range."""
+    return [
+        f"{label:>8} at {result.config.optimizers[label].hyperparameters['learning_rate']:.4g}: "
+        f"training loss {spread(result.train_loss[label], '.3f')}, test accuracy {spread(accuracy, '.2%')}"
+        for label, accuracy in result.test_accuracy.items()
+    ]
+
+
+def spread(values: np.ndarray, form: str) -> str:
+    return f"{np.median(values):{form}} ({values.min():{form}} to {values.max():{form}})"
+
+
+def draw(result: mj.Result) -> Figure:
+    """The test accuracy of each seed, whose runs start alike and see the same batches, and the medians."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    labels, accuracies = list(result.test_accuracy), 100 * np.stack(list(result.test_accuracy.values()))
+    axes.plot(labels, accuracies, "o-", color="0.7", markersize=3, linewidth=0.8)
+    axes.plot(labels, np.median(accuracies, axis=1), "ks", markersize=8, label=f"median of {accuracies.shape[1]} seeds")
+    axes.set(ylabel="Test accuracy (%)", xlabel="Each at its best learning rate")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
