@@ -8,7 +8,6 @@ factor of 2.5 apart were tried, 3 seeds each; none of the best lies on the edge.
 """
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 
@@ -18,13 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.stats
-from matplotlib.figure import Figure
 
 import momentum_jax as mj
-from momentum_jax.analysis import median_of_cells
 from momentum_jax.machine import cores
 from momentum_jax.progress import line_progress
-from momentum_jax.report import save_figure
+from momentum_jax.report import save_figure, three_way_figure
 from momentum_jax.tasks import Params, Scalars, mean_over_examples
 
 HERE = pathlib.Path(__file__).parent
@@ -92,67 +89,33 @@ def main() -> None:
     parser.add_argument("--dataset", default="tfds:fashion_mnist", help="or a folder with the four IDX files")
     parser.add_argument("--fast", action="store_true", help="a few iterations, to see that it runs")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the figure")
-    parser.add_argument("--folder", type=pathlib.Path, help="keep the tuning here, to go on after an interruption")
+    parser.add_argument("--folder", type=pathlib.Path, help="keep the runs here, to go on after an interruption")
     arguments = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", cores())
-    iterations, rates, seeds, tuning_seeds = (20, 2, 2, 1) if arguments.fast else (1000, 6, 10, 3)
+    iterations, rates, seeds, tuning_seeds = (20, 2, 2, 1) if arguments.fast else (1000, 6, 20, 3)
 
     try:
         dataset = mj.load_dataset(arguments.dataset)
     except mj.InputError as error:
         parser.error(str(error))
-    cfg = mj.Config(iterations=iterations, batch_size=64, seeds=tuning_seeds, optimizers=OPTIMIZERS)
-    # Tuned on training images that are held out, and judged on the test images with seeds that have not been used.
-    tuning = mj.sweep(
-        cfg,
-        {label: {"learning_rate": range_.grid(rates)} for label, range_ in RATES.items()},
-        task=make_task(dataset.split_validation(len(dataset.y_train) // 6)),
+    compared = mj.compare(
+        mj.Config(iterations=iterations, batch_size=64, seeds=seeds, optimizers=OPTIMIZERS),
+        space={label: {"learning_rate": range_.grid(rates)} for label, range_ in RATES.items()},
+        search="grid",
+        tuning_seeds=tuning_seeds,
+        judge_by=["test_accuracy", "train_loss"],
+        task=make_task(dataset),
         folder=arguments.folder,
         progress=line_progress(sys.stderr),
     )
-    judged = dataclasses.replace(
-        cfg,
-        optimizers={label: best_of(tuning, label) for label in OPTIMIZERS},
-        seeds=tuple(range(tuning_seeds, tuning_seeds + seeds)),
-    )
-    result = mj.train(judged, task=make_task(dataset), progress=line_progress(sys.stderr))
-    for line in describe(result):
-        print(line)
+    for verdict in compared.verdicts:
+        print(f"{compared.situations[verdict.situation].title}: {verdict.sentence}")
+    for label, arm in compared.situations["tuned"].arms.items():
+        print(f"{label} at its best: {arm.cell.optimizer}")
+    for note in compared.notes:
+        print(f"note: {note}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    save_figure(draw(result), arguments.out / "own_model")
-
-
-def best_of(tuning: mj.Result, label: str) -> mj.OptimizerConfig:
-    """The optimizer whose loss on the images held out has the lowest median over seeds."""
-    assert tuning.cells is not None
-    medians = median_of_cells(tuning.test_loss[label], tuning.failed[label], tuning.missing[label])
-    return tuning.cells[label][int(np.argmin(medians))].optimizer
-
-
-def describe(result: mj.Result) -> list[str]:
-    """The median over seeds of what each optimizer comes to, with the range."""
-    return [
-        f"{label:>8} at {result.config.optimizers[label].hyperparameters['learning_rate']:.4g}: "
-        f"training loss {spread(result.train_loss[label], '.3f')}, test accuracy {spread(accuracy, '.2%')}"
-        for label, accuracy in result.test_accuracy.items()
-    ]
-
-
-def spread(values: np.ndarray, form: str) -> str:
-    return f"{np.median(values):{form}} ({values.min():{form}} to {values.max():{form}})"
-
-
-def draw(result: mj.Result) -> Figure:
-    """The test accuracy of each seed, whose runs start alike and see the same batches, and the medians."""
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    labels, accuracies = list(result.test_accuracy), 100 * np.stack(list(result.test_accuracy.values()))
-    axes.plot(labels, accuracies, "o-", color="0.7", markersize=3, linewidth=0.8)
-    axes.plot(labels, np.median(accuracies, axis=1), "ks", markersize=8, label=f"median of {accuracies.shape[1]} seeds")
-    axes.set(ylabel="Test accuracy (%)", xlabel="Each at its best learning rate")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
+    save_figure(three_way_figure(compared, ["test_accuracy", "train_loss"]), arguments.out / "own_model")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ def channels_last(function: Callable[..., Any]) -> Callable[..., Any]:
     def rewritten(*args: Any) -> Any:
         # Through `jit`, which traces the function once for all who ask.
         traced = _jit(function).trace(*args)
+        if not _convolves(traced.jaxpr.jaxpr):
+            return function(*args)
         outputs = _evaluate(traced.jaxpr, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
 

@@ -72,6 +72,7 @@ def plan_tuning(
     axes = axes_of(cfg, space)
     plan = {
         "config": cfg.to_json(),
+        "data": task.provenance.get("source", "a task of one's own"),
         "space": {label: {name: text_of_axis(values) for name, values in own.items()} for label, own in axes.items()},
         "contained": [[a, b] for a, b in itertools.permutations(cfg.optimizers, 2) if _contains(cfg, axes, a, b)],
         "search": search,

@@ -30,7 +30,8 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     """Of a comparison: verdicts, all situations, and the tuning."""
     level = f"{100 * compared.plan['level']:g} %"
     document = _common(compared.judged, command) | {
-        "title": " against ".join(list(compared.config.optimizers)[::-1]) + f" on {compared.config.dataset}",
+        "title": " against ".join(list(compared.config.optimizers)[::-1])
+        + f" on {compared.plan.get('data', compared.config.dataset)}",
         "kind": "comparison",
         "question": "Does it help here, and by how much: at one learning rate, at one effective learning rate, and "
         f"each at its best? The intervals of one metric hold together with {level}, over all its pairs and situations.",
