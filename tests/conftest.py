@@ -1,5 +1,6 @@
 """What all tests share: two CPU devices, and JAX's strictest settings."""
 
+import functools
 import importlib.util
 import os
 import struct
@@ -16,9 +17,13 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-from momentum_jax import cli
+from momentum_jax import cli, waves
 from momentum_jax.commands import arguments
 from momentum_jax.data import Dataset, load_dataset
+
+# To unpack MNIST takes as long as a small training, which every one of them would begin with.
+_unpack_once = functools.cache(load_dataset)
+waves.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
 
 
 @pytest.fixture(scope="session")
