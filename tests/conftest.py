@@ -1,5 +1,6 @@
 """What all tests share: two CPU devices, and JAX's strictest settings."""
 
+import functools
 import importlib.util
 import os
 import struct
@@ -16,9 +17,22 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-from momentum_jax import cli
+from momentum_jax import cli, programs, waves
 from momentum_jax.commands import arguments
 from momentum_jax.data import Dataset, load_dataset
+from tests.compiling import compile_quickly, quick_options
+
+# To unpack MNIST takes as long as a small training, which every one of them would begin with.
+_unpack_once = functools.cache(load_dataset)
+waves.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
+
+
+@pytest.fixture
+def compiled_quickly(monkeypatch):
+    """For tests of what trainings do: XLA leaves its optimisations out. Not for those of bits, roundings or speed."""
+    # Asked before anything is counted.
+    quick_options()
+    monkeypatch.setattr(programs, "_compile", compile_quickly)
 
 
 @pytest.fixture(scope="session")

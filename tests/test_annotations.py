@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.compiling import quick_environment
+
 EXPERIMENT = """
 from beartype import BeartypeConf, beartype
 import jaxtyping, sys, types
@@ -81,7 +83,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
 
 def test_what_passes_through_the_floors_has_the_annotated_shapes_and_dtypes(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", EXPERIMENT, str(tmp_path / "result")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quick_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     # Proof that the hook was there: without it functions are not wrapped.
     assert done.stdout == "checked batch_indices\n"

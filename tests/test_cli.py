@@ -17,6 +17,7 @@ import pytest
 import momentum_jax as mj
 from momentum_jax import cli
 from momentum_jax.analysis import smooth_curve
+from tests.compiling import quick_environment
 
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
 SMALL = ["--hidden-sizes", "8", "--iterations", "30", "--batch-size", "16"]
@@ -168,6 +169,7 @@ def test_momentum_is_said_to_agree_with_the_witness_and_sgd_with_none(finished):
     assert line.startswith("momentum and optax agree to 1e-06 at every iteration")
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_under_a_schedule_only_the_convention_of_the_witness_is_said_to_agree(main, idx, capsys):
     rate = "learning_rate=step_decay(init_value=0.1,transition_steps=5,decay_rate=0.1)"
     rules = {"in": "momentum", "out": "momentum,convention=outside", "optax": "optax.sgd,momentum=0.9"}
@@ -262,6 +264,7 @@ def test_the_flags_make_the_config_and_leave_the_rest_at_its_defaults(arguments,
 
 
 # Rich would read [bold] as a style and [/far] as its end, Matplotlib $…$ as a formula.
+@pytest.mark.usefixtures("compiled_quickly")
 def test_diverged_runs_and_labels_of_any_characters_are_shown_as_they_are(idx, main, capsys):
     good, bad = r"$\x$[bold]", "[/far]:smile:"
     schedule = "step_decay(init_value=0.1,transition_steps=5,decay_rate=0.5)"
@@ -340,8 +343,9 @@ def test_a_process_refuses_bad_input_with_2_and_without_traceback(tmp_path):
 
 def interrupt(arguments, cwd, *, stream, beginning):
     """Sends Ctrl-C once a line of the stream begins so; gives exit code and what came on standard error since."""
+    environment = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             next(line for line in getattr(process, stream) if line.startswith(beginning))

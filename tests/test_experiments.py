@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import json
-import os
 import pathlib
 import statistics
 import subprocess
@@ -19,10 +18,9 @@ import update_readme
 from numpy_tutorial import MiniSGD, Momentum, gradient, loss
 
 import momentum_jax as mj
+from tests.compiling import jit, quick_environment
 
 EXPERIMENTS = pathlib.Path(update_readme.__file__).parent
-# Where only the first steps of a program are wanted, compiling is what takes long.
-COMPILED_QUICKLY = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"}
 SIZES = benchmark.Sizes(iterations=2000, seeds=8, parameters=1000)
 COMPILING = {"seconds of compiling for 8 runs": 1.0, "seconds of compiling for 512 runs": 1.0}
 
@@ -62,7 +60,7 @@ def numpy_losses(params, batches):
 )
 def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written, tmp_path):
     command = [sys.executable, str(EXPERIMENTS / script), *arguments, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quick_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in tmp_path.iterdir()} == written
     assert all(path.stat().st_size for path in tmp_path.iterdir())
@@ -116,7 +114,7 @@ def test_the_benchmark_measures_the_contenders_that_it_is_asked_for_and_says_whi
     chosen = ["momentum_jax", "flax", "numpy", "torch_eager", "peak", "update"]
     sizes = ["--rounds", "1", "--iterations", "20", "--parameters", "1000", "--contenders", ",".join(chosen)]
     command = [sys.executable, str(EXPERIMENTS / "benchmark.py"), *sizes, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=COMPILED_QUICKLY)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quick_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in tmp_path.iterdir()} == {"benchmark.json", "benchmark.png", "benchmark.svg"}
     report = json.loads((tmp_path / "benchmark.json").read_text())
@@ -160,11 +158,17 @@ def test_the_phases_of_the_command_are_read_from_what_it_prints():
     assert line == "seconds: " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in phases.items())
 
 
-@pytest.mark.parametrize("peer", [peers.numpy_loop, peers.flax_loop])
-def test_a_peer_does_the_work_of_the_numpy_loop(peer, rng):
+@pytest.fixture(scope="module")
+def tutorial():
+    """Weights, some batches, and the losses that are right."""
     params = peers.initial_params(0)
-    batches = rng.integers(0, 60_000, [20, peers.BATCH])
-    expected = numpy_losses(params, batches)
+    batches = np.random.default_rng(0).integers(0, 60_000, [20, peers.BATCH])
+    return params, batches, numpy_losses(params, batches)
+
+
+@pytest.mark.parametrize("peer", [peers.numpy_loop, peers.flax_loop])
+def test_a_peer_does_the_work_of_the_numpy_loop(peer, tutorial):
+    params, batches, expected = tutorial
     # The NumPy loop itself has no losses before the updates. In float32 a ReLU may fall on the other side of zero.
     losses = peer(params)(batches)
     np.testing.assert_allclose(losses, expected[-len(losses) :], rtol=1e-4)
@@ -189,7 +193,7 @@ def test_a_seed_of_purejaxrls_way_does_the_work_of_the_numpy_loop():
     x, labels = peers.mnist()
     keys = jax.random.split(jax.random.key(3), 2)
     train = peers.make_train(momentum, iterations=10)
-    _, losses = jax.jit(jax.vmap(train, in_axes=(0, None, None)))(keys, x, labels)
+    _, losses = jit(jax.vmap(train, in_axes=(0, None, None)))(keys, x, labels)
     for key, of_seed in zip(keys, losses, strict=True):
         params, batches = drawn(key, 10)
         # In float32 a ReLU may fall on the other side of zero.
@@ -214,7 +218,7 @@ def test_the_gpu_benchmark_runs_tiny_where_nothing_but_what_it_names_can_be_impo
         runpy.run_path({str(EXPERIMENTS / "gpu_benchmark.py")!r}, run_name="__main__")
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=COMPILED_QUICKLY)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quick_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(out.read_text())
     assert report["failed"] == []

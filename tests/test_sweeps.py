@@ -127,6 +127,7 @@ def test_a_sweep_of_batch_sizes_has_a_column_of_them_and_the_bits_of_runs_alone(
         assert result.losses["momentum"][position].tobytes() == run.losses["momentum"].tobytes()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_only_batch_size_has_a_column_where_it_is_not_the_configs():
     columns = [
         mj.sweep(small(), {"batch_size": [size]}, task=QUADRATIC, chunk=CHUNK).table().column_names for size in (8, 16)
@@ -134,6 +135,7 @@ def test_the_only_batch_size_has_a_column_where_it_is_not_the_configs():
     assert ["batch_size" in names for names in columns] == [True, False]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_one_program_serves_all_runs_of_a_structure_however_many_they_are():
     cfg = {seeds: small(optimizers={"momentum": MOMENTUM}, seeds=seeds) for seeds in (1, 2)}
     # A loss of its own is a program of its own.

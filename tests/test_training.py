@@ -27,6 +27,9 @@ PAIR = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),
 }
+TUTORIAL = mj.Config().optimizers
+# The order gives each a device of its own, and momentum the same as beside sgd, for which it is compiled already.
+OPTAX_AND_MOMENTUM = {"optax": TUTORIAL["optax"], "momentum": TUTORIAL["momentum"]}
 
 
 WARMUP = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
@@ -52,7 +55,8 @@ def same_bits(a, b):
 
 @pytest.mark.parametrize("l2", [0.0, 0.01])
 def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
-    cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,), l2=l2)
+    optimizers = {"sgd": TUTORIAL["sgd"], "momentum": TUTORIAL["momentum"]}
+    cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,), l2=l2, optimizers=optimizers)
     result = mj.train(cfg)
     layers = mj.initial_params(cfg, 3, "momentum")["params"]
     params = {}
@@ -72,13 +76,13 @@ def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
 
 
 def test_in_float64_momentum_is_optax_over_the_whole_tutorial():
-    result = mj.train(mj.Config(dtype="float64"))
+    result = mj.train(mj.Config(dtype="float64", optimizers=OPTAX_AND_MOMENTUM))
     for history in (result.losses, result.losses_before):
         np.testing.assert_allclose(history["momentum"], history["optax"], rtol=1e-12)
 
 
 def test_in_float32_momentum_is_optax_until_rounding_flips_a_relu():
-    result = mj.train(mj.Config(iterations=200, seeds=4))
+    result = mj.train(mj.Config(iterations=200, seeds=4, optimizers=OPTAX_AND_MOMENTUM))
     # The earliest flip seen over many seeds is at iteration 9; float32 rounds at 6e-8.
     np.testing.assert_allclose(result.losses["momentum"][:, :8], result.losses["optax"][:, :8], rtol=1e-6)
     # From there they are two roundings of one run: near each other, not equal.
@@ -86,7 +90,7 @@ def test_in_float32_momentum_is_optax_until_rounding_flips_a_relu():
 
 
 def test_a_run_can_be_replayed_outside_from_its_batches_and_initial_weights(mnist):
-    cfg = small(dtype="float64", seeds=(5,), l2=0.01)
+    cfg = small(dtype="float64", seeds=(5,), l2=0.01, optimizers={"momentum": PAIR["momentum"]})
     result = mj.train(cfg)
     mlp = mj.MLP(hidden_sizes=(10,))
     optimizer = optax.sgd(0.1, 0.9)
@@ -125,7 +129,7 @@ def test_the_initial_weights_are_hes_and_the_same_numbers_in_every_dtype():
 
 @pytest.mark.parametrize(("weight_init", "deviation"), [("xavier", np.sqrt(1 / 784)), (0.01, 0.01)])
 def test_the_other_initialisations_have_their_standard_deviation(weight_init, deviation):
-    params = mj.initial_params(mj.Config(weight_init=weight_init), 0, "sgd")
+    params = mj.initial_params(mj.Config(hidden_sizes=(100,), weight_init=weight_init), 0, "sgd")
     np.testing.assert_allclose(np.std(params["params"]["Dense_0"]["kernel"]), deviation, rtol=0.015)
 
 
@@ -156,10 +160,12 @@ def test_steps_one_at_a_time_with_an_evaluation_after_each_have_the_same_bits(ch
     assert singly.train_loss == together.train_loss
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_any_pattern_of_chunks_and_evaluations_needs_one_program():
-    plain = compilations(lambda: mj.train(small(hidden_sizes=(14,), iterations=60)))
+    cfg = small(iterations=60, optimizers={"momentum": PAIR["momentum"]})
+    plain = compilations(lambda: mj.train(dataclasses.replace(cfg, hidden_sizes=(14,))))
     # Chunk ends at 13, 20, 26, 39, 40, …: many lengths of chunk.
-    pattern = compilations(lambda: mj.train(small(hidden_sizes=(15,), iterations=60, evaluate_every=13), chunk=20))
+    pattern = compilations(lambda: mj.train(dataclasses.replace(cfg, hidden_sizes=(15,), evaluate_every=13), chunk=20))
     assert pattern <= plain
 
 
@@ -232,6 +238,7 @@ def test_another_process_with_other_devices_gives_the_same_bits():
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_other_hyperparameters_and_seeds_compile_nothing_new():
     def run(rate, momentum, seed, decay):
         schedule = mj.Schedule("step_decay", init_value=decay, transition_steps=10, decay_rate=0.5)
@@ -246,6 +253,7 @@ def test_other_hyperparameters_and_seeds_compile_nothing_new():
     assert compilations(lambda: run(0.01, 0.5, 1, 0.2)) == 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_optimizers_of_one_structure_share_one_program():
     rates = {f"rate {rate}": mj.OptimizerConfig("momentum", learning_rate=rate) for rate in (0.1, 0.2, 0.3, 0.4)}
     few = compilations(lambda: mj.train(small(hidden_sizes=(12,), optimizers={"a": rates["rate 0.1"]})))
@@ -317,6 +325,7 @@ def test_a_diverging_run_is_recorded_and_its_neighbours_are_untouched():
         assert not result.failed[label].any()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_dead_network_has_failed_although_its_loss_is_finite():
     # Steps this large push every ReLU of a narrow network below zero; the output is constant from there.
     result = mj.train(small(hidden_sizes=(2, 2), optimizers={"dead": mj.OptimizerConfig("sgd", learning_rate=50.0)}))
@@ -336,6 +345,7 @@ def quadratic_task():
     return mj.Task(init=init, loss=loss, train=rows, test=rows[:50])
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_task_of_ones_own_trains_and_is_evaluated_by_its_loss():
     task = quadratic_task()
     result = mj.train(small(iterations=300), task=task)
@@ -346,6 +356,7 @@ def test_a_task_of_ones_own_trains_and_is_evaluated_by_its_loss():
     assert result.table().column("test_accuracy").null_count == 2
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_metrics_see_parameters_state_and_gradients_of_every_iteration():
     cfg = small(optimizers={"momentum": PAIR["momentum"]}, seeds=2)
     result = mj.train(
@@ -368,6 +379,7 @@ def test_metrics_see_parameters_state_and_gradients_of_every_iteration():
     np.testing.assert_array_equal(result.params["momentum"]["w"], position[:, -1])
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_parameters_and_histories_have_the_dtype_asked_for(dtype):
     result = mj.train(small(dtype=dtype))
@@ -379,6 +391,7 @@ def test_parameters_and_histories_have_the_dtype_asked_for(dtype):
     np.testing.assert_allclose(result.losses["sgd"], reference.losses["sgd"], rtol=tolerance)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -391,6 +404,7 @@ def test_optax_keeps_its_state_in_bfloat16_through_the_scan(optimizer):
     assert result.losses["it"][0, -1] < result.losses["it"][0, 0]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -432,6 +446,7 @@ OWN = [
 ]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_method_of_this_package_trains_by_name(dtype):
     assert {optimizer.name for optimizer in OWN} == set(mj.optimizers.available())
@@ -443,6 +458,7 @@ def test_every_method_of_this_package_trains_by_name(dtype):
     assert result.table().column("betas").to_pylist()[5] == [0, 0.9]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_other_numbers_in_a_tuple_compile_nothing_anew():
     def attempt(*betas):
         return mj.train(small(optimizers={"it": mj.OptimizerConfig("aggmo", learning_rate=0.02, betas=betas)}))
@@ -452,6 +468,7 @@ def test_other_numbers_in_a_tuple_compile_nothing_anew():
     assert compilations(lambda: attempt(0.1, 0.8, 0.9)) > 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_schedule_free_is_evaluated_at_its_average():
     optimizer = mj.OptimizerConfig("optax.contrib.schedule_free_sgd", learning_rate=0.5)
     result = mj.train(
@@ -466,6 +483,7 @@ def test_schedule_free_is_evaluated_at_its_average():
     np.testing.assert_allclose(result.params["it"]["params"]["Dense_0"]["bias"][0], (y - 0.1 * z) / 0.9, atol=1e-6)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_factory_that_branches_on_a_value_is_compiled_with_it():
     def picky(learning_rate):
         return mj.sgd(learning_rate) if learning_rate > 0.05 else mj.momentum(learning_rate)
@@ -475,6 +493,7 @@ def test_a_factory_that_branches_on_a_value_is_compiled_with_it():
     np.testing.assert_allclose(result.losses["picky"], reference.losses["sgd"], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_schedule_is_followed_and_equals_its_constant_where_it_is_constant():
     constant = mj.Schedule("constant", value=0.1)
     both = mj.train(
@@ -545,12 +564,14 @@ def test_the_draws_do_not_depend_on_jaxs_ambient_settings_nor_does_debugging_sto
     assert wild.failed["wild"].all()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_schedule_free_in_bfloat16_is_evaluated_beside_others():
     free = mj.OptimizerConfig("optax.contrib.schedule_free_sgd", learning_rate=0.1)
     result = mj.train(small(dtype="bfloat16", optimizers={"sgd": PAIR["sgd"], "free": free}))
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(result.params)} == {"bfloat16"}
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_hyperparameters_that_are_equal_but_not_the_same_have_programs_of_their_own():
     def factory(learning_rate, mode):
         return mj.sgd(learning_rate) if mode is True else mj.sgd(10 * learning_rate)
@@ -561,6 +582,7 @@ def test_hyperparameters_that_are_equal_but_not_the_same_have_programs_of_their_
     assert result.losses["1"].tobytes() == alone.losses["1"].tobytes()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_partial_is_a_factory_too(tmp_path):
     factory = functools.partial(optax.sgd, momentum=0.9)
     cfg = small(optimizers={"it": mj.OptimizerConfig(factory, learning_rate=0.1)})
@@ -596,12 +618,14 @@ def test_a_task_that_cannot_be_trained_is_refused_before_anything_is_compiled(ch
     assert compilations(attempt) == 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_batch_larger_than_the_data_is_refused_in_epochs_only():
     with pytest.raises(InputError, match="batch_size must be at most the 200 training examples"):
         mj.train(small(batch_size=201, sampling="epochs"), task=quadratic_task())
     assert mj.train(small(batch_size=201), task=quadratic_task()).losses["sgd"].shape == (1, 30)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_progress_reaches_its_end_in_both_phases():
     seen = []
     mj.train(small(), chunk=10, progress=lambda *call: seen.append(call))

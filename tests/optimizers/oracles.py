@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from tests.optimizers.compiling import jit
+from tests.compiling import jit
 
 Gradient = Callable[[int, np.ndarray], np.ndarray]
 

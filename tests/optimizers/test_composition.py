@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import momentum_jax as mj
 from momentum_jax import optimizers
-from tests.optimizers.compiling import jit
+from tests.compiling import jit
 from tests.optimizers.table import (
     ONE_OF_EACH,
     TABLE,

@@ -22,7 +22,7 @@ from momentum_jax.optimizers import (
     scale_by_nesterov,
     standard_nesterov,
 )
-from tests.optimizers.compiling import jit
+from tests.compiling import jit
 from tests.optimizers.oracles import descend
 
 EPS = np.finfo(float).eps
