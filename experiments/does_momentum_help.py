@@ -59,6 +59,11 @@ def main() -> None:
         folder=arguments.folder,
         progress=line_progress(sys.stderr),
     )
+    tell(compared, arguments.out, arguments.folder / PAGE)
+
+
+def tell(compared: mj.Comparison, out: pathlib.Path, page: pathlib.Path) -> None:
+    """Prints the verdicts, and writes the figures, what the README repeats, and the page."""
     for name, situation in compared.situations.items():
         print(f"{situation.title}:")
         for verdict in compared.verdicts:
@@ -66,17 +71,15 @@ def main() -> None:
                 print(f"  {verdict.sentence}")
     for note in compared.notes:
         print(f"note: {note}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    save_figure(
-        three_way_figure(compared, ["train_loss", "iterations_to_target"]), arguments.out / "does_momentum_help"
-    )
-    save_figure(tuning_figure(compared), arguments.out / "does_momentum_help_tuning")
+    out.mkdir(parents=True, exist_ok=True)
+    save_figure(three_way_figure(compared, ["train_loss", "iterations_to_target"]), out / "does_momentum_help")
+    save_figure(tuning_figure(compared), out / "does_momentum_help_tuning")
     told = {
         situation.title: [v.sentence for v in compared.verdicts if v.situation == name and v.metric in TOLD]
         for name, situation in compared.situations.items()
     }
-    (arguments.out / "does_momentum_help.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    write_page(compared, arguments.folder / PAGE, command_of(compared))
+    (out / "does_momentum_help.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write_page(compared, page, command_of(compared))
 
 
 if __name__ == "__main__":

@@ -406,7 +406,8 @@ def _comparison(head: Mapping[str, Any], tuning: Result, judged: Result) -> Comp
         arms = {label: arm_of(judged, label, position) for label, position in entry["cells"].items()}
         if "seconds_per_step" in head:
             for label, position in entry["cells"].items():
-                arms[label] = arms[label]._replace(seconds_per_step=head["seconds_per_step"][label][position])
+                rounds = np.asarray(head["seconds_per_step"][label][position])
+                arms[label] = arms[label]._replace(seconds_per_step=rounds)
         situations[name] = Situation(entry["title"], arms, entry["skipped"])
     notes = [f"{s.title}: left out, since {s.skipped}" for s in situations.values() if s.skipped]
     warned = warnings_of_cells(tuning, tuning_losses(tuning, plan["tune_by"]))

@@ -1,7 +1,6 @@
 """What one iteration costs, measured apart from the runs whose losses are compared."""
 
 import dataclasses
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +18,8 @@ _ROUNDS = 5
 
 def measure_steps(
     cfg: Config, cells: Mapping[str, Sequence[Cell]], task: Task, progress: Progress
-) -> dict[str, list[float]]:
-    """Seconds that one iteration of each cell takes, one run alone on one device: medians of interleaved rounds.
+) -> dict[str, list[list[float]]]:
+    """Seconds that one iteration of each cell takes, one run alone on one device, in each of some interleaved rounds.
 
     Cells that differ in numbers only run one program, which is measured once.
     """
@@ -40,4 +39,4 @@ def measure_steps(
             result = train(config, task=task, devices=default_devices()[:1], progress=no_progress)
             if number:
                 seconds[key].append(result.provenance["seconds"]["training"] / iterations)
-    return {label: [statistics.median(seconds[key]) for key in own] for label, own in keys.items()}
+    return {label: [seconds[key] for key in own] for label, own in keys.items()}

@@ -64,7 +64,7 @@ class Arm(NamedTuple):
       missing: how many runs are still to come.
       losses_before: the loss of each run on each batch before its update.
       failed: which runs failed.
-      seconds_per_step: of one run alone on one device, or None where it was not measured.
+      seconds_per_step: of one run alone on one device, as measured in each round; None where it was not.
       values: by metric, of each run; of a failed one +inf (of an accuracy −inf), and of a time also where the target
         is not reached.
     """
@@ -74,7 +74,7 @@ class Arm(NamedTuple):
     missing: int
     losses_before: Float[np.ndarray, "seeds recorded"]
     failed: Bool[np.ndarray, " seeds"]
-    seconds_per_step: float | None
+    seconds_per_step: Float[np.ndarray, " rounds"] | None
     values: dict[str, Float[np.ndarray, " seeds"]]
 
 
@@ -146,7 +146,7 @@ def with_times(arm: Arm, iterations: Int[np.ndarray, " recorded"], target: float
     times = np.where(arm.failed, np.inf, iterations_to(smooth_curve(arm.losses_before), iterations, target))
     values = arm.values | {"iterations_to_target": times}
     if arm.seconds_per_step is not None:
-        values["seconds_to_target"] = times * arm.seconds_per_step
+        values["seconds_to_target"] = times * np.median(arm.seconds_per_step)
     return arm._replace(values=values)
 
 
@@ -193,6 +193,12 @@ def judge(
     x, y = arms[a].values[metric][of_a], arms[b].values[metric][of_b]
     sign = 1.0 if about.less_is_better else -1.0
     low, high = paired_differences(sign * x, sign * y)
+    step_a, step_b = arms[a].seconds_per_step, arms[b].seconds_per_step
+    if metric == "seconds_to_target" and step_a is not None and step_b is not None:
+        # What a step of a costs over one of b is known no better than the rounds agree on it.
+        iterations = x / np.median(step_a)
+        least, most = np.median(step_b) * np.quantile(step_a / step_b, [0, 1])
+        low, high = paired_differences(iterations * least, y)[0], paired_differences(iterations * most, y)[1]
     if shares:
         difference = share_difference_interval(x > 0, y > 0, level)
     else:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
-from momentum_jax import comparison, tuning
+from momentum_jax import comparison, programs, tuning
 from momentum_jax.analysis import median_of_cells
 from momentum_jax.comparison import HEAD, JUDGING
 from momentum_jax.sweeps import sweep_cells
 from momentum_jax.tasks import image_classification
 from momentum_jax.training import Interrupted
+from tests.compiling import compile_quickly, quick_options
 
 SPACE = {"learning_rate": mj.LogUniform(0.01, 1.0), "momentum": {"momentum": mj.Uniform(0.0, 0.9)}}
 # What an interval of 98.3 % needs, and not in order.
@@ -23,6 +24,15 @@ OPTIMIZERS = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.05),
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.05, momentum=0.9),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly_throughout():
+    """Bits are compared here between trainings of this module only."""
+    quick_options()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_compile", compile_quickly)
+        yield
 
 
 @pytest.fixture(scope="module")

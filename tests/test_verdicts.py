@@ -161,12 +161,26 @@ def test_the_time_to_the_target_is_that_of_the_smoothed_loss_and_never_for_a_run
     falling = np.concatenate([np.full(40, 2.0), np.full(40, 0.5)])
     both = arm(range(2), curves=[falling, falling], failed=[False, True])
     iterations = np.arange(0, 160, 2)
-    timed = with_times(both._replace(seconds_per_step=0.5), iterations, 1.0)
+    timed = with_times(both._replace(seconds_per_step=np.array([0.4, 0.5, 0.9])), iterations, 1.0)
     # The window has 11 records and is symmetric, so that the smoothed loss passes 1.25, the middle, at the step.
     assert timed.values["iterations_to_target"][0] in (82, 84)
     assert timed.values["seconds_to_target"][0] == timed.values["iterations_to_target"][0] / 2
     assert timed.values["iterations_to_target"][1] == np.inf
     assert "seconds_to_target" not in with_times(both, iterations, 1.0).values
+
+
+def test_seconds_are_known_no_better_than_the_rounds_in_which_a_step_was_measured_agree():
+    def timed(iterations, seconds):
+        values = np.full(8, float(iterations))
+        own = arm(iterations_to_target=values, seconds_to_target=values * np.median(seconds))
+        return own._replace(seconds_per_step=np.asarray(seconds))
+
+    # A step of x costs 0.9 to 1.1 of one of y, in rounds that were slow and fast for both.
+    x, y = timed(100, [0.9, 2.0, 4.4]), timed(100, [1.0, 2.0, 4.0])
+    verdict = verdict_of("seconds_to_target", x, y)
+    assert verdict.difference[1:3] == pytest.approx((-20, 20))
+    assert verdict.outcome == "no difference found"
+    assert verdict_of("seconds_to_target", timed(50, [0.9, 2.0, 4.4]), y).outcome == "better"
 
 
 def test_the_common_target_is_what_the_median_run_of_every_arm_reaches():

@@ -17,7 +17,7 @@ SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
 
 
 @pytest.fixture
-def printed(main, idx, capsys):
+def printed(main, idx, capsys, compiled_quickly):
     """Runs a command in this process and gives what it prints."""
 
     def run(command, *arguments):
