@@ -59,7 +59,8 @@ class Shown:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
         self.context.route("**/*", self._let_only_the_file_through)
         self.tab = self.context.new_page()
-        self.tab.set_default_timeout(20_000)
+        # What takes a second takes many on a machine whose cores are all busy.
+        self.tab.set_default_timeout(60_000)
         self.tab.on("console", lambda message: self.problems.append(message.text))
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
         self.tab.on("dialog", self._dismiss)
@@ -114,7 +115,7 @@ class Shown:
 
     def until(self, expression):
         """Waits until an expression holds; by hand, as the page forbids what the browser would evaluate by itself."""
-        for _ in range(200):
+        for _ in range(1200):
             if self.tab.evaluate(expression):
                 return
             self.tab.wait_for_timeout(50)
