@@ -842,6 +842,9 @@ def test_the_button_changes_the_theme_and_the_choice_outlives_a_reload(view):
     view.tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert contrast(colours(view)["letters"], light) > 7
     assert not view.tab.locator("#theme").is_visible()
+    # What says which line is whose stays, and the runs fit the sheet.
+    assert view.tab.locator("#curves-legend svg").first.is_visible()
+    assert view.tab.evaluate("document.querySelector('#runs-table table').clientWidth <= document.body.clientWidth")
     view.tab.evaluate("dispatchEvent(new Event('afterprint'))")
     view.tab.emulate_media(media="screen")
     view.tab.click("#theme")
