@@ -61,6 +61,7 @@ class Shown:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
         self.context.route("**/*", self._let_only_the_file_through)
         self.tab = self.context.new_page()
+        # What takes a second takes many on a machine whose cores are all busy.
         self.tab.set_default_timeout(120_000)
         self.tab.on("console", lambda message: self.problems.append(message.text))
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -116,7 +117,7 @@ class Shown:
 
     def until(self, expression):
         """Waits until an expression holds; by hand, as the page forbids what the browser would evaluate by itself."""
-        for _ in range(200):
+        for _ in range(1200):
             if self.tab.evaluate(expression):
                 return
             self.tab.wait_for_timeout(50)
@@ -892,6 +893,9 @@ def test_the_button_changes_the_theme_and_the_choice_outlives_a_reload(view):
     view.tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert contrast(colours(view)["letters"], light) > 7
     assert not view.tab.locator("#theme").is_visible()
+    # What says which line is whose stays, and the runs fit the sheet.
+    assert view.tab.locator("#curves-legend svg").first.is_visible()
+    assert view.tab.evaluate("document.querySelector('#runs-table table').clientWidth <= document.body.clientWidth")
     view.tab.evaluate("dispatchEvent(new Event('afterprint'))")
     view.tab.emulate_media(media="screen")
     view.tab.click("#theme")
