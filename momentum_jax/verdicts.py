@@ -337,7 +337,7 @@ def _sentence(verdict: Verdict, margin: float | None, target: float | None) -> s
     )
     if verdict.outcome == "no verdict":
         return f"No verdict on the {title} of {a} and {b}, {values}: {_why_none(verdict)}."
-    found = f"{values} ({_range(verdict)}; {verdict.pairs} seeds)"
+    found = f"{values} ({_range(verdict)}{verdict.pairs} seeds)"
     if verdict.outcome == "no difference found":
         return f"No difference found in the {title} between {a} and {b}: {found}."
     if verdict.outcome == "equivalent":
@@ -369,11 +369,14 @@ def _range(verdict: Verdict) -> str:
         unit, factor = "%", 100 / reference
     else:
         unit, factor = metric_of(verdict.metric).unit, 1.0
+    if low == high and not np.isfinite(low):
+        # One of each pair has failed, or misses the target, which the values say.
+        return ""
     if np.isfinite(low) and np.isfinite(high):
-        return f"{_signed(factor * low)}{' %' if unit == '%' else ''} to {_signed(factor * high)} {unit}"
+        return f"{_signed(factor * low)}{' %' if unit == '%' else ''} to {_signed(factor * high)} {unit}; "
     if np.isfinite(high):
-        return f"{_signed(factor * high)} {unit} or less"
-    return f"{_signed(factor * low)} {unit} or more" if np.isfinite(low) else "anything"
+        return f"{_signed(factor * high)} {unit} or less; "
+    return f"{_signed(factor * low)} {unit} or more; " if np.isfinite(low) else "anything; "
 
 
 def _signed(number: float) -> str:

@@ -1,9 +1,11 @@
 """The studies run, and what is committed of them is what the README says."""
 
+import ast
 import csv
 import importlib.util
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -99,6 +101,15 @@ def test_the_study_of_a_network_of_ones_own_takes_images_of_any_size(idx, tmp_pa
     for label in ("sgd", "momentum", "lion"):
         assert f"{label} at its best: OptimizerConfig(" in done.stdout
     assert "No verdict on the accuracy on the test set of momentum and sgd" in done.stdout
+
+
+def test_the_intervals_in_the_finding_about_momentum_are_those_that_the_study_wrote():
+    finding = ast.get_docstring(ast.parse((EXPERIMENTS / "does_momentum_help.py").read_text())).replace("\n", " ")
+    written = (EXPERIMENTS / "does_momentum_help.json").read_text()
+    intervals = re.findall(r"[−+][\d.]+ ?%? to [−+][\d.]+", finding)
+    assert len(intervals) == 6
+    for interval in [*intervals, "334 against 1940", "0.07197 against 0.224"]:
+        assert interval in written, interval
 
 
 def test_the_finding_about_the_printed_losses_is_what_the_committed_table_says():

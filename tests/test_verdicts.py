@@ -118,6 +118,8 @@ def test_times_with_misses_count_as_later_than_all_and_two_misses_say_nothing():
     assert verdict.sentence == (
         "x needs fewer iterations to a loss of 0.25 than y: 45 against 100 (−40.0 % or less; 8 seeds)."
     )
+    failed = verdict_of("train_loss", arm(train_loss=np.full(8, np.inf)), arm(train_loss=np.ones(8)))
+    assert failed.sentence == "x has a higher loss on the training set than y: failed against 1 (8 seeds)."
     never = arm(iterations_to_target=np.full(8, np.inf))
     assert "never against never" in verdict_of("iterations_to_target", never, never).sentence
 
