@@ -20,6 +20,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 from momentum_jax import cli, programs, waves
 from momentum_jax.commands import arguments
 from momentum_jax.data import Dataset, load_dataset
+from tests.chromium import find_chromium
 from tests.compiling import compile_quickly, quick_options
 
 # To unpack MNIST takes as long as a small training, which every one of them would begin with.
@@ -70,6 +71,7 @@ def rng() -> np.random.Generator:
 
 
 _TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "test_torch_replay.py"]
-# Tests of what is not always installed; CI installs torch on Python 3.11, and Ray.
+# Tests of what is not always installed; CI installs torch on Python 3.11, Ray, and the system's Chromium.
 _NEEDS = {"torch": _TORCH, "ray": ["test_cluster.py"]}
 collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]
+collect_ignore += [] if find_chromium() else ["report/test_page.py"]

@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import pathlib
-import shutil
 
 import jax
 import numpy as np
@@ -21,9 +20,9 @@ from playwright.sync_api import sync_playwright
 import momentum_jax as mj
 from momentum_jax.analysis import theory
 from momentum_jax.report.page import page
+from tests.chromium import find_chromium
 from tests.report.synthetic import OPTIMIZERS, SITUATIONS, document
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -43,11 +42,7 @@ TOLERANCE = 1e-9
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        found = next(filter(None, map(shutil.which, CHROMIUM)), own if pathlib.Path(own).exists() else None)
-        if not found:
-            pytest.fail("no Chromium to show the page: apt-get install chromium, or playwright install chromium")
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         yield browser
         browser.close()
 
