@@ -17,8 +17,9 @@ from momentum_jax.tables import text_of, varying_hyperparameters
 from momentum_jax.tuning import tuning_losses
 from momentum_jax.verdicts import Arm, arm_of, check_same_task, metric_of, middle_of, title_of, warnings_of_cells
 
-# What the page has room for beside Plotly: numbers in all curves together, points of one, rows of the table.
-_NUMBERS, _MOST_POINTS, _FEWEST_POINTS, _ROWS = 100_000, 500, 50, 3000
+# What the page has room for beside Plotly: numbers in all curves together, points of one, rows of the table, runs of an
+# optimizer in a situation that are drawn as dots.
+_NUMBERS, _MOST_POINTS, _FEWEST_POINTS, _ROWS, _DOTS = 100_000, 500, 50, 3000, 100
 _AXES = ("learning_rate", "momentum")
 
 TOLERATED = 1.1
@@ -49,7 +50,7 @@ def comparison_document(compared: Comparison, command: str) -> Document:
             {(s.title, label): arm for s in compared.situations.values() for label, arm in s.arms.items()},
             compared.iterations,
         ),
-        "three_way": {"metrics": _three_way(compared)},
+        "three_way": {"metrics": _three_way(compared), "note": _note_on_dots(compared)},
     }
     runs = list(compared.judged)
     if compared.tuning is not None:
@@ -186,6 +187,11 @@ def _three_way(compared: Comparison) -> list[Document]:
     ]
 
 
+def _note_on_dots(compared: Comparison) -> str:
+    most = max(len(arm.seeds) for situation in compared.situations.values() for arm in situation.arms.values())
+    return f"Of {most} runs the first {_DOTS} are dots; medians and intervals are of all." if most > _DOTS else ""
+
+
 def _arm(metric: str, label: str, arm: Arm) -> Document:
     values = arm.values[metric]
     interval = share_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
@@ -195,7 +201,7 @@ def _arm(metric: str, label: str, arm: Arm) -> Document:
         "value": _number(middle_of(metric, values)),
         "low": _number(interval.low),
         "high": _number(interval.high),
-        "values": [_number(value) for value in values],
+        "values": [_number(value) for value in values[:_DOTS]],
     }
 
 

@@ -10,7 +10,7 @@ import scipy.linalg
 
 from momentum_jax.analysis import theory
 from momentum_jax.optimizers import optimal_momentum, optimal_nesterov, optimal_sgd, standard_nesterov
-from tests.optimizers.compiling import jit
+from tests.compiling import jit
 
 EPS = np.finfo(float).eps
 

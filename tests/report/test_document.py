@@ -9,6 +9,7 @@ import pytest
 import momentum_jax as mj
 from momentum_jax.report import document as documents
 from momentum_jax.report.document import comparison_document, sweep_document, training_document
+from momentum_jax.report.page import page
 from tests.report.judged import LABELS, comparison_of, sweep_of
 
 GRID = [{"learning_rate": rate, "momentum": m} for rate in (0.01, 0.1, 1.0) for m in (0.0, 0.9)]
@@ -152,3 +153,11 @@ def test_trainings_are_judged_as_configured_and_one_optimizer_alone_only_drawn()
     assert {v["situation"] for v in both["verdicts"]} == {"as configured"}
     alone = training_document([result("a", 0.1)], "")
     assert (alone["verdicts"], len(alone["curves"])) == ([], 1)
+
+
+def test_the_page_of_very_many_runs_stays_below_six_megabytes_and_says_what_it_leaves_out():
+    document = comparison_document(comparison_of(seeds=1200), "")
+    assert document["three_way"]["note"].startswith("Of 1200 runs the first 100 are dots")
+    assert "of each optimizer the first" in document["curves_note"]
+    assert document["table"]["left_out"] > 0
+    assert len(page(document).encode()) < 6_000_000
