@@ -5,8 +5,9 @@ Finding: At the same learning rate it does, by far: a loss of 0.19 after 334 ite
 SGD has that too nothing of the gap is left: iterations −0.3 % to +0.6 %, loss on the training set −1.6 % to +7.1 %,
 accuracy on the test set −0.1 to +0.1 percentage points. Each at its best of 24 random trials, no difference is found
 in the loss on the training set (−0.7 % to +17.0 %) and in the iterations (−21.9 % to +0.7 %), and SGD is ahead in
-accuracy by 0.02 to 0.3 points. As momentum 0 is SGD, that says that 24 trials are too few for two hyperparameters,
-where SGD's one is found in some 6. So the famous gap is one of effective learning rates.
+accuracy by 0.02 to 0.3 points. As momentum 0 is SGD, that is one of the search, not of momentum: 24 trials were too
+few for two hyperparameters, or their choice unlucky, where SGD's one is found in some 6. So the famous gap is one of
+effective learning rates.
 """
 
 import argparse

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from momentum_jax.analysis import median_of_cells, simultaneous_level
-from momentum_jax.config import Config, OptimizerConfig, Schedule, value_text
+from momentum_jax.config import Config, OptimizerConfig, Schedule, plain, value_text
 from momentum_jax.errors import InputError, check_real, unknown
 from momentum_jax.files import write_atomically
 from momentum_jax.formats import json_bytes
@@ -25,10 +25,11 @@ from momentum_jax.progress import Progress, default_progress
 from momentum_jax.results import Result
 from momentum_jax.situations import at_effective_learning_rate, at_learning_rate, effective_learning_rate_of
 from momentum_jax.store import FORMAT, read_head
-from momentum_jax.sweeps import sweep_cells
+from momentum_jax.sweeps import check_cells, sweep_cells
 from momentum_jax.tables import text_of
 from momentum_jax.tasks import Task
 from momentum_jax.timing import measure_steps
+from momentum_jax.training import Interrupted
 from momentum_jax.tuning import Plan, plan_tuning, tuning_losses
 from momentum_jax.verdicts import (
     METRICS,
@@ -39,6 +40,7 @@ from momentum_jax.verdicts import (
     check_same_task,
     common_target,
     judge,
+    metric_of,
     warnings_of_cells,
     with_times,
 )
@@ -179,7 +181,7 @@ def compare(
       search_seed: of the search's draws.
       tuning_seeds: how many seeds each trial is run with, none of them the config's, or which.
       validation: how many training examples the tuning holds out, by default a sixth; 0 tunes on all of them by the
-        training loss.
+        training loss, as is the default of a task whose evaluation gives no "test_loss".
       tune_by: the metric that chooses, by default the loss on what is held out.
       learning_rate: of the first comparison; by default that of the first optimizer.
       effective_learning_rate: of the second; by default the largest among the optimizers as they are configured.
@@ -191,7 +193,7 @@ def compare(
       folder: where the runs are kept, and from where the same call goes on; by default nowhere.
       task: your own problem, in place of the config's dataset and network.
       layout: as in `train`.
-      cluster: as in `sweep`.
+      cluster: as in `sweep`; what a step costs is measured here all the same.
       progress: as in `sweep`, with the phases "tuning", "judging" and "timing" beside "compiling".
 
     Raises:
@@ -202,14 +204,18 @@ def compare(
     >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1)
     >>> comparison.situations["matched"].title
     'same effective learning rate, 0.1'
-    >>> print(comparison.verdict("matched", "test_loss", "momentum", "sgd").outcome)
-    no difference found
+    >>> print(comparison.verdict("matched", "test_loss", "momentum", "sgd").outcome)  # two seeds say nothing
+    no verdict
     """
     progress = progress or default_progress()
     cfg = _with_labels(cfg, labels)
+    # Numbers of NumPy are as good as Python's.
+    target, margin, level, validation, trials = map(plain, (target, margin, level, validation, trials))
+    learning_rate, effective_learning_rate = map(plain, (learning_rate, effective_learning_rate))
     _check_judging(judge_by, target, margin, level)
     if effective_learning_rate is not None:
-        check_real("effective_learning_rate", effective_learning_rate, 0, math.inf)
+        check_real("effective_learning_rate", effective_learning_rate, 1e-300, math.inf)
+    own_task = task is not None
     task = resolve_task(cfg, task)
     plan = plan_tuning(
         cfg,
@@ -226,6 +232,9 @@ def compare(
     for name in judge_by or ():
         if name not in known:
             raise unknown("metric to judge by", name, known)
+    settings = _fixed_settings(cfg, learning_rate, effective_learning_rate)
+    check_cells(plan.tuning_cfg, plan.cells, plan.tuning_task)
+    check_cells(cfg, _cells_of(cfg, settings), task)
     judging = {
         "judge_by": None if judge_by is None else list(judge_by),
         "target": target,
@@ -236,7 +245,10 @@ def compare(
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
         rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
         head = _open_head(
-            folder, plan.values | {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
+            folder,
+            plan.values
+            | {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
+            | {"own_task": own_task},
         )
         tuning = sweep_cells(
             plan.tuning_cfg,
@@ -247,11 +259,8 @@ def compare(
             cluster=cluster,
             progress=_named(progress, "tuning"),
         )
-        settings = _settings(cfg, plan, tuning, learning_rate, effective_learning_rate)
-        cells = {
-            label: tuple(dict.fromkeys(s.cells[label] for s in settings.values() if s.cells))
-            for label in cfg.optimizers
-        }
+        settings["tuned"] = _tuned(plan, tuning)
+        cells = _cells_of(cfg, settings)
         if not all(cells.values()):
             raise InputError("nothing can be compared: " + "; ".join(str(s.skipped) for s in settings.values()))
         head |= {"judging": judging, "situations": {name: _positions(s, cells) for name, s in settings.items()}}
@@ -266,7 +275,11 @@ def compare(
             progress=_named(progress, "judging"),
         )
         if "seconds_per_step" not in head:
-            head["seconds_per_step"] = measure_steps(cfg, cells, task, progress)
+            try:
+                head["seconds_per_step"] = measure_steps(cfg, cells, task, progress)
+            except Interrupted:
+                runs = sum(map(len, cells.values())) * len(cfg.seed_tuple)
+                raise Interrupted(judged, runs) from None
             _write_head(folder, head)
         return _comparison(head, tuning, judged)
 
@@ -304,6 +317,8 @@ def compare_results(
                 raise InputError(f"two results have an optimizer with the label {label!r}")
             optimizers[label] = optimizer
             arms[label] = arm_of(result, label, None)
+    if len(optimizers) < 2:
+        raise InputError(f"a comparison needs two or more optimizers, not only {next(iter(optimizers))!r}")
     config = dataclasses.replace(results[0].config, optimizers=optimizers)
     known = {name for arm in arms.values() for name in arm.values} | {"iterations_to_target"}
     for name in judge_by or ():
@@ -335,16 +350,16 @@ def _check_judging(judge_by: Sequence[str] | None, target: float | None, margin:
     if isinstance(judge_by, str) or (judge_by is not None and not judge_by):
         raise InputError(f"judge_by must be one or more metrics in a sequence, not {judge_by!r}")
     if target is not None:
-        check_real("target", target, 0, np.inf)
+        check_real("target", target, -math.inf, math.inf)
     if margin is not None:
         check_real("margin", margin, 0, np.inf)
     check_real("level", level, 0.5, 1, below_high=True)
 
 
-def _settings(
-    cfg: Config, plan: Plan, tuning: Result, learning_rate: float | Schedule | None, effective: float | None
+def _fixed_settings(
+    cfg: Config, learning_rate: float | Schedule | None, effective: float | None
 ) -> dict[str, _Setting]:
-    """How the optimizers are set in each comparison, or why not."""
+    """How the optimizers are set in the comparisons that need no tuning, or why not."""
     optimizers = cfg.optimizers
     if learning_rate is None:
         learning_rate = next(iter(optimizers.values())).hyperparameters.get("learning_rate")
@@ -375,7 +390,14 @@ def _settings(
         "matched": _Setting(matched, {}, skipped)
         if effective is None
         else setting(f"{matched}, {text_of(effective)}", lambda: at_effective_learning_rate(optimizers, effective)),
-        "tuned": _tuned(plan, tuning),
+    }
+
+
+def _cells_of(cfg: Config, settings: Mapping[str, _Setting]) -> dict[str, tuple[Cell, ...]]:
+    """All cells of some situations, by label, each once."""
+    return {
+        label: tuple(dict.fromkeys(s.cells[label] for s in settings.values() if label in s.cells))
+        for label in cfg.optimizers
     }
 
 
@@ -386,9 +408,9 @@ def _tuned(plan: Plan, tuning: Result) -> _Setting:
     for label, losses in tuning_losses(tuning, plan.values["tune_by"]).items():
         medians = median_of_cells(losses, tuning.failed[label], tuning.missing[label])
         if not np.isfinite(medians).any():
-            return _Setting(title, {}, f"every trial of {label!r} failed")
+            continue
         cells[label] = plan.cells[label][int(np.argmin(medians))]
-    return _Setting(title, cells, None)
+    return _Setting(title, cells, None if cells else "every trial of every optimizer failed")
 
 
 def _positions(setting: _Setting, cells: Mapping[str, Sequence[Cell]]) -> dict[str, Any]:
@@ -410,6 +432,10 @@ def _comparison(head: Mapping[str, Any], tuning: Result, judged: Result) -> Comp
                 arms[label] = arms[label]._replace(seconds_per_step=rounds)
         situations[name] = Situation(entry["title"], arms, entry["skipped"])
     notes = [f"{s.title}: left out, since {s.skipped}" for s in situations.values() if s.skipped]
+    notes += [
+        f"tuning: the schedule of {label} gives way to the constants of the space"
+        for label in plan.get("schedules_replaced", ())
+    ]
     warned = warnings_of_cells(tuning, tuning_losses(tuning, plan["tune_by"]))
     notes += [f"tuning: {warning}" for warning in warned]
     if tuning.missing and any(missing.any() for missing in tuning.missing.values()):
@@ -436,15 +462,19 @@ def _judged(
             for name, s in situations.items()
         }
     there = {name: s for name, s in situations.items() if s.arms}
-    pairs = list(itertools.combinations(config.optimizers, 2))
-    level = simultaneous_level(judging["level"], len(there) * len(pairs))
-    verdicts = [
-        judge(name, metric, situation.arms, a, b, level=level, margin=judging["margin"], target=target)
+    pairs = [
+        (name, a, b)
         for name, situation in there.items()
-        for b, a in pairs
-        for metric in _metrics(judging["judge_by"], situation.arms)
+        for b, a in itertools.combinations(config.optimizers, 2)
+        if a in situation.arms and b in situation.arms
     ]
-    notes = [*notes, *_notes_on_runs(there), *_notes_on_target(there, target), *_notes_on_budget(verdicts, plan)]
+    level = simultaneous_level(judging["level"], max(len(pairs), 1))
+    verdicts = [
+        judge(name, metric, there[name].arms, a, b, level=level, margin=judging["margin"], target=target)
+        for name, a, b in pairs
+        for metric in _metrics(judging["judge_by"], there[name].arms)
+    ]
+    notes = [*notes, *_notes_on_runs(there), *_notes_on_target(there, target), *_notes_on_budget(there, plan, level)]
     return Comparison(
         config=config,
         situations=dict(situations),
@@ -487,18 +517,23 @@ def _notes_on_target(situations: Mapping[str, Situation], target: float | None) 
             yield f"{situation.title}: no run reaches the target loss {target:g}"
 
 
-def _notes_on_budget(verdicts: Sequence[Verdict], plan: Mapping[str, Any]) -> Iterator[str]:
-    """A method whose space contains another's cannot lose to it when it is tuned enough."""
+def _notes_on_budget(situations: Mapping[str, Situation], plan: Mapping[str, Any], level: float) -> Iterator[str]:
+    """A method whose space contains another's cannot lose to it when it is tuned enough, whatever it is judged by."""
+    arms = situations["tuned"].arms if "tuned" in situations else {}
     for outer, inner in plan.get("contained", ()):
-        for verdict in verdicts:
-            if (verdict.situation, verdict.metric) != ("tuned", plan["tune_by"]):
-                continue
-            lost = {(outer, inner): "worse", (inner, outer): "better"}.get((verdict.a, verdict.b))
-            if lost is not None and verdict.outcome == lost:
-                yield (
-                    f"the tuning budget of {plan['trials']} trials was too small: the space of {outer} contains that "
-                    f"of {inner}, and yet it loses to it"
-                )
+        if outer not in arms or inner not in arms:
+            continue
+        lost = [
+            metric_of(metric).title
+            for metric in dict.fromkeys(["train_loss", "test_loss", "test_accuracy", plan["tune_by"]])
+            if metric in arms[outer].values
+            and judge("tuned", metric, arms, outer, inner, level=level, margin=None, target=None).outcome == "worse"
+        ]
+        if lost:
+            yield (
+                f"the tuning budget was too small, or its choice unlucky: {outer}, whose space contains that of "
+                f"{inner}, loses to it after {plan['trials']} trials of each ({', '.join(lost)})"
+            )
 
 
 def _named(progress: Progress, stage: str) -> Progress:

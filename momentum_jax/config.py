@@ -48,9 +48,9 @@ class _Description:
     items: tuple[tuple[str, Any], ...]
 
     def __init__(self, name: Any, hyperparameters: Mapping[str, Any]):
-        plain = {key: _plain(value) for key, value in hyperparameters.items()}
+        values = {key: plain(value) for key, value in hyperparameters.items()}
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "items", tuple(sorted(plain.items())))
+        object.__setattr__(self, "items", tuple(sorted(values.items())))
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -227,10 +227,10 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else repr(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turns NumPy scalars and lists into what JSON and hashing take."""
     if isinstance(value, list | tuple):
-        return tuple(_plain(entry) for entry in value)
+        return tuple(plain(entry) for entry in value)
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
@@ -326,14 +326,14 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in (f.name for f in dataclasses.fields(self)):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
             check_integer("seeds", self.seeds, 1, 1_000_000)
             object.__setattr__(self, "seeds", tuple(range(self.seeds)))
         for field in ("seeds", "hidden_sizes"):
             if not isinstance(getattr(self, field), list | tuple | range):
                 raise InputError(f"{field} must be a sequence of integers, not {getattr(self, field)!r}")
-            object.__setattr__(self, field, tuple(map(_plain, getattr(self, field))))
+            object.__setattr__(self, field, tuple(map(plain, getattr(self, field))))
         if not isinstance(self.optimizers, Mapping):
             raise InputError(f"optimizers must map labels to OptimizerConfig, not {self.optimizers!r}")
         object.__setattr__(self, "optimizers", dict(self.optimizers))
@@ -416,8 +416,8 @@ class Config:
         if not isinstance(entries, Mapping):
             raise InputError(f"optimizers must map labels to a name and hyperparameters, not {entries!r}")
         optimizers = {label: OptimizerConfig.from_json(entry) for label, entry in entries.items()}
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**plain | ({"optimizers": optimizers} if optimizers else {}))
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**fields | ({"optimizers": optimizers} if optimizers else {}))
 
     @property
     def digest(self) -> str:

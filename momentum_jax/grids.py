@@ -191,7 +191,7 @@ def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, Optimi
     Raises:
       InputError: one is given twice.
     """
-    labels = list(optimizers)
+    labels = sorted(optimizers, key=len, reverse=True)
     bare: dict[str, Values] = {}
     by_label: dict[str, dict[str, Values]] = {}
     for name, values in axes:

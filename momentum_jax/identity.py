@@ -23,18 +23,27 @@ def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surrounding
     Of functions only the names are known, and of a network the shapes of its parameters.
     """
     params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
-    functions = {"init": task.init, "loss": task.loss, "evaluate": task.evaluate, **metrics}
     return {
         "config": cfg.to_json(),
-        "data": task.provenance.get("digest") or _digest((task.train, task.test)),
+        "data": data_digest(task),
         "baseline_loss": None if task.baseline_loss is None else repr(float(task.baseline_loss)),
-        "functions": {name: _qualified(function) for name, function in functions.items() if function},
+        "functions": function_names(task) | {name: _qualified(function) for name, function in metrics.items()},
         "params": {
             keystr(path, simple=True, separator="."): list(leaf.shape)
             for path, leaf in jax.tree.leaves_with_path(params)
         },
         "environment": dict(surroundings),
     }
+
+
+def data_digest(task: Task) -> str:
+    """SHA-256 of a task's data, in hexadecimal: that of its provenance, or that of its arrays."""
+    return task.provenance.get("digest") or _digest((task.train, task.test))
+
+
+def function_names(task: Task) -> dict[str, str]:
+    functions = {"init": task.init, "loss": task.loss, "evaluate": task.evaluate}
+    return {name: _qualified(function) for name, function in functions.items() if function}
 
 
 def _digest(data: Any) -> str:

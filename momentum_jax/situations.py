@@ -67,8 +67,17 @@ def _steps_of_a_gradient(label: str, optimizer: OptimizerConfig) -> float:
     momentum = _number(label, "momentum", _value_of(optimizer, "momentum") or 0.0)
     if momentum >= 1:
         raise InputError(f"the effective learning rate of {label!r} is infinite: its momentum is {momentum:g}")
-    dampening = 0.0 if optimizer.name == "optax.sgd" else _number(label, "dampening", _value_of(optimizer, "dampening"))
-    return (1 - dampening) / (1 - momentum)
+    if optimizer.name == "optax.sgd" or momentum == 0:
+        # Without a momentum nothing is dampened.
+        return 1 / (1 - momentum)
+    of_velocity = (1 - _number(label, "dampening", _value_of(optimizer, "dampening"))) / (1 - momentum)
+    # Nesterov's step adds the gradient itself, undampened, to m times the velocity.
+    steps = 1 + momentum * of_velocity if optimizer.name == "nesterov" else of_velocity
+    if steps == 0:
+        raise InputError(
+            f"the effective learning rate of {label!r} is 0 whatever its learning rate: its dampening is 1"
+        )
+    return steps
 
 
 def _value_of(optimizer: OptimizerConfig, name: str) -> Any:

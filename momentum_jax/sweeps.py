@@ -168,6 +168,17 @@ def sweep_cells(
         return _result(store, cfg, cells, about)
 
 
+def check_cells(cfg: Config, cells: Mapping[str, tuple[Cell, ...]], task: Task) -> None:
+    """Refuses what `sweep_cells` would refuse of cells and task, before anything is written or trained.
+
+    Raises:
+      InputError: as it would.
+    """
+    with numerics(cfg.dtype):
+        check_optimizers((label, cell.optimizer) for label, own in cells.items() for cell in own)
+        group_runs(cfg, _resolve_task(cfg, cells, task), {}, _all_runs(cfg, cells))
+
+
 def _result(store: Store, cfg: Config, cells: dict[str, tuple[Cell, ...]], about: dict[str, Any]) -> Result:
     provenance = {"versions": versions(), "environment": about["environment"], "data": about["data"]}
     return sweep_result(cfg, cells, read_outcomes(store.folder, store.keys), provenance)

@@ -12,7 +12,7 @@ from jaxtyping import Int32
 from momentum_jax.checkpoints import Checkpoint
 from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.errors import check_integer, check_real
-from momentum_jax.identity import identity
+from momentum_jax.identity import data_digest, function_names, identity
 from momentum_jax.layout import default_devices, meshes, resolve_layout, slots_for
 from momentum_jax.programs import Lane, Run, check_optimizers, compile_programs, group_runs
 from momentum_jax.progress import Progress, default_progress
@@ -127,7 +127,8 @@ def train(
             {label: [[outcomes[run] for run in runs if run.label == label]] for label in cfg.optimizers},
             training.iterations,
             sorted(training.evaluations),
-            provenance(devices, task.provenance) | {"layout": kind, "seconds": seconds},
+            provenance(devices, task.provenance | {"digest": data_digest(task)})
+            | {"functions": function_names(task), "layout": kind, "seconds": seconds},
         )
     if done < cfg.iterations or done not in training.evaluations:
         raise Interrupted(result, done)

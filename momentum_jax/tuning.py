@@ -1,6 +1,7 @@
 """How `compare` tunes: as many trials for each optimizer, on held-out examples and seeds of their own."""
 
 import dataclasses
+import inspect
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from momentum_jax.config import Config
+from momentum_jax.config import Config, Schedule
 from momentum_jax.errors import InputError, check_integer, unknown
-from momentum_jax.grids import Cell, Space, Uniform, Values, axes_of, make_cells, text_of_axis
+from momentum_jax.grids import BATCH_SIZE, Cell, Space, Uniform, Values, axes_of, factory_of, make_cells, text_of_axis
 from momentum_jax.programs import evaluation_names
 from momentum_jax.results import Result
 from momentum_jax.tasks import Task
@@ -57,10 +58,14 @@ def plan_tuning(
             "an optimizer's label are its own, and ranges with search='random' give any number"
         )
     seeds = _tuning_seeds(cfg, tuning_seeds)
-    validation = task.num_examples // 6 if validation is None else validation
+    tuning_cfg = dataclasses.replace(cfg, seeds=seeds, evaluate_every=None)
+    if validation is None:
+        # Where no loss is evaluated on what is held out, nothing is, unless another metric of it is asked for.
+        split = task.split_validation(max(1, task.num_examples // 6)) if task.num_examples > 1 else task
+        held_out = tune_by is not None or "test_loss" in evaluation_names(tuning_cfg, split)
+        validation = task.num_examples // 6 if held_out else 0
     check_integer("validation", validation, 0, task.num_examples - 1)
     tuning_task = task.split_validation(validation) if validation else task
-    tuning_cfg = dataclasses.replace(cfg, seeds=seeds, evaluate_every=None)
     resolve_task(tuning_cfg, tuning_task)
     names = [*evaluation_names(tuning_cfg, tuning_task), "area"]
     # Without a validation split the test set is not to be tuned on.
@@ -81,6 +86,11 @@ def plan_tuning(
         "tuning_seeds": list(seeds),
         "validation": validation,
         "tune_by": tune_by,
+        "schedules_replaced": [
+            label
+            for label, optimizer in cfg.optimizers.items()
+            if any(isinstance(optimizer.hyperparameters.get(name), Schedule) for name in axes[label])
+        ],
     }
     return Plan(plan, cells, tuning_cfg, tuning_task)
 
@@ -88,6 +98,8 @@ def plan_tuning(
 def _tuning_seeds(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
     """Seeds that are none of the config's."""
     own = set(cfg.seed_tuple)
+    # An array is as good as a list.
+    given = getattr(given, "tolist", lambda: given)()
     if isinstance(given, int):
         check_integer("tuning_seeds", given, 1, 1_000_000)
         return tuple(itertools.islice((seed for seed in itertools.count() if seed not in own), given))
@@ -111,7 +123,11 @@ def _contains(cfg: Config, axes: Mapping[str, Mapping[str, Values]], outer: str,
         inner_values.setdefault("momentum", (0.0,))
     elif names[inner] != names[outer]:
         return False
-    return all(name in outer_values and _covers(outer_values[name], own) for name, own in inner_values.items())
+    defaults = inspect.signature(factory_of(cfg.optimizers[outer])).parameters
+    for name in set(outer_values) - set(inner_values):
+        # What the other does not have must be able to do nothing.
+        inner_values[name] = (cfg.batch_size if name == BATCH_SIZE else defaults[name].default,)
+    return all(_covers(outer_values.get(name, ()), own) for name, own in inner_values.items())
 
 
 def _covers(outer: Values, inner: Values) -> bool:
@@ -122,9 +138,20 @@ def _covers(outer: Values, inner: Values) -> bool:
 
 
 def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, "cells seeds"]]:
-    """By label, what a tuning makes small: the metric that it goes by, of an accuracy the negative."""
+    """By label, what a tuning makes small: the metric that it goes by, of an accuracy what it lacks of 1."""
     if tuned_by == "area":
         with np.errstate(over="ignore", invalid="ignore"):
             return {label: losses.astype(np.float64).mean(axis=-1) for label, losses in tuning.losses_before.items()}
-    sign = 1.0 if metric_of(tuned_by).less_is_better else -1.0
-    return {label: sign * values[..., -1].astype(np.float64) for label, values in tuning.evaluations[tuned_by].items()}
+    of_labels = {label: values[..., -1].astype(np.float64) for label, values in tuning.evaluations[tuned_by].items()}
+    if metric_of(tuned_by).less_is_better:
+        return of_labels
+    return {label: 1 - values for label, values in of_labels.items()}
+
+
+def title_of_tuning(plan: Mapping[str, Any]) -> str:
+    """What `tuning_losses` gives, with its unit."""
+    metric = metric_of(plan["tune_by"])
+    title = metric.title.replace("on the test set", "on held-out examples")
+    if not metric.less_is_better:
+        return f"1 − {title}"
+    return f"{title} (nats)" if metric.unit == "nats" else title

@@ -12,7 +12,9 @@ DEFINED = [
     mj.OptimizerConfig("sgd", learning_rate=0.25),
     mj.OptimizerConfig("momentum", learning_rate=0.25),
     mj.OptimizerConfig("momentum", learning_rate=0.25, momentum=0.5, dampening=0.25),
+    mj.OptimizerConfig("momentum", learning_rate=0.25, momentum=0.0, dampening=0.5),
     mj.OptimizerConfig("nesterov", learning_rate=0.25, momentum=0.75),
+    mj.OptimizerConfig("nesterov", learning_rate=0.25, momentum=0.75, dampening=0.5),
     mj.OptimizerConfig("qhm", learning_rate=0.25, momentum=0.9),
     mj.OptimizerConfig("aggmo", learning_rate=0.25),
     mj.OptimizerConfig("aggmo", learning_rate=0.25, betas=(0.0, 0.5)),
@@ -24,6 +26,7 @@ UNDEFINED = [
     (mj.OptimizerConfig("adaptive_restart", learning_rate=0.1), "not defined for 'a' \\(adaptive_restart\\)"),
     (mj.OptimizerConfig("sgd", learning_rate=mj.Schedule("constant", value=0.1)), "learning_rate of 'a' is a schedule"),
     (mj.OptimizerConfig("nesterov", learning_rate=0.1, momentum=mj.Schedule("sutskever")), "momentum of 'a' is a sch"),
+    (mj.OptimizerConfig("momentum", learning_rate=0.1, dampening=1.0), "is 0 whatever its learning rate"),
     (mj.OptimizerConfig("optax.sgd", learning_rate=0.1, momentum=1.0), "infinite: its momentum is 1"),
 ]
 
@@ -60,7 +63,8 @@ def test_where_the_effective_learning_rate_is_not_defined_the_reason_is_said(con
 
 
 def test_one_learning_rate_for_all_leaves_the_rest_and_refuses_an_optimizer_without_one():
-    optimizers = {"a": DEFINED[0], "b": DEFINED[3]}
+    nesterov = mj.OptimizerConfig("nesterov", learning_rate=0.25, momentum=0.75)
+    optimizers = {"a": DEFINED[0], "b": nesterov}
     assert at_learning_rate(optimizers, 0.5) == {
         "a": mj.OptimizerConfig("sgd", learning_rate=0.5),
         "b": mj.OptimizerConfig("nesterov", learning_rate=0.5, momentum=0.75),

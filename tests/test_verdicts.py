@@ -1,5 +1,6 @@
 """What may be said of paired runs, from runs made by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_of_an_accuracy_more_is_better_and_a_failed_run_has_the_worst():
     )
 
 
-def test_a_single_seed_gets_no_interval_and_five_get_one_of_the_mean():
+def test_too_few_seeds_get_no_verdict_but_the_mean_of_five_has_an_interval():
     one = verdict_of("train_loss", arm([0], train_loss=[1]), arm([0], train_loss=[2]))
     assert one.outcome == "no verdict"
     assert one.sentence == (
@@ -91,9 +92,9 @@ def test_a_single_seed_gets_no_interval_and_five_get_one_of_the_mean():
     values = np.array([0.8, 0.9, 1.0, 1.1, 1.2])
     five = verdict_of("train_loss", arm(range(5), train_loss=values), arm(range(5), train_loss=np.full(5, 2.0)))
     half = 2.776445105 * np.sqrt(0.025 / 5)
-    assert five.difference[:3] == pytest.approx((-1, -1 - half, -1 + half))
-    four = verdict_of("train_loss", arm(range(4), train_loss=values[:4]), arm(range(4), train_loss=np.full(4, 2.0)))
-    assert "4 seeds are too few for an interval of 95 %" in four.sentence
+    assert five.mean[:3] == pytest.approx((-1, -1 - half, -1 + half))
+    assert five.outcome == "no verdict"
+    assert "5 seeds are too few for an interval of 95 %" in five.sentence
 
 
 def test_runs_are_paired_by_their_seeds_and_those_of_one_alone_are_left_out():
@@ -110,8 +111,8 @@ def test_times_with_misses_count_as_later_than_all_and_two_misses_say_nothing():
     verdict = verdict_of("iterations_to_target", a, b, target=0.25)
     # Seed 6: +inf. Seed 7: anything. So the upper end is +inf and the lower −inf.
     assert verdict.difference[1:3] == (-np.inf, np.inf)
-    assert verdict.outcome == "no difference found"
-    assert "(anything; 8 seeds)" in verdict.sentence
+    assert verdict.outcome == "no verdict"
+    assert verdict.sentence.endswith("45 against 100: too many runs failed or missed the target.")
     a = arm(iterations_to_target=[10, 20, 30, 40, 50, 60, 70, 80])
     b = arm(iterations_to_target=[100] * 6 + [np.inf] * 2)
     verdict = verdict_of("iterations_to_target", a, b, target=0.25)
@@ -121,7 +122,10 @@ def test_times_with_misses_count_as_later_than_all_and_two_misses_say_nothing():
     failed = verdict_of("train_loss", arm(train_loss=np.full(8, np.inf)), arm(train_loss=np.ones(8)))
     assert failed.sentence == "x has a higher loss on the training set than y: failed against 1 (8 seeds)."
     never = arm(iterations_to_target=np.full(8, np.inf))
-    assert "never against never" in verdict_of("iterations_to_target", never, never).sentence
+    sentence = verdict_of("iterations_to_target", never, never, target=0.25).sentence
+    assert sentence == (
+        "No verdict on the iterations to a loss of 0.25 of x and y, never against never: neither reaches the target."
+    )
 
 
 def test_failed_runs_are_compared_by_their_shares():
@@ -151,7 +155,7 @@ def test_an_outcome_says_no_more_than_its_interval_and_turns_with_the_pair(pairs
     elif one.outcome == "no difference found":
         assert low <= 0 <= high
     else:
-        assert len(x) < 5
+        assert len(x) < 6
     assert other.difference.low == pytest.approx(-high, nan_ok=True)
     assert other.wins.value == pytest.approx(1 - one.wins.value)
     if margin is None:
@@ -180,7 +184,9 @@ def test_seconds_are_known_no_better_than_the_rounds_in_which_a_step_was_measure
     # A step of x costs 0.9 to 1.1 of one of y, in rounds that were slow and fast for both.
     x, y = timed(100, [0.9, 2.0, 4.4]), timed(100, [1.0, 2.0, 4.0])
     verdict = verdict_of("seconds_to_target", x, y)
-    assert verdict.difference[1:3] == pytest.approx((-20, 20))
+    # Nominally both take 200 seconds.
+    assert verdict.difference[:3] == pytest.approx((0, -20, 20))
+    assert np.isnan(verdict.mean.low)
     assert verdict.outcome == "no difference found"
     assert verdict_of("seconds_to_target", timed(50, [0.9, 2.0, 4.4]), y).outcome == "better"
 
@@ -193,6 +199,9 @@ def test_the_common_target_is_what_the_median_run_of_every_arm_reaches():
     assert common_target([level(0.1, 0.123, 9), level(0.1, 0.2001, 0.3)]) == 0.21
     assert common_target([level(0.1, 0.123, 9), level(1, 1, 1, failed=True)]) == 0.13
     assert common_target([level(1, 1, 1, failed=True)]) is None
+    # Losses may be negative: −1.234 is reached where −1.2 is.
+    assert common_target([level(-1.234, -1.234, -1.234), level(-5, -5, -5)]) == -1.2
+    assert common_target([level(0, 0, 0)]) == 0
 
 
 def result_of(label="a", *, loss=1.0, failed=(), seeds=(0, 1), digest="d", **changes):
@@ -219,14 +228,19 @@ def test_results_of_other_tasks_or_data_are_refused_by_the_first_difference():
         check_same_task([result_of("a"), result_of("b", batch_size=64)])
     with pytest.raises(mj.InputError, match=r"different data .* digests d and e"):
         check_same_task([result_of("a"), result_of("b", digest="e")])
+    other = dataclasses.replace(result_of("b"), provenance={"data": {"digest": "d"}, "functions": {"loss": "mine"}})
+    with pytest.raises(mj.InputError, match="its functions are None in one and"):
+        check_same_task([result_of("a"), other])
 
 
 def test_results_are_judged_as_they_are_and_refused_where_that_would_flatter():
-    compared = mj.compare_results(result_of("a", seeds=range(6)), result_of("b", loss=2.0, seeds=range(1, 7)))
+    compared = mj.compare_results(result_of("a", seeds=range(7)), result_of("b", loss=2.0, seeds=range(1, 8)))
     verdict = compared.verdict("given", "area", "b", "a")
-    assert (verdict.pairs, verdict.middle_a, verdict.outcome) == (5, 2, "worse")
+    assert (verdict.pairs, verdict.middle_a, verdict.outcome) == (6, 2, "worse")
     with pytest.raises(mj.InputError, match="label 'a'"):
         mj.compare_results(result_of("a"), result_of("a"))
+    with pytest.raises(mj.InputError, match="two or more optimizers, not only 'a'"):
+        mj.compare_results(result_of("a"))
     with pytest.raises(mj.InputError, match="did you mean 'area'"):
         mj.compare_results(result_of("a"), result_of("b"), judge_by=["are"])
     with pytest.raises(mj.InputError, match="did you mean 'given, area, b, a'"):

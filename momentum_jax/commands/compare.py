@@ -77,7 +77,7 @@ def main(argv: Sequence[str], began: float) -> None:
             compared = comparison.compare(
                 cfg,
                 *labels,
-                space=space_of(axes, cfg.optimizers) if axes else None,
+                space=space_of(axes, {label: cfg.optimizers[label] for label in labels}) if axes else None,
                 learning_rate=rate,
                 judge_by=arguments.judge_by or None,
                 folder=folder,
@@ -116,7 +116,8 @@ def command_of(compared: Comparison) -> str:
     names = ("search", "trials", "search_seed", "validation", "tune_by", "learning_rate", "effective_learning_rate")
     for name in (*names, "target", "margin", "level"):
         words += [] if plan[name] is None else _words(name, plan[name])
-    return shlex.join(words)
+    note = "# with a task of one's own, which only mj.compare(..., task=...) takes:\n" if plan["own_task"] else ""
+    return note + shlex.join(words)
 
 
 def _words(name: str, *values: Any) -> list[str]:

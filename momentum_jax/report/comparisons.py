@@ -16,7 +16,7 @@ from momentum_jax.analysis import expected_best, median_interval, median_of_cell
 from momentum_jax.comparison import Comparison
 from momentum_jax.report.figures import BAND, STYLES, Style
 from momentum_jax.tables import varying_hyperparameters
-from momentum_jax.tuning import tuning_losses
+from momentum_jax.tuning import title_of_tuning, tuning_losses
 from momentum_jax.verdicts import metric_of, middle_of, title_of
 
 COLUMN = 3.4
@@ -68,6 +68,8 @@ def curves_figure(compared: Comparison) -> Figure:
     panels = figure.subplots(len(situations), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axes, situation in zip(panels, situations, strict=True):
         for label, arm in situation.arms.items():
+            if not len(arm.seeds):
+                continue
             curves = smooth_curve(arm.losses_before)
             curves = np.where(np.isfinite(curves), curves, np.inf)
             style = styles[label]
@@ -108,19 +110,25 @@ def tuning_figure(compared: Comparison) -> Figure:
     }
     figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
     above, below = figure.subplots(2, 1)
-    _limit(above, np.concatenate(list(medians.values())), logarithmic=True)
+    finite = np.concatenate([own[np.isfinite(own)] for own in medians.values()])
+    logarithmic = len(finite) > 0 and bool(finite.min() > 0)
+    _limit(above, finite, logarithmic=logarithmic)
     for label, cells in tuning.cells.items():
         style, varying = styles[label], varying_hyperparameters(cells)
-        rates = np.asarray(varying.get("learning_rate", [np.nan] * len(cells)), float)
+        tried = varying.get("learning_rate", [])
+        rates = np.asarray(
+            [rate if isinstance(rate, int | float) else np.nan for rate in tried] or [np.nan] * len(cells)
+        )
         points = np.minimum(medians[label], above.get_ylim()[1])
         above.plot(rates, points, style.marker, color=style.color, markersize=4, alpha=0.8, clip_on=False)
         trials = np.arange(1, len(cells) + 1)
         below.plot(trials, expected_best(medians[label], trials), color=style.color, linestyle=style.linestyle)
-    what = metric_of(compared.plan["tune_by"]).title.replace("on the test set", "on held-out examples")
-    above.set(xscale="log", xlabel="Learning rate", ylabel=_wrapped(f"{what} (nats)"))
+    what = title_of_tuning(compared.plan)
+    above.set(xscale="log", xlabel="Learning rate", ylabel=_wrapped(what))
     above.xaxis.set_major_formatter(_plain)
-    below.set(xlabel="Trials", ylabel=_wrapped(f"expected best {what} (nats)"))
-    _make_logarithmic(below)
+    below.set(xlabel="Trials", ylabel=_wrapped(f"expected best {what}"))
+    if logarithmic:
+        _make_logarithmic(below)
     for axes in (above, below):
         axes.grid(alpha=0.25)
     _legend(figure, styles)

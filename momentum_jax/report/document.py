@@ -14,7 +14,7 @@ from momentum_jax.comparison import Comparison, compare_results
 from momentum_jax.grids import Cell
 from momentum_jax.results import Result
 from momentum_jax.tables import text_of, varying_hyperparameters
-from momentum_jax.tuning import tuning_losses
+from momentum_jax.tuning import title_of_tuning, tuning_losses
 from momentum_jax.verdicts import Arm, arm_of, check_same_task, metric_of, middle_of, title_of, warnings_of_cells
 
 # What the page has room for beside Plotly: numbers in all curves together, points of one, rows of the table, runs of an
@@ -32,7 +32,7 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     level = f"{100 * compared.plan['level']:g} %"
     document = _common(compared.judged, command) | {
         "title": " against ".join(list(compared.config.optimizers)[::-1])
-        + f" on {compared.plan.get('data', compared.config.dataset)}",
+        + f" on {compared.plan.get('data', _data_of(compared.judged[0]))}",
         "kind": "comparison",
         "question": "Does it help here, and by how much: at one learning rate, at one effective learning rate, and "
         f"each at its best? The intervals of one metric hold together with {level}, over all its pairs and situations.",
@@ -52,13 +52,13 @@ def comparison_document(compared: Comparison, command: str) -> Document:
         ),
         "three_way": {"metrics": _three_way(compared), "note": _note_on_dots(compared)},
     }
-    runs = list(compared.judged)
+    stages = {f"training {i}": result for i, result in enumerate(compared.judged, 1)}
     if compared.tuning is not None:
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        document |= _of_cells(compared.tuning, losses, "validation loss" if compared.plan["validation"] else "loss")
-        runs.append(compared.tuning)
+        document |= _of_cells(compared.tuning, losses, title_of_tuning(compared.plan))
+        stages = {"judging": compared.judged[0], "tuning": compared.tuning}
     document["config"] = compared.config.to_json() | {"comparison": compared.plan}
-    return document | {"table": _table(dict(zip(("judging", "tuning"), runs, strict=False)))}
+    return document | {"table": _table(stages)}
 
 
 def sweep_document(result: Result, command: str) -> Document:
@@ -89,7 +89,7 @@ def sweep_document(result: Result, command: str) -> Document:
             "three_way": None,
             "table": _table({"sweep": result}),
         }
-        | _of_cells(result, losses, "training loss")
+        | _of_cells(result, losses, "final training loss (nats)")
     )
 
 
@@ -101,11 +101,18 @@ def training_document(results: Sequence[Result], command: str) -> Document:
     """
     check_same_task(results)
     if sum(len(result.config.optimizers) for result in results) > 1:
-        return comparison_document(compare_results(*results), command) | {"kind": "training"}
+        compared = compare_results(*results)
+        level = f"{100 * compared.plan['level']:g} %"
+        return comparison_document(compared, command) | {
+            "kind": "training",
+            "title": f"{', '.join(compared.config.optimizers)} on {_data_of(results[0])}",
+            "question": "How do they compare as they were configured? That is not yet an answer to which is better: "
+            f"momentum-jax compare tunes them too. The intervals of one metric hold together with {level}.",
+        }
     (result,) = results
     (label,) = result.config.optimizers
     return _common(results, command) | {
-        "title": f"{label} on {result.config.dataset}",
+        "title": f"{label} on {_data_of(result)}",
         "kind": "training",
         "question": "How does the loss fall?",
         "verdicts": [],
@@ -115,6 +122,12 @@ def training_document(results: Sequence[Result], command: str) -> Document:
         "three_way": None,
         "table": _table({"training": result}),
     }
+
+
+def _data_of(result: Result) -> str:
+    """Where the data came from, as far as the result says."""
+    data = result.provenance.get("data")
+    return str(data.get("source", "a task of one's own") if isinstance(data, Mapping) else result.config.dataset)
 
 
 def _common(results: Sequence[Result], command: str) -> Document:
@@ -216,10 +229,11 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
     document: Document = {
         "heatmaps": [],
         "sensitivity": [],
-        "sensitivity_title": f"{what[0].upper()}{what[1:]} (nats) against the learning rate",
+        "sensitivity_title": f"{what[0].upper()}{what[1:]} against the learning rate",
         "sensitivity_note": "",
         "budget": [],
-        "budget_title": f"Expected best {what} (nats) of the first trials",
+        "budget_title": f"Expected best {what} of some trials",
+        "heatmaps_title": what[0].upper() + what[1:],
         "budget_note": "The mean over all choices of that many trials: exact for a random search, of a grid or a "
         "Sobol sequence a random subsample. It begins where every choice has one that did not fail.",
     }
@@ -309,7 +323,7 @@ def _sensitivity(
         "losses": [_number(medians[i]) for i in chosen],
         # Cells that share no rate differ in more than the rate, and a line through them would be no curve.
         "joined": others == 0 or len(best) < int(there.sum()),
-        "low": [_number(np.nanmin(losses[i])) for i in chosen],
+        "low": [_number(np.nanmin(losses[i])) if np.isfinite(medians[i]) else None for i in chosen],
         "high": [_number(np.nanmax(losses[i])) if np.isfinite(medians[i]) else None for i in chosen],
     }
 
@@ -317,6 +331,9 @@ def _sensitivity(
 def _tolerated(curve: Document) -> str:
     """How far the learning rate can be from its best, in a sentence."""
     losses = np.asarray([math.inf if loss == "inf" else loss for loss in curve["losses"]])
+    if min(curve["rates"]) <= 0 or min(losses) < 0:
+        # A share of what is negative, and decades from 0, say nothing.
+        return ""
     low, high = tolerated_range(np.asarray(curve["rates"]), losses, TOLERATED)
     if math.isnan(low):
         return ""

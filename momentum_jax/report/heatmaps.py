@@ -26,8 +26,14 @@ _BEST = "#D55E00"
 
 # Labels are text: a dollar sign begins no formula.
 @mpl.rc_context({"text.parse_math": False})
-def heatmap_figure(result: Result) -> Figure:
+def heatmap_figure(
+    result: Result,
+    losses: Mapping[str, Float[np.ndarray, "cells seeds"]] | None = None,
+    what: str = "final training loss (nats)",
+) -> Figure:
     """The median final training loss over seeds against two hyperparameters, a panel for each optimizer.
+
+    In its place something else of which less is better, by label, with what it is.
 
     Cells in which a run failed are hatched, grey where the median run did; the best is framed. Where the axes are
     learning rate and momentum, lines join points of the same effective learning rate lr/(1 − momentum). If more than
@@ -37,7 +43,9 @@ def heatmap_figure(result: Result) -> Figure:
     panels = [label for label, own in result.cells.items() if _numeric(varying_hyperparameters(own))]
     panels = panels or list(result.cells)
     medians = {
-        label: median_of_cells(result.final_losses(label), result.failed[label], result.missing[label])
+        label: median_of_cells(
+            result.final_losses(label) if losses is None else losses[label], result.failed[label], result.missing[label]
+        )
         for label in panels
     }
     finite = np.concatenate([m[np.isfinite(m)] for m in medians.values()])
@@ -51,10 +59,12 @@ def heatmap_figure(result: Result) -> Figure:
         axes.set_title(label)
     seeds = len(result.config.seed_tuple)
     over = f", median of {seeds} seeds" if seeds > 1 else ""
+    # Within the brackets of the unit, where there is one.
+    titled = f"{what.removesuffix(')')}{over}{')' if what.endswith(')') else ''}"
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=figure.axes, pad=0.02)
     for axis_formatter in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
         axis_formatter(lambda value, _: f"{value:g}")
-    bar.set_label(f"Final training loss (nats{over})")
+    bar.set_label(titled[0].upper() + titled[1:])
     best = Line2D([], [], marker="s", markersize=9, linestyle="", color=_BEST, markerfacecolor="none", label="best")
     best.set_markeredgewidth(2)
     failures = Patch(facecolor="#dddddd", edgecolor="black", hatch=_HATCH, label="runs failed (grey: most)")

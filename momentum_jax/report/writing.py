@@ -14,6 +14,7 @@ from momentum_jax.report.figures import losses_figure, save_figure
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
 from momentum_jax.results import Result
+from momentum_jax.tuning import title_of_tuning, tuning_losses
 
 PAGE = "report.html"
 _FEW = 3
@@ -70,7 +71,9 @@ def _figures(shown: Comparison | Sequence[Result]) -> dict[str, Figure]:
     for first in range(0, len(metrics), _FEW):
         figures[f"three_way_{first // _FEW + 1}"] = three_way_figure(shown, metrics[first : first + _FEW])
     if shown.tuning is not None:
-        figures |= {"tuning": tuning_figure(shown), "heatmap": heatmap_figure(shown.tuning)}
+        losses = tuning_losses(shown.tuning, shown.plan["tune_by"])
+        heatmap = heatmap_figure(shown.tuning, losses, title_of_tuning(shown.plan))
+        figures |= {"tuning": tuning_figure(shown), "heatmap": heatmap}
     return figures
 
 
