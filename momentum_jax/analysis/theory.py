@@ -484,12 +484,13 @@ def chain_lower_bound(mu: ArrayLike, L: ArrayLike, dimensions: int, k: ArrayLike
     return jnp.where(jnp.broadcast_to(k < dimensions, bound.shape), bound, 0)
 
 
-def _floats(*values: ArrayLike) -> list[Array]:
+def _floats(*values: ArrayLike) -> tuple[Array, ...]:
     """The arguments as arrays of one shape and of one dtype, which is floating-point and not weak."""
     dtype = jnp.result_type(*values)
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)
-    return jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values))
+    # A list before JAX 0.12.
+    return tuple(jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values)))
 
 
 def _spectral_radius(trace: Floats, determinant: Floats, discriminant: Floats) -> Floats:
