@@ -125,7 +125,9 @@ def _contains(cfg: Config, axes: Mapping[str, Mapping[str, Values]], outer: str,
         return False
     defaults = inspect.signature(factory_of(cfg.optimizers[outer])).parameters
     for name in set(outer_values) - set(inner_values):
-        # What the other does not have must be able to do nothing.
+        # What the other does not have must be able to do nothing; of a schedule's inside nothing is known.
+        if name != BATCH_SIZE and name not in defaults:
+            return False
         inner_values[name] = (cfg.batch_size if name == BATCH_SIZE else defaults[name].default,)
     return all(_covers(outer_values.get(name, ()), own) for name, own in inner_values.items())
 

@@ -279,6 +279,8 @@ def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
     assert tuning._contains(cfg, momentum, "momentum", "sgd")
     decay = momentum | {"momentum": momentum["momentum"] | {"weight_decay": [0.1]}}
     assert not tuning._contains(cfg, decay, "momentum", "sgd")
+    inside = momentum | {"momentum": momentum["momentum"] | {"learning_rate.peak_value": [0.1]}}
+    assert not tuning._contains(cfg, inside, "momentum", "sgd")
     sizes = {size: momentum | {"momentum": momentum["momentum"] | {"batch_size": [size, 9]}} for size in (8, 16)}
     assert [tuning._contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
 
