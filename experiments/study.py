@@ -1,0 +1,64 @@
+"""What studies share: their two modes, and a finding that is made of the numbers written beside the figure."""
+
+import argparse
+import inspect
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from matplotlib.figure import Figure
+
+from momentum_jax.files import write_atomically
+from momentum_jax.machine import cores
+from momentum_jax.report import save_figure
+
+HERE = pathlib.Path(__file__).parent
+
+
+class Study(NamedTuple):
+    """What a study found.
+
+    Attributes:
+      figure: its figure.
+      finding: sentences with the numbers that were measured.
+      numbers: these numbers and those that they come from, as JSON types.
+      files: more that it shows, by suffix: ".gif".
+    """
+
+    figure: Figure
+    finding: str
+    numbers: Mapping[str, Any]
+    files: Mapping[str, bytes] = {}
+
+
+def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None = None) -> None:
+    """Runs a study as its command line says, prints the finding, and writes NAME.json, NAME.png and NAME.svg.
+
+    Args:
+      study: from the arguments (`fast`: small, to see that it runs; `folder`: where runs may be kept, or None) to what
+        it found; its module's docstring is the help.
+      argv: the words of the command line; by default those that this program was started with, which then also
+        gets a JAX device a core.
+    """
+    file = pathlib.Path(inspect.getfile(study))
+    parser = argparse.ArgumentParser(
+        description=inspect.getdoc(inspect.getmodule(study)), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fast", action="store_true", help="a small one, to see that it runs; finds nothing")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for the figure; by default this one, or runs/fast")
+    parser.add_argument("--folder", type=pathlib.Path, help="keep long runs here, to go on after an interruption")
+    arguments = parser.parse_args(argv)
+    if argv is None:
+        jax.config.update("jax_num_cpu_devices", cores())
+
+    found = study(arguments)
+    out = arguments.out or (pathlib.Path("runs/fast") if arguments.fast else HERE)
+    out.mkdir(parents=True, exist_ok=True)
+    save_figure(found.figure, out / file.stem)
+    for suffix, content in found.files.items():
+        write_atomically(out / f"{file.stem}{suffix}", content)
+    text = json.dumps({"finding": found.finding, "numbers": found.numbers}, indent=1, ensure_ascii=False)
+    write_atomically(out / f"{file.stem}.json", f"{text}\n".encode())
+    print(found.finding)
