@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from momentum_jax.results import Result as Result
     from momentum_jax.sweeps import sweep as sweep
     from momentum_jax.tasks import MLP as MLP
+    from momentum_jax.tasks import Landscape as Landscape
     from momentum_jax.tasks import Task as Task
     from momentum_jax.training import Interrupted as Interrupted
     from momentum_jax.training import batch_indices as batch_indices
     from momentum_jax.training import initial_params as initial_params
     from momentum_jax.training import train as train
+    from momentum_jax.trajectories import Trajectory as Trajectory
+    from momentum_jax.trajectories import trajectory as trajectory
 
 # Loaded on first use, so that the import costs no more than what is used.
 _HOMES = {
@@ -44,11 +47,13 @@ _HOMES = {
     "Dataset": "data",
     "InputError": "errors",
     "Interrupted": "training",
+    "Landscape": "tasks",
     "LogUniform": "grids",
     "OptimizerConfig": "config",
     "Result": "results",
     "Schedule": "config",
     "Task": "tasks",
+    "Trajectory": "trajectories",
     "Uniform": "grids",
     "adaptive_restart": "optimizers",
     "aggmo": "optimizers",
@@ -63,6 +68,7 @@ _HOMES = {
     "sgd": "optimizers",
     "sweep": "sweeps",
     "train": "training",
+    "trajectory": "trajectories",
 }
 __all__ = [*_HOMES, "optimizers"]
 

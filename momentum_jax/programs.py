@@ -24,10 +24,7 @@ from momentum_jax.progress import Progress
 from momentum_jax.sampling import batch_key, draw_batches, draw_params, numerics
 from momentum_jax.store import RunKey
 from momentum_jax.tasks import Data, Params, Scalars, Task, mean_over_examples
-from momentum_jax.train_step import Metric, Program, Record, TrainState, make_train_step, train_chunk
-
-# What Parquet holds.
-_RECORDED = (np.floating, np.integer, np.bool_)
+from momentum_jax.train_step import Metric, Program, Record, TrainState, find_structure, float_arrays, train_chunk
 
 
 class Run(NamedTuple):
@@ -106,7 +103,7 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
             known[exactly] = registry.split(run.optimizer)
             if (known[exactly][0], run.batch_size) not in traced:
                 with _blame(run.label):
-                    known[exactly] = _structure(run.optimizer, task, params, batches[run.batch_size], metrics)
+                    known[exactly] = find_structure(run.optimizer, task.loss, params, batches[run.batch_size], metrics)
                 traced.add((known[exactly][0], run.batch_size))
         structure, floats = known[exactly]
         program = Program(task.loss, structure, tuple(metrics.items()))
@@ -132,49 +129,6 @@ def _check_task(task: Task, params: Params) -> None:
     values = jax.eval_shape(task.evaluate, params, task.train, task.test)
     if not isinstance(values, dict) or any(getattr(value, "shape", None) != () for value in values.values()):
         raise InputError(f"the task's evaluate must give a dict of scalars by name, not {values}")
-
-
-def _structure(
-    optimizer: OptimizerConfig, task: Task, params: Params, batch: Data, metrics: Mapping[str, Metric]
-) -> tuple[registry.Structure, registry.Floats]:
-    """An optimizer's structure and floats, found to train on this task by tracing one step.
-
-    A factory that branches on the value of a hyperparameter gets all of them as part of the program.
-    """
-
-    def trace(structure: registry.Structure, floats: registry.Floats) -> None:
-        def one_step(floats: dict[str, Array], params: Params, batch: Data) -> Any:
-            transformation = registry.build(structure, floats)
-            state = TrainState(params, transformation.init(params))
-            return make_train_step(task.loss, transformation, metrics)(state, batch)
-
-        after, record = jax.eval_shape(one_step, _float_arrays(floats), params, batch)
-        if any(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
-            raise InputError("its state holds a random key, which would be the same for every seed")
-        for name, value in record.metrics.items():
-            if not hasattr(value, "dtype"):
-                raise InputError(f"metrics[{name!r}] must give a number or an array, not {value}")
-            if not any(jax.numpy.issubdtype(value.dtype, kind) for kind in _RECORDED):
-                raise InputError(f"metrics[{name!r}] must give real numbers or booleans, not {value.dtype}")
-
-    structure, floats = registry.split(optimizer)
-    try:
-        try:
-            trace(structure, floats)
-        except jax.errors.ConcretizationTypeError:
-            structure, floats = registry.fixed(optimizer), {}
-            trace(structure, floats)
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot train with {optimizer}: {error}") from error
-    return structure, floats
-
-
-def _float_arrays(floats: registry.Floats) -> dict[str, np.ndarray]:
-    # Double precision where 64-bit types are on, which `numerics` decides.
-    dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    return {name: np.asarray(value, dtype) for name, value in floats.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +172,7 @@ class Programs:
                     params = draw_params(self.task.init, self.cfg, run.seed, run.label)
                     drawn[_weights_of(self.cfg, run)] = jax.device_get(params)
             counts = slots.counts(len(runs))
-            floats = slots.stack([_float_arrays(group.floats[i]) for i in lane.runs])
+            floats = slots.stack([float_arrays(group.floats[i]) for i in lane.runs])
             params = slots.stack([drawn[_weights_of(self.cfg, run)] for run in runs])
             states.append(LaneState(counts, floats, self.inits[lane.group](counts, (floats, params), ())))
         return states
@@ -228,7 +182,7 @@ class Programs:
         states = []
         for lane, of_runs in zip(wave, train_states, strict=True):
             group, slots = self.groups[lane.group], self.slots[lane.group]
-            floats = slots.stack([_float_arrays(group.floats[i]) for i in lane.runs])
+            floats = slots.stack([float_arrays(group.floats[i]) for i in lane.runs])
             states.append(LaneState(slots.counts(len(lane.runs)), floats, slots.stack(of_runs)))
         return states
 
@@ -433,7 +387,7 @@ def _abstract_batch(task: Task, batch_size: int) -> Data:
 
 def _abstract_inputs(cfg: Config, task: Task, group: Group) -> tuple[dict[str, jax.ShapeDtypeStruct], Params]:
     """Of the floats and initial parameters of a run."""
-    floats = {name: jax.ShapeDtypeStruct((), a.dtype) for name, a in _float_arrays(group.floats[0]).items()}
+    floats = {name: jax.ShapeDtypeStruct((), a.dtype) for name, a in float_arrays(group.floats[0]).items()}
     return floats, _abstract_params(cfg, task)
 
 

@@ -6,13 +6,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, PyTree
 
+from momentum_jax.config import OptimizerConfig
 from momentum_jax.convolutions import channels_last
+from momentum_jax.errors import InputError
 from momentum_jax.optimizers import registry
 from momentum_jax.tasks import Data, Params
 
+# What Parquet holds.
+_RECORDED = (np.floating, np.integer, np.bool_)
 Metric = Callable[[Params, PyTree[Array], PyTree[Array]], Any]
 
 
@@ -123,3 +128,60 @@ def train_chunk(
     indexed = (jnp.arange(len(batches), dtype=jnp.int32), batches)
     result: tuple[TrainState, Record] = jax.lax.scan(step_or_skip, state, indexed)
     return result
+
+
+def find_structure(
+    optimizer: OptimizerConfig,
+    loss: Callable[[Params, Data], Float[Array, ""]],
+    params: Params,
+    batch: Data,
+    metrics: Mapping[str, Metric],
+) -> tuple[registry.Structure, registry.Floats]:
+    """An optimizer's structure and floats, found to train by tracing one step.
+
+    A factory that branches on the value of a hyperparameter gets all of them as part of the program.
+
+    Args:
+      optimizer: its description.
+      loss: from parameters and a batch to a scalar.
+      params: arrays or their shapes.
+      batch: likewise.
+      metrics: what is recorded.
+
+    Raises:
+      InputError: a step cannot be made of these, or leaves something that cannot be recorded.
+    """
+
+    def trace(structure: registry.Structure, floats: registry.Floats) -> None:
+        def one_step(floats: dict[str, Array], params: Params, batch: Data) -> Any:
+            transformation = registry.build(structure, floats)
+            state = TrainState(params, transformation.init(params))
+            return make_train_step(loss, transformation, metrics)(state, batch)
+
+        after, record = jax.eval_shape(one_step, float_arrays(floats), params, batch)
+        if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
+            raise InputError("its state holds a random key, which would be the same for every seed")
+        for name, value in record.metrics.items():
+            if not hasattr(value, "dtype"):
+                raise InputError(f"metrics[{name!r}] must give a number or an array, not {value}")
+            if not any(jnp.issubdtype(value.dtype, kind) for kind in _RECORDED):
+                raise InputError(f"metrics[{name!r}] must give real numbers or booleans, not {value.dtype}")
+
+    structure, floats = registry.split(optimizer)
+    try:
+        try:
+            trace(structure, floats)
+        except jax.errors.ConcretizationTypeError:
+            structure, floats = registry.fixed(optimizer), {}
+            trace(structure, floats)
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot train with {optimizer}: {error}") from error
+    return structure, floats
+
+
+def float_arrays(floats: registry.Floats) -> dict[str, np.ndarray]:
+    """The floats as arguments of a program: in double precision where 64-bit types are on."""
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
+    return {name: np.asarray(value, dtype) for name, value in floats.items()}

@@ -34,6 +34,7 @@ FLOORS = (
     "results",
     "store",
     "identity",
+    "trajectories",
     "train_step",
     "convolutions",
     "outcomes",

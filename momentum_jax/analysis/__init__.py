@@ -4,6 +4,7 @@
 """
 
 from momentum_jax.analysis.cells import ends_of_axes, median_of_cells
+from momentum_jax.analysis.paths import descent_cosines, energy, overshoot, path_length, zigzag
 from momentum_jax.analysis.smoothing import first_reached, smooth_curve
 from momentum_jax.analysis.statistics import (
     Interval,
@@ -22,7 +23,9 @@ from momentum_jax.analysis.statistics import (
 
 __all__ = [
     "Interval",
+    "descent_cosines",
     "ends_of_axes",
+    "energy",
     "expected_best",
     "first_reached",
     "interquartile_mean_interval",
@@ -30,11 +33,14 @@ __all__ = [
     "mean_interval",
     "median_interval",
     "median_of_cells",
+    "overshoot",
     "paired_differences",
+    "path_length",
     "share_difference_interval",
     "share_interval",
     "simultaneous_level",
     "smooth_curve",
     "tolerated_range",
     "wins_interval",
+    "zigzag",
 ]

@@ -421,48 +421,11 @@ def steps_to_grow(growth: Growth, factor: ArrayLike) -> Floats:
     return jnp.log(factor / share) / jnp.log(rate)
 
 
-def chain_loss(w: Float[Array, "... dimensions"], mu: ArrayLike, L: ArrayLike) -> Floats:
-    r"""Nesterov's chain, a quadratic along which news of a gradient travels by one coordinate an iteration.
-
-    .. math::
-      f(w) = \frac{L - \mu}{8} \Big[w_1^2 + \sum_{i=1}^{n-1} (w_i - w_{i+1})^2 + (1 - q) w_n^2 - 2 w_1\Big]
-        + \frac{\mu}{2} \|w\|^2, \qquad q = \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}
-
-    All its curvatures lie between μ and L, κ = L/μ. The term with 1 − q ends the chain after n coordinates as if it
-    went on for ever.
-
-    Args:
-      w: [..., dimensions].
-      mu: μ > 0, a scalar.
-      L: L ≥ μ, likewise.
-
-    References:
-      Nesterov, Introductory Lectures on Convex Optimization, 2004, section 2.1.4, where the chain is infinite.
-
-    >>> print(chain_loss(jnp.array([0.5, 0.25]), 1.0, 9.0))
-    -0.5
-    """
-    mu, L = jnp.asarray(mu, w.dtype), jnp.asarray(L, w.dtype)
-    first, last = w[..., 0], w[..., -1]
-    links = jnp.sum((w[..., :-1] - w[..., 1:]) ** 2, axis=-1)
-    chain = first**2 + links + (1 - _chain_ratio(mu, L)) * last**2 - 2 * first
-    return (L - mu) / 8 * chain + mu / 2 * jnp.sum(w**2, axis=-1)
-
-
-def chain_minimizer(mu: ArrayLike, L: ArrayLike, dimensions: int) -> Float[Array, " {dimensions}"]:
-    """Where `chain_loss` is least: qⁱ, i = 1 … n.
-
-    >>> print(chain_minimizer(1.0, 9.0, 3))
-    [0.5   0.25  0.125]
-    """
-    return _power(_chain_ratio(*_floats(mu, L)), jnp.arange(1, dimensions + 1))
-
-
 def chain_lower_bound(mu: ArrayLike, L: ArrayLike, dimensions: int, k: ArrayLike) -> Floats:
-    """What no first-order method can beat on `chain_loss` from w₀ = 0: ‖w_k − w*‖∞ ≥ qᵏ·‖w*‖∞ for k ≤ n − 1.
+    """What no first-order method can beat on Nesterov's chain from w₀ = 0: ‖w_k − w*‖∞ ≥ qᵏ·‖w*‖∞ for k ≤ n − 1.
 
-    It holds for all methods whose iterates stay in the span of the gradients so far: w_k is 0 beyond its k-th
-    coordinate, and ‖w*‖∞ = q. Conjugate gradients attain it.
+    The chain is the landscape of that name, q = (√κ − 1)/(√κ + 1). It holds for all methods whose iterates stay in the
+    span of the gradients so far: w_k is 0 beyond its k-th coordinate, and ‖w*‖∞ = q. Conjugate gradients attain it.
 
     Args:
       mu: μ > 0.

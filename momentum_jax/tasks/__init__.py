@@ -2,6 +2,7 @@
 
 from momentum_jax.tasks._task import Data, Params, Scalars, Task, mean_over_examples
 from momentum_jax.tasks.classification import image_classification
+from momentum_jax.tasks.landscapes import Landscape
 from momentum_jax.tasks.mlp import MLP
 
-__all__ = ["MLP", "Data", "Params", "Scalars", "Task", "image_classification", "mean_over_examples"]
+__all__ = ["MLP", "Data", "Landscape", "Params", "Scalars", "Task", "image_classification", "mean_over_examples"]
