@@ -147,22 +147,10 @@ decay_rate=0.5)")[0]
         'fast'
         """
         label, equals, rest = text.partition("=")
-        name, _, arguments = rest.partition(",")
-        if not (equals and label.strip() and name.strip()) or "," in label:
+        name, hyperparameters = parse_description(rest)
+        if not (equals and label.strip() and name) or "," in label:
             raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
-        source = f"f({arguments})"
-        try:
-            call = ast.parse(source, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            call = None
-        # All of the text must stand inside the parentheses of this one call.
-        if not (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Name)
-            and call.end_col_offset == len(source.encode())
-        ):
-            raise InputError(f"cannot read the hyperparameters of {text!r}: they are name=value, comma between")
-        return label.strip(), cls(name.strip(), **_keywords(call, text))
+        return label.strip(), cls(name, **hyperparameters)
 
     def text(self, label: str) -> str:
         """The form of the command line, which `parse` reads back equal; a factory as the name of it.
@@ -194,6 +182,29 @@ decay_rate=0.5)")[0]
             return self.name
         factory = self.name.func if isinstance(self.name, functools.partial) else self.name
         return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
+
+
+def parse_description(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads `NAME,parameter=value,…`, the form of the command line of what has a name and parameters.
+
+    >>> parse_description("quadratic,curvatures=(1,100),rotation=0.5")
+    ('quadratic', {'curvatures': (1, 100), 'rotation': 0.5})
+
+    Raises:
+      InputError: something else.
+    """
+    name, _, arguments = text.partition(",")
+    source = f"f({arguments})"
+    try:
+        call = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        call = None
+    # All of the text must stand inside the parentheses of this one call.
+    if not (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.end_col_offset == len(source.encode())
+    ):
+        raise InputError(f"cannot read the parameters of {text!r}: they are name=value, comma between")
+    return name.strip(), _keywords(call, text)
 
 
 def parse_values(text: str) -> tuple[Any, ...]:

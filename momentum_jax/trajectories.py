@@ -76,7 +76,7 @@ def trajectory(
     """
     landscape = make_landscape(landscape) if isinstance(landscape, str) else landscape
     check_integer("iterations", iterations, 1)
-    starts = _check_start(landscape, landscape.start if start is None else start)
+    starts = check_start(landscape, landscape.start if start is None else start)
     keys = _noise_keys(noise, key, math.prod(starts.shape[:-1]))
     args = (starts.reshape(-1, landscape.dimensions), jnp.asarray(noise, starts.dtype), keys)
     if isinstance(optimizer, optax.GradientTransformation):
@@ -90,7 +90,12 @@ def trajectory(
     return Trajectory(*(a.reshape(*a.shape[:leading], *starts.shape[:-1], *a.shape[leading + 1 :]) for a in paths))
 
 
-def _check_start(landscape: Landscape, start: ArrayLike) -> Float[Array, "... dimensions"]:
+def check_start(landscape: Landscape, start: ArrayLike) -> Float[Array, "... dimensions"]:
+    """A start, or several [..., dimensions], as floating-point numbers.
+
+    Raises:
+      InputError: as `trajectory`.
+    """
     points = jnp.asarray(start)
     if not jnp.issubdtype(points.dtype, jnp.floating):
         points = points.astype(jnp.result_type(float))

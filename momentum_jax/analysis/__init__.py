@@ -4,7 +4,7 @@
 """
 
 from momentum_jax.analysis.cells import ends_of_axes, median_of_cells
-from momentum_jax.analysis.paths import descent_cosines, energy, overshoot, path_length, zigzag
+from momentum_jax.analysis.paths import descent_cosines, energy, nearest_minimum, overshoot, path_length, zigzag
 from momentum_jax.analysis.smoothing import first_reached, smooth_curve
 from momentum_jax.analysis.statistics import (
     Interval,
@@ -33,6 +33,7 @@ __all__ = [
     "mean_interval",
     "median_interval",
     "median_of_cells",
+    "nearest_minimum",
     "overshoot",
     "paired_differences",
     "path_length",

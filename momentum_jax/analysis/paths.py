@@ -5,7 +5,7 @@ All is computed in float64; where a path is not finite the measures are NaN or i
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Points = Float[np.ndarray, "... points dimensions"]
 OfPaths = Float[np.ndarray, "..."]
@@ -56,8 +56,25 @@ def overshoot(points: Points, minimum: Float[np.ndarray, "... dimensions"]) -> O
     points, minimum = np.asarray(points, np.float64), np.asarray(minimum, np.float64)
     ahead = minimum - points[..., 0, :]
     beyond = np.einsum("...kd,...d->...k", points - minimum[..., None, :], ahead)
-    share: OfPaths = beyond.max(axis=-1) / (ahead**2).sum(axis=-1)
+    share: OfPaths = np.maximum(beyond.max(axis=-1) / (ahead**2).sum(axis=-1), 0)
     return share
+
+
+@_quietly
+def nearest_minimum(
+    points: Float[np.ndarray, "... dimensions"], minima: Float[np.ndarray, "minima dimensions"]
+) -> tuple[Int[np.ndarray, "..."], OfPaths]:
+    """Which of the minima is nearest to a point, and how far away it is.
+
+    Args:
+      points: where paths ended, say.
+      minima: at least one.
+
+    >>> print(*nearest_minimum(np.array([3.0, 3.0]), np.array([[0.0, 0.0], [3.0, 4.0]])))
+    1 1.0
+    """
+    apart = _norm(np.asarray(points, np.float64)[..., None, :] - minima)
+    return apart.argmin(axis=-1), apart.min(axis=-1)
 
 
 @_quietly

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from momentum_jax.errors import unknown
 
-COMMANDS = ("train", "sweep", "compare", "report", "status", "optimizers")
+COMMANDS = ("train", "sweep", "compare", "report", "status", "paths", "optimizers")
 
 
 def run(argv: Sequence[str], began: float) -> None:

@@ -40,10 +40,7 @@ def arguments_type(folder: str, more: Iterable[Field] = ()) -> type[Any]:
     fields: list[Field] = []
     for field in dataclasses.fields(Config):
         if field.name == "optimizers":
-            kind = tyro.conf.UseAppendAction[tuple[str, ...]]
-            note = "what to compare, once for each; by default sgd, momentum and optax."
-            metavar = "LABEL=NAME,learning_rate=0.01,..."
-            fields.append(flag("optimizers", kind, (), note, name="optimizer", metavar=metavar))
+            fields.append(optimizers_flag("by default sgd, momentum and optax."))
         else:
             # Typed, a single number is how many seeds, so that is how the default is shown.
             default = 1 if field.name == "seeds" else field.default
@@ -57,15 +54,32 @@ def arguments_type(folder: str, more: Iterable[Field] = ()) -> type[Any]:
     return dataclasses.make_dataclass("Arguments", fields, frozen=True)
 
 
-def config_of(arguments: Any) -> Config:
-    """The config that the flags describe."""
-    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
+def optimizers_flag(default: str) -> Field:
+    """What is compared; says what by default."""
+    kind = tyro.conf.UseAppendAction[tuple[str, ...]]
+    metavar = "LABEL=NAME,learning_rate=0.01,..."
+    return flag("optimizers", kind, (), f"what to compare, once for each; {default}", name="optimizer", metavar=metavar)
+
+
+def optimizers_of(texts: Iterable[str]) -> dict[str, OptimizerConfig]:
+    """What `--optimizer` said, by label.
+
+    Raises:
+      InputError: it cannot be read, or a label is given twice.
+    """
     optimizers: dict[str, OptimizerConfig] = {}
-    for text in values.pop("optimizers"):
+    for text in texts:
         label, optimizer = OptimizerConfig.parse(text)
         if label in optimizers:
             raise InputError(f"--optimizer: the label {label!r} is given twice")
         optimizers[label] = optimizer
+    return optimizers
+
+
+def config_of(arguments: Any) -> Config:
+    """The config that the flags describe."""
+    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
+    optimizers = optimizers_of(values.pop("optimizers"))
     return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
 
 

@@ -3,15 +3,19 @@
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.figures import STYLES, Style, losses_figure, save_figure
 from momentum_jax.report.heatmaps import heatmap_figure
+from momentum_jax.report.paths import animate_paths, draw_contours, paths_figure
 from momentum_jax.report.writing import PAGE, write_figures, write_page
 
 __all__ = [
     "PAGE",
     "STYLES",
     "Style",
+    "animate_paths",
     "curves_figure",
+    "draw_contours",
     "heatmap_figure",
     "losses_figure",
+    "paths_figure",
     "save_figure",
     "three_way_figure",
     "tuning_figure",

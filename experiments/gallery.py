@@ -1,0 +1,112 @@
+"""Runs studies again, says what changed, and writes the page that shows them all.
+
+python experiments/gallery.py                        (all of them: some hours)
+python experiments/gallery.py contour_paths noise_floor
+python experiments/gallery.py --page                 (the page alone)
+"""
+
+import argparse
+import ast
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+from typing import NamedTuple
+
+from momentum_jax.errors import unknown
+from momentum_jax.files import write_atomically
+
+HERE = pathlib.Path(__file__).parent
+PAGE = HERE / "README.md"
+STUDIES = (
+    "mnist_comparison",
+    "blog_losses",
+    "rate_and_momentum",
+    "does_momentum_help",
+    "own_model",
+    "contour_paths",
+)
+WIDTH = 120
+
+
+class Entry(NamedTuple):
+    """What a study's docstring says: its question and its finding."""
+
+    question: str
+    finding: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="by default all")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page alone")
+    arguments = parser.parse_args()
+    for name in arguments.studies:
+        if name not in STUDIES:
+            parser.error(str(unknown("study", name, STUDIES)))
+    for name in () if arguments.page else arguments.studies or STUDIES:
+        print(f"{name}: {rerun(name)}", flush=True)
+    text = page()
+    changed = not PAGE.exists() or PAGE.read_text() != text
+    write_atomically(PAGE, text.encode())
+    print(f"{PAGE.name}: {'changed' if changed else 'unchanged'}")
+
+
+def rerun(name: str) -> str:
+    """Runs a study, puts what it found into its docstring, and says what changed."""
+    before = files_of(name), read(name).finding
+    done = subprocess.run([sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} failed")
+    measured = HERE / f"{name}.json"
+    if measured.exists() and "finding" in (found := json.loads(measured.read_text())):
+        write_finding(name, found["finding"])
+    after = files_of(name), read(name).finding
+    changes = [file for file in sorted(before[0] | after[0]) if before[0].get(file) != after[0].get(file)]
+    if before[1] != after[1]:
+        changes.append(f"the finding, which was\n  {before[1]}\nand is\n  {after[1]}\n")
+    return ", ".join(changes) or "unchanged"
+
+
+def files_of(name: str) -> dict[str, bytes]:
+    """The content of what a study writes, by the files' names."""
+    return {path.name: path.read_bytes() for path in HERE.glob(f"{name}*") if path.suffix != ".py"}
+
+
+def read(name: str) -> Entry:
+    docstring = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
+    question, _, finding = docstring.partition("Finding:")
+    return Entry(*(" ".join(part.split()) for part in (question, finding)))
+
+
+def write_finding(name: str, finding: str) -> None:
+    """Puts a finding into a study's docstring, in place of the one that is there."""
+    path = HERE / f"{name}.py"
+    wrapped = textwrap.fill(f"Finding: {finding}", WIDTH, break_long_words=False, break_on_hyphens=False)
+    text = re.sub(
+        r'^Finding:.*?(?=^""")', lambda _: f"{wrapped}\n", path.read_text(), count=1, flags=re.DOTALL | re.MULTILINE
+    )
+    write_atomically(path, text.encode())
+
+
+def page() -> str:
+    """Each study with its question, figures, finding and command."""
+    parts = [
+        "# The studies",
+        "Each is one file, one question, one figure and what was found. The findings are made of the numbers in the "
+        "`.json` beside the figure, but for those of the first five studies, which are written by hand. This page is "
+        "written by `python experiments/gallery.py`, which runs the studies named to it, or all, and says what changed.",
+    ]
+    for name in STUDIES:
+        question, finding = read(name)
+        pictures = sorted(path.name for kind in ("png", "gif") for path in HERE.glob(f"{name}*.{kind}"))
+        parts += [f"## {name}", f"*{question}*", f"**{finding}**"]
+        parts += [f"![{name.replace('_', ' ')}]({picture})" for picture in pictures]
+        parts += [f"    python experiments/{name}.py"]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()
