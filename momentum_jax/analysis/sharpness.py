@@ -115,7 +115,7 @@ def metric(
     cost nothing. A config with the same number as its `record_every` keeps the former, and the last iteration.
 
     What is trained is not what is looked at: `data` may be all of a task's training data, whatever the batches, or a
-    fixed part of it, whose sharpness is higher than that of the whole. It is kept in memory once more.
+    fixed part of it, drawn at random, whose sharpness is on average no less than that of the whole.
 
     On an accelerator, where the runs of a device are one batch (`layout="vmap"`), every iteration pays: there is no
     branch that all runs take together.
