@@ -136,7 +136,7 @@ def test_a_hessian_that_is_not_finite_gives_nan():
 
 def test_parameters_may_have_any_dtype_and_several(rng):
     params, data = network(rng, np.float32)
-    half = params | {"in": params["in"].astype(jnp.bfloat16), "out": params["out"].astype(jnp.float16)}
+    half = params | {"bias": params["bias"].astype(jnp.float16), "in": params["in"].astype(jnp.bfloat16)}
 
     def loss(params, batch):
         return cross_entropy({name: leaf.astype(jnp.float32) for name, leaf in params.items()}, batch)
