@@ -1,0 +1,240 @@
+"""The top of the spectrum against dense Hessians and known spectra, and the metric inside trainings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentum_jax as mj
+from momentum_jax.analysis import sharpness
+from tests.compilations import compilations
+from tests.compiling import jit
+
+EPS = np.finfo(float).eps
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def cross_entropy(params, batch):
+    """Of a network from 4 inputs to 3 classes by way of 5 hidden units."""
+    x, labels = batch
+    hidden = jnp.tanh(x @ params["in"] + params["bias"][None])
+    scores = jax.nn.log_softmax(hidden @ params["out"])
+    return -jnp.mean(jnp.take_along_axis(scores, labels[:, None], axis=1))
+
+
+def network(rng, dtype=float):
+    """Its 40 parameters and 50 examples."""
+    shapes = {"in": (4, 5), "bias": (5,), "out": (5, 3)}
+    params = {name: jnp.asarray(rng.normal(size=shape), dtype) for name, shape in shapes.items()}
+    return params, (jnp.asarray(rng.normal(size=(50, 4)), dtype), jnp.asarray(rng.integers(0, 3, 50)))
+
+
+def dense_spectrum(loss, params, data):
+    """In descending order, by NumPy from all second derivatives."""
+    flat, tree = jax.flatten_util.ravel_pytree(params)
+    return np.linalg.eigvalsh(jit(jax.hessian(lambda p: loss(tree(p), data)))(flat))[::-1]
+
+
+def quadratic(params, hessian):
+    return params @ hessian @ params / 2
+
+
+def with_spectrum(eigenvalues, rng):
+    """A symmetric matrix of these eigenvalues, in random directions."""
+    directions, _ = np.linalg.qr(rng.normal(size=[len(eigenvalues)] * 2))
+    return directions @ np.diag(eigenvalues) @ directions.T
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_whole_spectrum_of_a_network_is_that_of_its_dense_hessian_in_slices_too(rng):
+    params, data = network(rng)
+    expected = dense_spectrum(cross_entropy, params, data)
+    # 50 examples: three slices of 16 and a rest of 2.
+    for slice_size in (None, 16):
+
+        @jit
+        def spectrum(params, data, slice_size=slice_size):
+            return sharpness.top_eigenvalues(
+                cross_entropy, params, data, KEY, count=40, iterations=100, slice_size=slice_size
+            )
+
+        # Backward stable: errors are of the size of rounding in the largest eigenvalue.
+        np.testing.assert_allclose(spectrum(params, data), expected, atol=100 * EPS * expected[0])
+    # It has both signs, so that the order is not that of the moduli.
+    assert expected[-1] < -0.01 < 0.01 < expected[0]
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_top_of_a_known_spectrum_is_found_long_before_the_rest(rng):
+    size, iterations = 400, 20
+    eigenvalues = np.concatenate([[4.0, 3.0], np.linspace(1, -1, size - 2)])
+    hessian = jnp.asarray(with_spectrum(eigenvalues, rng))
+
+    @jit
+    def top(hessian, keys):
+        point = jnp.zeros(size)
+        return jax.vmap(
+            lambda key: sharpness.top_eigenvalues(quadratic, point, hessian, key, count=2, iterations=iterations)
+        )(keys)
+
+    # The error of a value is at most the range of the spectrum times (tan φ · |p| / |p(λ)|)², for any polynomial p of
+    # degree 19, where |p| is its largest on the rest of the spectrum and φ the angle of the start. One that vanishes at
+    # the other value and is Chebyshev's on [−1, 1] has |p| / |p(λ)| of at most 4 / T₁₈(3) = 1e-13, and of ten random
+    # starts in 400 dimensions none is likely to have a tan φ of over 2e4: 1e-17, so that rounding is all.
+    found = np.asarray(top(hessian, jax.random.split(KEY, 10)))
+    np.testing.assert_allclose(found, np.tile([4.0, 3.0], (10, 1)), atol=100 * EPS)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "eigenvalues",
+    [
+        [0.0] * 12,
+        [1.0] * 12,
+        [-1.0] * 12,
+        [5.0] * 3 + [1.0] * 9,
+        [5.0] * 2 + [0.0] * 10,
+        [1e-100] + [0.0] * 11,
+        [2.0] + [-3.0] * 11,
+        [1e8, 1.0, 1e-8] + [0.0] * 9,
+    ],
+)
+def test_a_spectrum_that_a_few_products_exhaust_is_found_with_its_repetitions(eigenvalues, rng):
+    for hessian in (with_spectrum(eigenvalues, rng), np.diag(eigenvalues)):
+        # Rounding, in the product and outside. Along the axes some of the starts leave exactly nothing.
+        np.testing.assert_allclose(
+            top_three(hessian), np.tile(eigenvalues[:3], (50, 1)), atol=100 * EPS * np.abs(eigenvalues).max()
+        )
+
+
+@jit
+def top_three(hessian):
+    """From fifty starts."""
+    return jax.vmap(
+        lambda key: sharpness.top_eigenvalues(quadratic, jnp.zeros(12), hessian, key, count=3, iterations=8)
+    )(jax.random.split(KEY, 50))
+
+
+@pytest.mark.usefixtures("float64")
+def test_one_parameter_is_enough():
+    found = sharpness.top_eigenvalues(lambda p, data: jnp.sum(data * p**3), jnp.array(2.0), jnp.arange(3.0), KEY)
+    np.testing.assert_allclose(found, [36], rtol=4 * EPS)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_hessian_that_is_not_finite_gives_nan():
+    assert np.isnan(top_three(jnp.full([12, 12], np.nan))).all()
+    assert np.isnan(top_three(jnp.diag(jnp.full(12, np.inf)))).all()
+
+
+def test_parameters_may_have_any_dtype_and_several(rng):
+    params, data = network(rng, np.float32)
+    half = params | {"bias": params["bias"].astype(jnp.float16), "in": params["in"].astype(jnp.bfloat16)}
+
+    def loss(params, batch):
+        return cross_entropy({name: leaf.astype(jnp.float32) for name, leaf in params.items()}, batch)
+
+    @jit
+    def both(params, half, data):
+        return tuple(sharpness.top_eigenvalues(loss, p, data, KEY) for p in (params, half))
+
+    single, mixed = both(params, half, data)
+    assert single.dtype == mixed.dtype == jnp.float32
+    # Products of bfloat16 parameters are rounded to 8 bits.
+    np.testing.assert_allclose(mixed, single, rtol=2**-6)
+    with jax.enable_x64(True):
+        double = {name: leaf.astype(float) for name, leaf in params.items()}
+        expected = dense_spectrum(cross_entropy, double, (data[0].astype(float), data[1]))
+    np.testing.assert_allclose(single, expected[:1], rtol=20 * np.finfo(np.float32).eps)
+
+
+def test_memory_is_that_of_a_slice_and_of_the_vectors():
+    def loss(params, x):
+        return jnp.mean(jnp.tanh(jnp.tanh(x @ params) @ params))
+
+    def temporary(examples, slice_size, iterations):
+        shapes = jax.ShapeDtypeStruct((20, 20), np.float32), jax.ShapeDtypeStruct((examples, 20), np.float32)
+
+        def top(params, x):
+            return sharpness.top_eigenvalues(loss, params, x, KEY, iterations=iterations, slice_size=slice_size)
+
+        return jit(top).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    one = temporary(100, 100, 2)
+    # The slices themselves are a view of the data, or at most a copy; not their activations, ten arrays of that size.
+    assert temporary(10_000, 100, 2) < one + 10_000 * 20 * 4 * 1.1
+    assert temporary(10_000, None, 2) > one + 10_000 * 20 * 4 * 3
+    # A vector of 400 floats each.
+    assert temporary(100, 100, 102) < one + 100 * 400 * 4 * 1.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"count": 0}, "at most the 20 iterations and the 3 parameters, not 0"),
+        ({"count": 4}, "at most the 20 iterations and the 3 parameters, not 4"),
+        ({"count": 2, "iterations": 1}, "at most the 1 iterations and the 3 parameters, not 2"),
+        ({"slice_size": 0}, "slice_size must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        sharpness.top_eigenvalues(quadratic, jnp.ones(3), jnp.eye(3), KEY, **wrong)
+
+
+def test_a_metric_of_less_than_every_iteration_is_refused():
+    with pytest.raises(ValueError, match="every must be at least 1, not 0"):
+        sharpness.metric(quadratic, jnp.eye(3), KEY, every=0)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_a_training_records_the_sharpness_of_some_iterations_and_compiles_once(rng):
+    params, data = network(rng, np.float32)
+    task = mj.Task(lambda key: params, cross_entropy, data)
+    measured = sharpness.metric(cross_entropy, data, KEY, every=3, slice_size=20)
+    results = []
+
+    def train(iterations, record_every):
+        cfg = mj.Config(
+            iterations=iterations,
+            batch_size=8,
+            optimizers={"momentum": mj.OptimizerConfig("momentum", learning_rate=0.1)},
+            seeds=2,
+            record_every=record_every,
+        )
+        results.append(mj.train(cfg, task=task, metrics={"sharpness": measured}, chunk=4))
+
+    assert compilations(lambda: train(4, 1)) > 0
+    # Twenty more chunks, of the same programs.
+    assert compilations(lambda: train(84, 3)) == 0
+    few, many = (result.metrics["sharpness"]["momentum"] for result in results)
+    assert np.isnan(few).tolist() == [[False, True, True, False]] * 2
+    # The same iterations of a longer run, which keeps only them and the last one, whose turn it is not.
+    np.testing.assert_array_equal(few[:, ::3], many[:, :2])
+    assert np.isnan(many).tolist() == [[False] * 28 + [True]] * 2
+    # After the update, on all of the data, whatever the batches were: the same sums in another order, in float32.
+    after = jax.tree.map(lambda leaf: leaf[1], results[0].params["momentum"])
+    expected = jit(lambda p: sharpness.top_eigenvalues(cross_entropy, p, data, KEY))(after)
+    np.testing.assert_allclose(few[1, 3:], expected, rtol=1e-5)
+
+
+def test_an_optimizers_state_says_which_iteration_it_is_or_its_user_does():
+    params = jnp.ones(3)
+
+    def shape(optimizer, **options):
+        measured = sharpness.metric(quadratic, jnp.eye(3), KEY, every=2, **options)
+        return jax.eval_shape(measured, params, optimizer.init(params), params).shape
+
+    for method in mj.optimizers.available().values():
+        assert shape(method.factory(0.1)) == ()
+    # A tuple's own `count` is a method.
+    with pytest.raises(TypeError, match="state of type tuple has no count of updates"):
+        shape(optax.adam(0.1))
+    assert shape(optax.adam(0.1), updates=lambda state: optax.tree_utils.tree_get(state, "count")) == ()
