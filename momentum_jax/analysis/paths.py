@@ -56,7 +56,7 @@ def overshoot(points: Points, minimum: Float[np.ndarray, "... dimensions"]) -> O
     points, minimum = np.asarray(points, np.float64), np.asarray(minimum, np.float64)
     ahead = minimum - points[..., 0, :]
     beyond = np.einsum("...kd,...d->...k", points - minimum[..., None, :], ahead)
-    share: OfPaths = beyond.max(axis=-1) / (ahead**2).sum(axis=-1)
+    share: OfPaths = np.maximum(beyond.max(axis=-1), 0) / (ahead**2).sum(axis=-1)
     return share
 
 
