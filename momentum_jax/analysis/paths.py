@@ -56,7 +56,7 @@ def overshoot(points: Points, minimum: Float[np.ndarray, "... dimensions"]) -> O
     points, minimum = np.asarray(points, np.float64), np.asarray(minimum, np.float64)
     ahead = minimum - points[..., 0, :]
     beyond = np.einsum("...kd,...d->...k", points - minimum[..., None, :], ahead)
-    share: OfPaths = np.maximum(beyond.max(axis=-1) / (ahead**2).sum(axis=-1), 0)
+    share: OfPaths = np.maximum(beyond.max(axis=-1), 0) / (ahead**2).sum(axis=-1)
     return share
 
 
@@ -100,8 +100,8 @@ def energy(values: Float[np.ndarray, "... points"], points: Points, learning_rat
     r"""The potential and the kinetic energy at each point, f(w_k) + ‖v_k‖²/2α with v_k = w_k − w_{k−1} and v₀ = 0.
 
     With :math:`v \leftarrow \beta v - \alpha\nabla f(w)` a mass of 1 needs the time √α for a step, so that its
-    velocity is v/√α. For small α the energy falls along the heavy ball's path, the faster the smaller β, and stays for
-    β → 1. At α = 1 it is f + ½‖v‖².
+    velocity is v/√α. Where no curvature exceeds (1 − β²)/α the energy never rises along the heavy ball's path: while
+    the ball swings to and fro it falls as βᵏ, and stays for β → 1 and small α. At α = 1 it is f + ½‖v‖².
 
     Args:
       values: f at each of the points.

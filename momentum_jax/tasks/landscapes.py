@@ -149,7 +149,8 @@ def _quadratic(curvatures: tuple[float, ...], rotation: float | tuple[tuple[floa
 def _rotation(rotation: float | tuple[tuple[float, ...], ...], n: int) -> Float[np.ndarray, "n n"]:
     """The orthogonal matrix whose columns are the eigenvectors."""
     if isinstance(rotation, tuple):
-        axes = np.asarray(rotation, dtype=np.float64) if len({len(row) for row in rotation} | {n}) == 1 else np.empty(0)
+        is_matrix = all(isinstance(row, tuple) and len(row) == n for row in rotation)
+        axes = np.asarray(rotation, dtype=np.float64) if is_matrix else np.empty(0)
         if axes.shape != (n, n) or not np.allclose(axes @ axes.T, np.eye(n), atol=1e-6):
             raise InputError(f"rotation of a quadratic must be an angle or an orthogonal matrix of {n}×{n}")
         return axes
