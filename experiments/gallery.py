@@ -97,7 +97,7 @@ def page() -> str:
         "# The studies",
         "Each is one file, one question, one figure and what was found. The findings are made of the numbers in the "
         "`.json` beside the figure, but for those of the first five studies, which are written by hand. This page is "
-        "made by `python experiments/gallery.py`, which runs the studies that are named, or all, and says what changed.",
+        "made by `python experiments/gallery.py`, which runs those that are named, or all, and says what changed.",
     ]
     for name in STUDIES:
         question, finding = read(name)

@@ -1,12 +1,13 @@
 """Writes the generated parts of the README anew: the command's output, the optimizers, the findings, the speed."""
 
-import ast
 import json
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
+
+from gallery import STUDIES, read
 
 from momentum_jax.optimizers import CONVENTIONS, Convention, Hyperparameter, available
 
@@ -15,7 +16,6 @@ README = HERE.parent / "README.md"
 # Options that several methods have, in a table of their own.
 SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
 CACHES = {"empty": "an empty", "warm": "a warm"}
-STUDIES = ("mnist_comparison.py", "blog_losses.py", "rate_and_momentum.py", "does_momentum_help.py", "own_model.py")
 
 
 def main() -> None:
@@ -95,8 +95,8 @@ def coincidence(name: str, convention: Convention) -> str:
 def studies() -> str:
     entries = []
     for study in STUDIES:
-        question, _, finding = (ast.get_docstring(ast.parse((HERE / study).read_text())) or "").partition("Finding:")
-        entries.append(f"- `experiments/{study}`. {' '.join(question.split())} **{' '.join(finding.split())}**")
+        question, finding = read(study)
+        entries.append(f"- `experiments/{study}.py`. {question} **{finding}**")
     return "\n".join(entries)
 
 

@@ -22,6 +22,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     from momentum_jax import analysis
     from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve, theory
     from momentum_jax.report import curves_figure, document, heatmap_figure, three_way_figure
+    from momentum_jax.tasks import landscapes
 
     schedule = mj.Schedule("warmup_cosine", peak_value=0.1, warmup_steps=2, decay_steps=9)
     cfg = mj.Config(
@@ -69,7 +70,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     theory.nesterov_matrix(a, w), theory.nesterov_path(0.1, 0.9, w, a, 5), theory.heavy_ball_path(0.1, 0.9, 1.0, w, 0)
     theory.nesterov_noise(0.1, w, a, 1), theory.heavy_ball_noise_ratio(a, w)
     theory.steps_to_grow(theory.nesterov_saddle_growth(a, w / 2), 10)
-    theory.chain_loss(w, 1.0, 4.0), theory.chain_minimizer(1.0, 4, 3), theory.chain_lower_bound(1.0, 4, 3, 2)
+    landscapes.make_landscape("chain", dimensions=3, L=4).function(w), theory.chain_lower_bound(1.0, 4, 3, 2)
     a, b = (analysis.iterations_to(result.losses[label], result.iterations, 2.0) for label in "ab")
     between = analysis.paired_differences(a, b)
     analysis.median_interval(*between), analysis.wins_interval(*between)

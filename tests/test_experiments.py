@@ -12,6 +12,8 @@ import sys
 import textwrap
 
 import benchmark
+import contour_paths
+import gallery
 import jax
 import numpy as np
 import peers
@@ -76,6 +78,33 @@ def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written,
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in tmp_path.iterdir()} == written
     assert all(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("study", "more"), [(contour_paths, {".gif"})])
+def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(study, more, tmp_path, capsys):
+    study.main(["--fast", "--out", str(tmp_path)])
+    name = study.__name__
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}{kind}" for kind in {".json", ".png", ".svg"} | more}
+    assert all(path.stat().st_size for path in tmp_path.iterdir())
+    assert json.loads((tmp_path / f"{name}.json").read_text())["finding"] == capsys.readouterr().out.strip()
+
+
+def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
+    made = {name: EXPERIMENTS / f"{name}.json" for name in gallery.STUDIES}
+    findings = {name: json.loads(path.read_text()).get("finding") for name, path in made.items() if path.exists()}
+    for name, finding in findings.items():
+        assert finding in (None, gallery.read(name).finding), name
+    assert findings["contour_paths"]
+    assert gallery.PAGE.read_text() == gallery.page()
+
+
+def test_a_finding_takes_the_place_of_the_one_in_the_docstring_and_of_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "HERE", tmp_path)
+    code = '"""Why?\n\nFinding: {}\n"""\n\nTEXT = """Finding: kept"""\n'
+    (tmp_path / "a.py").write_text(code.format("old,\nover two lines."))
+    gallery.write_finding("a", "new, −1 %.")
+    assert gallery.read("a") == gallery.Entry("Why?", "new, −1 %.")
+    assert (tmp_path / "a.py").read_text() == code.format("new, −1 %.")
 
 
 @pytest.mark.parametrize("part", ["optimizers", "conventions", "comparison", "studies", "benchmark"])

@@ -1,6 +1,6 @@
 """Functions of arrays: what can be said about results without training anything.
 
-`momentum_jax.analysis.theory` is imported by its own name: it alone needs JAX.
+`momentum_jax.analysis.theory` and `momentum_jax.analysis.sharpness` are imported by their own names: they need JAX.
 """
 
 from momentum_jax.analysis.cells import ends_of_axes, median_of_cells

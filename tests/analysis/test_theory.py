@@ -10,6 +10,7 @@ import scipy.linalg
 
 from momentum_jax.analysis import theory
 from momentum_jax.optimizers import optimal_momentum, optimal_nesterov, optimal_sgd, standard_nesterov
+from momentum_jax.tasks.landscapes import make_landscape
 from tests.compiling import jit
 
 EPS = np.finfo(float).eps
@@ -372,11 +373,12 @@ def chain(mu, L, n):
 def test_the_chain_is_the_quadratic_of_its_definition():
     hessian, gradient, _ = chain(MU, L, N)
     w = np.random.default_rng(5).normal(size=N)
-    value, derivative = jit(jax.value_and_grad(theory.chain_loss))(w, MU, L)
+    landscape = make_landscape("chain", dimensions=N, mu=MU, L=L)
+    value, derivative = jit(jax.value_and_grad(landscape.function))(w)
     # Sums of 50 terms.
     np.testing.assert_allclose(value, w @ hessian @ w / 2 + gradient @ w, rtol=1e-13)
     np.testing.assert_allclose(derivative, hessian @ w + gradient, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(theory.chain_minimizer(MU, L, N), np.linalg.solve(hessian, -gradient), rtol=1e-11)
+    np.testing.assert_allclose(landscape.minima, [np.linalg.solve(hessian, -gradient)], rtol=1e-11)
     curvatures = np.linalg.eigvalsh(hessian)
     assert ((curvatures >= MU) & (curvatures <= L)).all()
     # κ is L/μ, not that of the Hessian.
@@ -452,8 +454,7 @@ FAMILIES = {
     "nesterov_matrix": theory.nesterov_matrix,
     "heavy_ball_iterates": lambda a, beta: theory.heavy_ball_path(a, beta, 2.0, 3.0, 4),
     "nesterov_iterates": lambda a, beta: theory.nesterov_path(a, beta, 2.0, 3.0, 4),
-    "chain_loss": lambda a, beta: theory.chain_loss(jnp.stack([a, beta]), 0.5, 2.0),
-    "chain_minimizer": lambda a, beta: theory.chain_minimizer(a, 5.0, 3),
+    "chain_loss": lambda a, beta: make_landscape("chain", dimensions=2, mu=0.5, L=2.0).function(jnp.stack([a, beta])),
     "chain_lower_bound": lambda a, beta: theory.chain_lower_bound(a, 5.0, 3, jnp.arange(5)),
 }
 
