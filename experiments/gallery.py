@@ -27,6 +27,7 @@ STUDIES = (
     "does_momentum_help",
     "own_model",
     "contour_paths",
+    "batch_size",
 )
 WIDTH = 120
 

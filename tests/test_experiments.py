@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 
+import batch_size
 import benchmark
 import contour_paths
 import gallery
@@ -80,8 +81,10 @@ def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written,
     assert all(path.stat().st_size for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("study", "more"), [(contour_paths, {".gif"})])
-def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(study, more, tmp_path, capsys):
+@pytest.mark.parametrize(("study", "more"), [(contour_paths, {".gif"}), (batch_size, set())])
+def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(
+    study, more, tmp_path, capsys, compiled_quickly
+):
     study.main(["--fast", "--out", str(tmp_path)])
     name = study.__name__
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}{kind}" for kind in {".json", ".png", ".svg"} | more}
@@ -95,6 +98,7 @@ def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
     for name, finding in findings.items():
         assert finding in (None, gallery.read(name).finding), name
     assert findings["contour_paths"]
+    assert findings["batch_size"]
     assert gallery.PAGE.read_text() == gallery.page()
 
 
