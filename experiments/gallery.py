@@ -27,6 +27,8 @@ STUDIES = (
     "does_momentum_help",
     "own_model",
     "contour_paths",
+    "convergence_rates",
+    "heavy_ball_cycle",
     "batch_size",
 )
 WIDTH = 120
@@ -78,7 +80,8 @@ def files_of(name: str) -> dict[str, bytes]:
 
 def read(name: str) -> Entry:
     docstring = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
-    question, _, finding = docstring.partition("Finding:")
+    question, _, rest = docstring.partition("Finding:")
+    finding, _, _ = rest.partition("\n\n")
     return Entry(*(" ".join(part.split()) for part in (question, finding)))
 
 
@@ -87,7 +90,7 @@ def write_finding(name: str, finding: str) -> None:
     path = HERE / f"{name}.py"
     wrapped = textwrap.fill(f"Finding: {finding}", WIDTH, break_long_words=False, break_on_hyphens=False)
     text = re.sub(
-        r'^Finding:.*?(?=^""")', lambda _: f"{wrapped}\n", path.read_text(), count=1, flags=re.DOTALL | re.MULTILINE
+        r'^Finding:.*?\n(?=\n|""")', lambda _: f"{wrapped}\n", path.read_text(), count=1, flags=re.DOTALL | re.MULTILINE
     )
     write_atomically(path, text.encode())
 
