@@ -147,7 +147,7 @@ decay_rate=0.5)")[0]
         'fast'
         """
         label, equals, rest = text.partition("=")
-        name, hyperparameters = parse_description(rest)
+        name, hyperparameters = parse_description(rest, text)
         if not (equals and label.strip() and name) or "," in label:
             raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
         return label.strip(), cls(name, **hyperparameters)
@@ -184,16 +184,21 @@ decay_rate=0.5)")[0]
         return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
 
 
-def parse_description(text: str) -> tuple[str, dict[str, Any]]:
+def parse_description(text: str, whole: str | None = None) -> tuple[str, dict[str, Any]]:
     """Reads `NAME,parameter=value,…`, the form of the command line of what has a name and parameters.
 
     >>> parse_description("quadratic,curvatures=(1,100),rotation=0.5")
     ('quadratic', {'curvatures': (1, 100), 'rotation': 0.5})
 
+    Args:
+      text: what is read.
+      whole: what messages show, if that is more.
+
     Raises:
       InputError: something else.
     """
     name, _, arguments = text.partition(",")
+    whole = whole or text
     source = f"f({arguments})"
     try:
         call = ast.parse(source, mode="eval").body
@@ -203,8 +208,8 @@ def parse_description(text: str) -> tuple[str, dict[str, Any]]:
     if not (
         isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.end_col_offset == len(source.encode())
     ):
-        raise InputError(f"cannot read the parameters of {text!r}: they are name=value, comma between")
-    return name.strip(), _keywords(call, text)
+        raise InputError(f"cannot read the hyperparameters of {whole!r}: they are name=value, comma between")
+    return name.strip(), _keywords(call, whole)
 
 
 def parse_values(text: str) -> tuple[Any, ...]:
