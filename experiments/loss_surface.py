@@ -218,8 +218,8 @@ def finding(numbers: dict[str, Any]) -> str:
         f"{length['SGD'] / distance['SGD']:.1f} times as long as the way straight to its end, momentum's "
         f"{length['momentum'] / distance['momentum']:.1f} times; SGD's is {ratio:.2f} times as long as momentum's, "
         f"and would be √((1 + β)/(1 − β)) = {NOISE_RATIO:.2f} times if the gradients were noise alone. The plane does "
-        f"not show all: at half of the iterations {100 * outside['SGD']['median']:.0f} % or more of SGD's distance from the "
-        f"start lies outside of it, and {100 * outside['momentum']['median']:.0f} % or more of momentum's."
+        f"not show all: at half of the iterations {100 * outside['SGD']['median']:.0f} % or more of SGD's distance "
+        f"from the start lies outside of it, and {100 * outside['momentum']['median']:.0f} % or more of momentum's."
     )
 
 
