@@ -5,8 +5,8 @@ effective learning rate 0.3 the training loss is 0.072 with SGD and 0.084 with m
 neurons have moved by 0.41 and 0.40 of their length, at an angle of 69°, and the ends are 0.46 apart. On the straight
 line between them the loss goes from 0.076 by way of 0.186 to 0.097. SGD's path is 35.5 times as long as the way
 straight to its end, momentum's 8.8 times; SGD's is 4.18 times as long as momentum's, and would be √((1 + β)/(1 − β)) =
-4.36 times if the gradients were noise alone. The plane does not show all: at half of the iterations 33 % or more of
-SGD's distance from the start lies outside of it, and 35 % or more of momentum's.
+4.36 times if the gradients were noise alone. The plane does not show all: at half of the iterations SGD is away from it
+by 33 % or more of its distance from the start, momentum by 35 % or more.
 
 Both train the tutorial's network on MNIST from the same weights, with the same batches and the same effective learning
 rate. Rescaling the incoming weights of a neuron by c and the outgoing ones by 1/c changes nothing of a ReLU network's
@@ -19,7 +19,7 @@ incoming weights and the bias of neuron j, and w⁰_j those at the start,
 so that a distance is the root mean square over the n neurons of their change in units of their own length. The axes are
 orthonormal in it, the first towards SGD's end; all three points lie in the plane exactly. Its axes are known after the
 training only. As a run repeats bit for bit, a second one records what it is on them: after each update, the two
-coordinates and the distance from the start, which tells how much of it lies outside of the plane. It is one pair of
+coordinates and the distance from the start, which tells how far from the plane it was. It is one pair of
 runs, of seed 0; the surface is that of the first 3,000 training images.
 """
 
@@ -193,7 +193,7 @@ def summary(found: Found) -> dict[str, Any]:
         "loss": found.train_loss,
         "loss along the straight line": [round(float(loss), 4) for loss in found.straight],
         "barrier": float(np.max(found.straight - chord)),
-        "outside of the plane": {
+        "distance from the plane over that from the start": {
             label: {"median": float(np.median(share)), "most": float(share.max())} for label, share in outside.items()
         },
     }
@@ -201,7 +201,10 @@ def summary(found: Found) -> dict[str, Any]:
 
 def finding(numbers: dict[str, Any]) -> str:
     distance, length, loss = numbers["distance"], numbers["length of the path"], numbers["loss"]
-    between, outside = numbers["loss along the straight line"], numbers["outside of the plane"]
+    between, outside = (
+        numbers["loss along the straight line"],
+        numbers["distance from the plane over that from the start"],
+    )
     apart, barrier = numbers["distance between the ends"], numbers["barrier"]
     ratio = length["SGD"] / length["momentum"]
     where = "different places" if apart > APART * max(distance.values()) else "much the same place"
@@ -218,8 +221,8 @@ def finding(numbers: dict[str, Any]) -> str:
         f"{length['SGD'] / distance['SGD']:.1f} times as long as the way straight to its end, momentum's "
         f"{length['momentum'] / distance['momentum']:.1f} times; SGD's is {ratio:.2f} times as long as momentum's, "
         f"and would be √((1 + β)/(1 − β)) = {NOISE_RATIO:.2f} times if the gradients were noise alone. The plane does "
-        f"not show all: at half of the iterations {100 * outside['SGD']['median']:.0f} % or more of SGD's distance "
-        f"from the start lies outside of it, and {100 * outside['momentum']['median']:.0f} % or more of momentum's."
+        f"not show all: at half of the iterations SGD is away from it by {100 * outside['SGD']['median']:.0f} % or more "
+        f"of its distance from the start, momentum by {100 * outside['momentum']['median']:.0f} % or more."
     )
 
 
