@@ -30,6 +30,7 @@ STUDIES = (
     "convergence_rates",
     "heavy_ball_cycle",
     "batch_size",
+    "loss_surface",
 )
 WIDTH = 120
 

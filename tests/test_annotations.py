@@ -20,7 +20,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     jax.config.update("jax_num_cpu_devices", 2)
     import momentum_jax as mj
     from momentum_jax import analysis
-    from momentum_jax.analysis import ends_of_axes, first_reached, smooth_curve, theory
+    from momentum_jax.analysis import ends_of_axes, first_reached, sharpness, smooth_curve, theory
     from momentum_jax.report import curves_figure, document, heatmap_figure, three_way_figure
     from momentum_jax.tasks import landscapes
 
@@ -71,6 +71,9 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     theory.nesterov_noise(0.1, w, a, 1), theory.heavy_ball_noise_ratio(a, w)
     theory.steps_to_grow(theory.nesterov_saddle_growth(a, w / 2), 10)
     landscapes.make_landscape("chain", dimensions=3, L=4).function(w), theory.chain_lower_bound(1.0, 4, 3, 2)
+    loss, key, state = (lambda p, d: jnp.mean((d @ p) ** 2)), jax.random.key(0), mj.sgd(0.1).init(w)
+    sharpness.top_eigenvalues(loss, w, jnp.ones([5, 3]), key, count=2, slice_size=2)
+    sharpness.metric(loss, jnp.ones([5, 3]), key, every=2)(w, state, w)
     a, b = (analysis.iterations_to(result.losses[label], result.iterations, 2.0) for label in "ab")
     between = analysis.paired_differences(a, b)
     analysis.median_interval(*between), analysis.wins_interval(*between)

@@ -18,6 +18,7 @@ import convergence_rates
 import gallery
 import heavy_ball_cycle
 import jax
+import loss_surface
 import numpy as np
 import peers
 import pytest
@@ -85,7 +86,13 @@ def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written,
 
 @pytest.mark.parametrize(
     ("study", "more"),
-    [(contour_paths, {".gif"}), (convergence_rates, set()), (heavy_ball_cycle, set()), (batch_size, set())],
+    [
+        (contour_paths, {".gif"}),
+        (convergence_rates, set()),
+        (heavy_ball_cycle, set()),
+        (batch_size, set()),
+        (loss_surface, set()),
+    ],
 )
 def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(
     study, more, tmp_path, capsys, compiled_quickly
@@ -102,7 +109,7 @@ def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
     findings = {name: json.loads(path.read_text()).get("finding") for name, path in made.items() if path.exists()}
     for name, finding in findings.items():
         assert finding in (None, gallery.read(name).finding), name
-    assert len([finding for finding in findings.values() if finding]) == 4
+    assert len([finding for finding in findings.values() if finding]) == 5
     assert gallery.PAGE.read_text() == gallery.page()
 
 

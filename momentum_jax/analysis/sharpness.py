@@ -56,9 +56,9 @@ def top_eigenvalues(
     Each q_j is made orthogonal to all before it, twice. Where nothing is left of H·q_j, as the vectors so far span all
     that H makes of q₁, the next is drawn anew: so a repeated eigenvalue is found as often as it is there.
 
-    An iteration takes one product H·q, the derivative of the gradient in the direction q, at the price of about two
-    gradients. In memory there are `iterations` times the parameters, and what the product needs: the activations of
-    all data, or with a `slice_size` those of one slice.
+    An iteration takes one product H·q, the derivative of the gradient in the direction q, at the price of one or two
+    gradients. In memory there are `iterations` times the parameters, and what the product needs: the activations of all
+    data, or with a `slice_size` those of one slice.
 
     Args:
       loss: from parameters and data to a scalar. Its second derivatives are those that JAX sees: of a ReLU's kink
@@ -112,7 +112,7 @@ def metric(
     It is `train(cfg, task=task, metrics={"sharpness": sharpness.metric(task.loss, task.train, key, every=20)})`.
 
     Iterations 0, `every`, 2·`every` … record the sharpness of the parameters after their update, the others NaN, which
-    cost nothing. A config with the same number as its `record_every` keeps the former, and the last iteration.
+    cost next to nothing. A config with the same number as its `record_every` keeps the former, and the last iteration.
 
     What is trained is not what is looked at: `data` may be all of a task's training data, whatever the batches, or a
     fixed part of it, drawn at random, whose sharpness is on average no less than that of the whole.
