@@ -28,6 +28,7 @@ STUDIES = (
     "own_model",
     "contour_paths",
     "convergence_rates",
+    "noise_floor",
     "heavy_ball_cycle",
     "batch_size",
     "loss_surface",

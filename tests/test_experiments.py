@@ -19,6 +19,7 @@ import gallery
 import heavy_ball_cycle
 import jax
 import loss_surface
+import noise_floor
 import numpy as np
 import peers
 import pytest
@@ -92,6 +93,7 @@ def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written,
         (heavy_ball_cycle, set()),
         (batch_size, set()),
         (loss_surface, set()),
+        (noise_floor, set()),
     ],
 )
 def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(
@@ -109,7 +111,7 @@ def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
     findings = {name: json.loads(path.read_text()).get("finding") for name, path in made.items() if path.exists()}
     for name, finding in findings.items():
         assert finding in (None, gallery.read(name).finding), name
-    assert len([finding for finding in findings.values() if finding]) == 5
+    assert len([finding for finding in findings.values() if finding]) == 6
     assert gallery.PAGE.read_text() == gallery.page()
 
 

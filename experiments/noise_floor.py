@@ -1,0 +1,246 @@
+"""Does momentum average the noise of gradients away, at the same effective learning rate? Does its closed form hold?
+
+Finding: It depends on the step. At momentum 0.9 "momentum averages the noise away" is false at αλ = 0.001, where the
+heavy ball's Var w over that of gradient descent at α/(1 − β) is 0.9952 (0.9948 to 0.9956; in closed form 0.9953), and
+half true at αλ = 0.1: 0.5138 (0.5129 to 0.5148; in closed form 0.5135). Nesterov has 0.9881 (0.9877 to 0.9885; in
+closed form 0.9882) and 0.3218 (0.3214 to 0.3223; in closed form 0.3218). At the same learning rate, αλ = 0.1, the heavy
+ball has 9.77 times gradient descent's (9.75 to 9.79). The closed forms hold: of 126 moments Var w, Var v and Cov(w, v)
+over 5,120 chains of 4,000 iterations, 120 lie in their 95 % intervals and 126 in intervals that cover all at once with
+95 %; the farthest is 0.91 % off (a covariance: of √(Var w · Var v)).
+
+Chains on ½λw² with λ = 2 and independent normal gradient noise of σ = 3, in float64, start at rest in the minimum. They
+do not start from the distribution that is measured: the first iterations are dropped, as many as leave e^-10 of the
+start at the slowest of the rates. Of the others each chain gives its mean w², v² and w·v; the intervals are Student's
+over the chains, of a ratio by its linear terms. Every setting's chains meet the same noise, so that ratios are paired.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+from matplotlib.figure import Figure
+from study import Study, run
+
+import momentum_jax as mj
+from momentum_jax.analysis import Interval, mean_interval, simultaneous_level, theory
+from momentum_jax.progress import line_progress
+from momentum_jax.report import STYLES
+from momentum_jax.tasks.landscapes import make_landscape
+
+CURVATURE, SIGMA = 2.0, 3.0
+# What the finding tells of: a ≪ 1 − β, and not.
+SMALL, LARGE = (0.9, 0.01), (0.9, 1.0)
+
+
+class Method(NamedTuple):
+    """An optimizer and its closed forms."""
+
+    optimizer: Callable[..., Any]
+    rate: Callable[..., Array]
+    noise: Callable[..., theory.Noise]
+    ratio: Callable[..., Array]
+
+
+class Cell(NamedTuple):
+    """A setting: Var w, Var v and Cov(w, v) of its chains, and their ratio to those of gradient descent at γ."""
+
+    a: float
+    moments: Float[np.ndarray, "3 chains"]
+    closed: Float[np.ndarray, "3"]
+    ratio: Interval
+    closed_ratio: float
+
+
+# By method, momentum and γλ = αλ/(1 − β); gradient descent is the heavy ball with momentum 0.
+Cells = dict[tuple[str, float, float], Cell]
+
+METHODS = {
+    "heavy ball": Method(mj.momentum, theory.heavy_ball_rate, theory.heavy_ball_noise, theory.heavy_ball_noise_ratio),
+    "Nesterov": Method(mj.nesterov, theory.nesterov_rate, theory.nesterov_noise, theory.nesterov_noise_ratio),
+}
+
+
+def study(arguments: argparse.Namespace) -> Study:
+    momenta: tuple[float, ...] = (0.5, 0.9, 0.99)
+    effective: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 1.8)
+    kept, chains, batches = 4000, 64, 80
+    if arguments.fast:
+        momenta, effective, kept, chains, batches = (0.9,), (0.01, 0.1, 1.0), 50, 8, 1
+    settings = np.array([(beta, gamma) for beta in (0.0, *momenta) for gamma in effective])
+    with jax.enable_x64(True):
+        cells, dropped = simulate(settings, kept, chains, batches)
+        figure = draw(cells)
+    return Study(figure, *tell(cells, dropped, kept))
+
+
+def simulate(settings: Float[np.ndarray, "settings 2"], kept: int, chains: int, batches: int) -> tuple[Cells, int]:
+    """All settings of both methods, and the number of iterations that are dropped."""
+    progress, cells = line_progress(sys.stderr), {}
+    beta, gamma = settings.T
+    a = gamma * (1 - beta)
+    forms = {name: jax.jit(closed_forms, static_argnums=0)(method, a, beta) for name, method in METHODS.items()}
+    dropped = math.ceil(10 / (1 - max(rates.max() for rates, *_ in forms.values())))
+    keys = jax.random.split(jax.random.key(0), batches)
+    for name, method in METHODS.items():
+        program, parts = chain_moments(method.optimizer, name == "Nesterov", chains, dropped, kept), []
+        for batch, key in enumerate(keys):
+            parts.append(np.asarray(program(a / CURVATURE, beta, key)))
+            progress(f"{name}, batches of {chains} chains", batch + 1, batches)
+        moments = np.concatenate(parts, axis=-1)
+        _, closed, closed_ratio = (np.asarray(form) for form in forms[name])
+        for i, (momentum, effective) in enumerate(settings.tolist()):
+            if momentum or name == "heavy ball":
+                descent = moments[(beta == 0) & (gamma == effective)][0, 0]
+                interval = ratio_interval(moments[i, 0], descent)
+                cells[name, momentum, effective] = Cell(a[i], moments[i], closed[i], interval, closed_ratio[i])
+    return cells, dropped
+
+
+def closed_forms(method: Method, a: Array, beta: Array) -> tuple[Array, Array, Array]:
+    noise = method.noise(a / CURVATURE, beta, CURVATURE, SIGMA**2)
+    return method.rate(a, beta), jnp.stack(noise, axis=-1), method.ratio(a, beta)
+
+
+def chain_moments(
+    optimizer: Callable[..., Any], nesterov: bool, chains: int, dropped: int, kept: int
+) -> Callable[..., Array]:
+    """From α and β of the settings and a key to [settings, 3, chains], as one program."""
+    bowl, start = make_landscape("quadratic", curvatures=(CURVATURE,)), np.zeros([chains, 1])
+
+    def moments(alpha: Array, beta: Array, key: Key[Array, ""]) -> Float[Array, "3 chains"]:
+        path = mj.trajectory(optimizer(alpha, beta), bowl, start, dropped + kept, noise=SIGMA, key=key)
+        w = path.points[:, :, 0].T
+        # A step is (1 + n)·v − n·v of the iteration before, with n = β of Nesterov and 0 of the heavy ball.
+        n = beta if nesterov else jnp.zeros_like(beta)
+
+        def velocity(v: Array, step: Array) -> tuple[Array, Array]:
+            v = (step + n * v) / (1 + n)
+            return v, v
+
+        _, v = jax.lax.scan(velocity, jnp.zeros(chains), jnp.diff(w, axis=0))
+        w, v = w[1 + dropped :], v[dropped:]
+        return jnp.stack([jnp.mean(product, axis=0) for product in (w * w, v * v, w * v)])
+
+    return jax.jit(jax.vmap(moments, in_axes=(0, 0, None)))
+
+
+def ratio_interval(a: Float[np.ndarray, " chains"], b: Float[np.ndarray, " chains"]) -> Interval:
+    """Of the ratio of two means over the same chains: a/b to first order is linear in each chain's two numbers."""
+    ratio = a.mean() / b.mean()
+    return mean_interval(ratio + (a - ratio * b) / b.mean())
+
+
+def tell(cells: Cells, dropped: int, kept: int) -> tuple[str, dict[str, Any]]:
+    """The finding and its numbers."""
+    estimates = [pair for cell in cells.values() for pair in zip(cell.moments, cell.closed, strict=True)]
+    alone, together = (
+        sum(covers(mean_interval(chains, level), closed) for chains, closed in estimates)
+        for level in (0.95, simultaneous_level(0.95, len(estimates)))
+    )
+    off = max(np.abs((cell.moments.mean(axis=-1) - cell.closed) / scales(cell.closed)).max() for cell in cells.values())
+    beta = SMALL[0]
+    small, large = (cells["heavy ball", *setting] for setting in (SMALL, LARGE))
+    # At the same α: gradient descent's γ is this α.
+    same = ratio_interval(large.moments[0], cells["heavy ball", 0.0, round(large.a, 6)].moments[0])
+    answers = [verdict(cell.ratio) for cell in (small, large)]
+    nesterov = " and ".join(ratio(cells["Nesterov", *setting]) for setting in (SMALL, LARGE))
+    chains = len(estimates[0][0])
+    summary = "It depends on the step" if len(set(answers)) > 1 else "It is the same at all steps"
+    hold = "The closed forms hold" if together == len(estimates) else "Not all closed forms hold"
+    finding = (
+        f'{summary}. At momentum {beta:g} "momentum averages the noise away" is {answers[0]} at αλ = {small.a:.3g}, '
+        f"where the heavy ball's Var w over that of gradient descent at α/(1 − β) is {ratio(small)}, and {answers[1]} "
+        f"at αλ = {large.a:.3g}: {ratio(large)}. Nesterov has {nesterov}. At the same learning rate, αλ = "
+        f"{large.a:.3g}, the heavy ball has {same.value:.2f} times gradient descent's ({same.low:.2f} to "
+        f"{same.high:.2f}). {hold}: of {len(estimates)} moments Var w, Var v and Cov(w, v) over {chains:,} chains of "
+        f"{kept:,} iterations, {alone} lie in their 95 % intervals and {together} in intervals that cover all at once "
+        f"with 95 %. None is farther off than {100 * off:.2g} %, a covariance in units of √(Var w · Var v)."
+    )
+    numbers = {
+        "chains": chains,
+        "iterations dropped": dropped,
+        "iterations kept": kept,
+        "closed forms within 95 %": alone,
+        "within intervals that cover all at once": together,
+        "of": len(estimates),
+        "farthest off": off,
+        "same α": rounded(same),
+        "ratios": [
+            {
+                "method": name,
+                "β": beta,
+                "αλ": round(cell.a, 6),
+                "measured": rounded(cell.ratio),
+                "closed": cell.closed_ratio,
+            }
+            for (name, beta, _), cell in cells.items()
+            if beta
+        ],
+    }
+    return finding, numbers
+
+
+def scales(closed: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """The unit of a variance is itself, that of a covariance the geometric mean of its variances."""
+    return np.array([*closed[:2], math.sqrt(closed[0] * closed[1])])
+
+
+def verdict(interval: Interval) -> str:
+    """Of "averages the noise away": not even a tenth of the variance, more than nine tenths, or in between."""
+    answers = {
+        "false": interval.low > 0.9,
+        "true": interval.high < 0.1,
+        "half true": 0.1 < interval.low < interval.high < 0.9,
+    }
+    return next((answer for answer, holds in answers.items() if holds), "undecided")
+
+
+def ratio(cell: Cell) -> str:
+    value, low, high, _ = cell.ratio
+    return f"{value:.4f} ({low:.4f} to {high:.4f}; in closed form {cell.closed_ratio:.4f})"
+
+
+def rounded(interval: Interval) -> list[float]:
+    return [round(number, 6) for number in interval[:3]]
+
+
+def covers(interval: Interval, value: float) -> bool:
+    return bool(interval.low <= value <= interval.high)
+
+
+def draw(cells: Cells) -> Figure:
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=[3, 1])
+    momenta = sorted({beta for _, beta, _ in cells} - {0.0})
+    for (name, method), (above, below) in zip(METHODS.items(), axes.T, strict=True):
+        curve = jax.jit(method.ratio)
+        for beta, style in zip(momenta, STYLES, strict=False):
+            a = np.geomspace(0.005, 2, 200) * (1 - beta)
+            above.plot(a, curve(a, np.full_like(a, beta)), color=style.color, lw=1)
+            of = [cell for (method_name, momentum, _), cell in cells.items() if (method_name, momentum) == (name, beta)]
+            a, closed = np.array([(cell.a, cell.closed_ratio) for cell in of]).T
+            value, low, high = np.array([cell.ratio[:3] for cell in of]).T
+            bars = {"color": style.color, "marker": style.marker, "ls": "none", "ms": 4, "capsize": 3}
+            above.errorbar(a, value, [value - low, high - value], label=f"β = {beta:g}", **bars)
+            below.errorbar(a, 100 * (value / closed - 1), 100 * np.array([value - low, high - value]) / closed, **bars)
+        above.set_title(name, fontsize=10)
+        below.axhline(0, color="0.5", lw=1)
+        below.set(xscale="log", xlabel="αλ")
+    axes[0, 0].set_ylabel("Var w over that of gradient\ndescent at α/(1 − β)")
+    axes[1, 0].set_ylabel("off the closed\nform (%)")
+    axes[0, 1].legend(fontsize=8, title="lines: closed form", title_fontsize=8)
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    run(study, argv)
+
+
+if __name__ == "__main__":
+    main()
