@@ -1,13 +1,12 @@
 """Is momentum's advantage one of large batches? SGD and momentum 0.9, each at its best, with batches of 1 to 4,096.
 
 Finding: Yes: momentum is ahead with batches of 512 and 4,096, the two are not told apart with batches of 1, 8 and 64.
-To a training loss of 0.25 SGD needs so many times the iterations of momentum 0.9, each at its best of 9 learning
-rates: 0.99 (0.87 to 1.20) at 1, 1.02 (0.88 to 1.11) at 8, 1.13 (0.97 to 1.37) at 64, 2.07 (1.80 to 2.56) at 512 and
-2.37 (2.03 to 3.04) at 4,096 (medians of 16 seeds, with intervals that hold together with 95 %; 6 other seeds chose the
-rates, of which none is at the edge of those tried). With the same effective learning rate, the lowest that gets both
-there, the ratio is 0.84 to 0.98. The highest that gets half of the runs there is, for SGD and momentum, 0.022 and
-0.016 at 1, 0.12 and 0.18 at 8, 0.71 and 1 at 64, 0.71 and 2 at 512 and 0.5 and 4 at 4,096. The network is
-784-32-32-10, on MNIST.
+To a training loss of 0.25 SGD needs so many times the iterations of momentum 0.9, each at its best of 9 learning rates:
+0.99 (0.87 to 1.20) at 1, 1.02 (0.88 to 1.11) at 8, 1.13 (0.97 to 1.37) at 64, 2.07 (1.80 to 2.56) at 512 and 2.37 (2.03
+to 3.04) at 4,096 (medians of 16 seeds, with intervals that hold together with 95 %; 6 other seeds chose the rates, of
+which none is at the edge of those tried). With the same effective learning rate, the lowest that gets both there, the
+ratio is 0.84 to 0.98. The highest that gets half of the runs there is, for SGD and momentum, 0.022 and 0.016 at 1, 0.12
+and 0.18 at 8, 0.71 and 1 at 64, 0.71 and 2 at 512 and 0.5 and 4 at 4,096. The network is 784-32-32-10, on MNIST.
 """
 
 import argparse

@@ -2,17 +2,10 @@
 
 Finding: They hold to 0.001. Over 14,000 pairs of αλ from 0.03 to 4.2 and β from 0 to 0.99, stable or not, the largest
 disagreements between the rates of simulated runs and the closed forms are: heavy ball 7.2e-4 at αλ = 0.36, β = 0.16,
-where the two roots are 7.6e-9 apart and a double root would leave 7.2e-4, Nesterov 7.2e-4 at αλ = 0.36, β = 0.25, where
+where the two roots are 7.6e-9 apart and a double root would leave 7.2e-4; Nesterov 7.2e-4 at αλ = 0.36, β = 0.25, where
 the two roots are 9.7e-9 apart and a double root would leave 7.2e-4. Where the roots are 0.1 or more apart they are at
 most 4.4e-15 if these are real, and 4.0e-4 if the run oscillates. Half of all are within 8.3e-8. Runs turn from
 shrinking to growing within 2.2e-15 of 2(1 + β) and 2.2e-15 of 2(1 + β)/(1 + 2β).
-
-How the rate is measured: from rest on ½w² in float64, by the package's own optimizers; gradient descent is the row
-β = 0. The size of the state is the larger of two successive |w|, which is not 0 where one of them crosses it. The rate
-is e to the slope of the least-squares line through ln size, over the second half of the iterations before the size
-leaves 1e-300 to 1e300. What is left of the transient there is the disagreement. At a double root the size goes as
-k·ρᵏ, which makes the slope too high by 1.364/k, with the last iteration k; as k ≤ 691/|ln ρ|, the rate is then too
-high by up to 7.3e-4 however long the run.
 """
 
 import argparse
@@ -142,7 +135,14 @@ def limit_betas(a: Line, beta: Line) -> Line:
 
 
 def simulation(optimizer: Callable[..., Any], iterations: int) -> Callable[..., Array]:
-    """From arrays of a and β to the rates of runs."""
+    """From arrays of a and β to the rates of runs from rest on ½w², as one program.
+
+    The size of the state is the larger of two successive |w|, which is not 0 where one of them crosses it. The rate is
+    e to the slope of the least-squares line through ln size, over the second half of the iterations before the size
+    leaves 1e-300 to 1e300. What is left of the transient there is the disagreement. At a double root the size goes as
+    k·ρᵏ, which makes the slope too high by 1.364/k, with the last iteration k; as k ≤ 691/|ln ρ|, the rate is then too
+    high by up to 7.3e-4 however long the run.
+    """
     bowl = make_landscape("quadratic", curvatures=(1.0,))
 
     def rate(a: Array, beta: Array) -> Array:
@@ -180,7 +180,7 @@ def find(found: Mapping[str, Disagreement], a: Line, beta: Line) -> str:
     worst, median, oscillating, monotone = (
         max(getattr(of, field) for of in found.values()) for field in ("largest", "median", "oscillating", "monotone")
     )
-    where = ", ".join(
+    where = "; ".join(
         f"{name} {short(of.largest)} at αλ = {of.a:.4g}, β = {of.beta:.4g}, where the two roots are {short(of.apart)} "
         f"apart and a double root would leave {short(of.double_root)}"
         for name, of in found.items()

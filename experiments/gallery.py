@@ -1,8 +1,9 @@
 """Runs studies again, says what changed, and writes the page that shows them all.
 
-python experiments/gallery.py                        (all of them: some hours)
-python experiments/gallery.py contour_paths noise_floor
-python experiments/gallery.py --page                 (the page alone)
+Without arguments it runs all of them, which takes some hours. One that fails keeps what it had, and the others go on.
+
+    python experiments/gallery.py contour_paths noise_floor
+    python experiments/gallery.py --page
 """
 
 import argparse
@@ -30,6 +31,7 @@ STUDIES = (
     "convergence_rates",
     "noise_floor",
     "heavy_ball_cycle",
+    "edge_of_stability",
     "batch_size",
     "loss_surface",
 )
@@ -51,20 +53,25 @@ def main() -> None:
     for name in arguments.studies:
         if name not in STUDIES:
             parser.error(str(unknown("study", name, STUDIES)))
+    failed = []
     for name in () if arguments.page else arguments.studies or STUDIES:
-        print(f"{name}: {rerun(name)}", flush=True)
+        changes = rerun(name)
+        failed += [name] if changes is None else []
+        print(f"{name}: {changes or 'failed'}", flush=True)
     text = page()
     changed = not PAGE.exists() or PAGE.read_text() != text
     write_atomically(PAGE, text.encode())
     print(f"{PAGE.name}: {'changed' if changed else 'unchanged'}")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def rerun(name: str) -> str:
-    """Runs a study, puts what it found into its docstring, and says what changed."""
+def rerun(name: str) -> str | None:
+    """Runs a study, puts what it found into its docstring, and says what changed; None if it failed."""
     before = files_of(name), read(name).finding
     done = subprocess.run([sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise SystemExit(f"{name} failed")
+        return None
     measured = HERE / f"{name}.json"
     if measured.exists() and "finding" in (found := json.loads(measured.read_text())):
         write_finding(name, found["finding"])

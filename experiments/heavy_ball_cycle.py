@@ -3,10 +3,6 @@
 Finding: Yes. Of 32,001 starts from −8 to 8 the heavy ball converges from 27,891 and goes round for ever from 4,110,
 always on 0.646531, −1.802449, 2.115918, which is 792/1225, −2208/1225, 2592/1225 to 2e-15. These starts lie in 12
 intervals, x₀ = 3.3 in (3.06123, 3.46333). Nesterov converges from all, with either of its tunings.
-
-The function is that of Lessard, Recht and Packard (2016, section 4.6), with curvatures of 1 and 25 and a slope that is
-continuous; both methods are tuned to these by closed form, and start at rest in float64. A run converges if its last
-three |x| are below 1e-6, and cycles if it does not and they are those of three iterations before, to 1e-9.
 """
 
 import argparse
@@ -25,6 +21,7 @@ from momentum_jax.report import STYLES
 from momentum_jax.tasks.landscapes import make_landscape
 
 MU, L = 1.0, 25.0
+# The cycle attracts as fast as the minimum: after 150 iterations neither is farther off than roundings.
 ITERATIONS = 150
 # Its order is that of the iterations.
 CYCLE = np.array([792, -2208, 2592]) / 1225

@@ -147,9 +147,9 @@ decay_rate=0.5)")[0]
         'fast'
         """
         label, equals, rest = text.partition("=")
-        name, hyperparameters = parse_description(rest, text)
-        if not (equals and label.strip() and name) or "," in label:
+        if not (equals and label.strip() and rest.partition(",")[0].strip()) or "," in label:
             raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
+        name, hyperparameters = parse_description(rest, text)
         return label.strip(), cls(name, **hyperparameters)
 
     def text(self, label: str) -> str:

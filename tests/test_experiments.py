@@ -15,6 +15,7 @@ import batch_size
 import benchmark
 import contour_paths
 import convergence_rates
+import edge_of_stability
 import gallery
 import heavy_ball_cycle
 import jax
@@ -30,6 +31,16 @@ import momentum_jax as mj
 from tests.compiling import jit, quick_environment
 
 EXPERIMENTS = pathlib.Path(update_readme.__file__).parent
+# Those that make their findings of what they measure.
+MEASURED = (
+    contour_paths,
+    convergence_rates,
+    noise_floor,
+    heavy_ball_cycle,
+    edge_of_stability,
+    batch_size,
+    loss_surface,
+)
 SIZES = benchmark.Sizes(iterations=2000, seeds=8, parameters=1000)
 COMPILING = {"seconds of compiling for 8 runs": 1.0, "seconds of compiling for 512 runs": 1.0}
 
@@ -85,22 +96,13 @@ def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written,
     assert all(path.stat().st_size for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("study", "more"),
-    [
-        (contour_paths, {".gif"}),
-        (convergence_rates, set()),
-        (heavy_ball_cycle, set()),
-        (batch_size, set()),
-        (loss_surface, set()),
-        (noise_floor, set()),
-    ],
-)
+@pytest.mark.parametrize("study", MEASURED, ids=lambda study: study.__name__)
 def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(
-    study, more, tmp_path, capsys, compiled_quickly
+    study, tmp_path, capsys, compiled_quickly
 ):
     study.main(["--fast", "--out", str(tmp_path)])
     name = study.__name__
+    more = {".gif"} if study is contour_paths else set()
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}{kind}" for kind in {".json", ".png", ".svg"} | more}
     assert all(path.stat().st_size for path in tmp_path.iterdir())
     assert json.loads((tmp_path / f"{name}.json").read_text())["finding"] == capsys.readouterr().out.strip()
@@ -111,7 +113,7 @@ def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
     findings = {name: json.loads(path.read_text()).get("finding") for name, path in made.items() if path.exists()}
     for name, finding in findings.items():
         assert finding in (None, gallery.read(name).finding), name
-    assert len([finding for finding in findings.values() if finding]) == 6
+    assert {name for name, finding in findings.items() if finding} == {study.__name__ for study in MEASURED}
     assert gallery.PAGE.read_text() == gallery.page()
 
 

@@ -13,7 +13,8 @@ import tyro
 from momentum_jax.analysis import nearest_minimum, overshoot, path_length, zigzag
 from momentum_jax.commands.arguments import flag, optimizers_flag, optimizers_of, slug, switch
 from momentum_jax.commands.terminal import console, table_of
-from momentum_jax.config import OptimizerConfig, parse_description
+from momentum_jax.config import MAX_SEED, OptimizerConfig, parse_description
+from momentum_jax.errors import InputError, check_integer
 from momentum_jax.report import paths_figure, save_figure
 from momentum_jax.tasks.landscapes import Landscape, available, make_landscape
 from momentum_jax.trajectories import Trajectory, check_start, trajectory
@@ -58,14 +59,18 @@ def main(argv: Sequence[str], began: float) -> None:
     landscape = make_landscape(name, **parameters)
     start = check_start(landscape, np.asarray(arguments.start or landscape.start))
     optimizers = optimizers_of(arguments.optimizers) or _default_optimizers(landscape, start)
+    check_integer("seed", arguments.seed, 0, MAX_SEED)
     key = jax.random.key(arguments.seed) if arguments.noise else None
     followed = trajectory(
         list(optimizers.values()), landscape, start, arguments.iterations, noise=arguments.noise, key=key
     )
     paths = {label: Trajectory(*(a[i] for a in followed)) for i, label in enumerate(optimizers)}
     folder = arguments.out or pathlib.Path("runs") / f"paths-{slug(name)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_figure(paths_figure(landscape, paths), folder / "paths")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_figure(paths_figure(landscape, paths), folder / "paths")
+    except OSError as error:
+        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
 
     out = console(quiet=arguments.quiet)
     table = table_of(
@@ -89,7 +94,7 @@ def _default_optimizers(landscape: Landscape, start: jax.Array) -> Mapping[str, 
         "sgd": OptimizerConfig("sgd", learning_rate=rate),
         "momentum": OptimizerConfig("momentum", learning_rate=rate, momentum=0.9),
         "nesterov": OptimizerConfig("nesterov", learning_rate=rate, momentum=0.9),
-        "momentum, effectively as sgd": OptimizerConfig("momentum", learning_rate=rate * 0.1, momentum=0.9),
+        "momentum at sgd's effective rate": OptimizerConfig("momentum", learning_rate=rate * 0.1, momentum=0.9),
     }
 
 

@@ -152,6 +152,8 @@ def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajecto
         axes.set_yscale("log")
         axes.set_ylim(top=10 * first or None)
     else:
+        # A saddle itself is at height 0.
+        first = first or 1.0
         axes.set_ylim(-10 * first, 2 * first)
     above = "Height above the lowest minimum, f(w) − f(w*)" if has_minima else "Height f(w)"
     axes.set(xlabel="Iterations (updates)", ylabel=above)

@@ -25,6 +25,14 @@ def test_without_methods_they_have_rates_that_suit_the_curvature_at_the_start(ma
     assert "written: runs/paths-quadratic/" in printed
 
 
+def test_a_folder_that_cannot_be_written_is_named(main, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stopped:
+        main(["paths", "--iterations", "2", *STUDY, "--out", "file"])
+    assert stopped.value.code == 2
+    assert "output folder 'file' cannot be written: File exists" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -34,6 +42,7 @@ def test_without_methods_they_have_rates_that_suit_the_curvature_at_the_start(ma
         (["--start", "1"], "start on valley must have 2 coordinates"),
         (["--optimizer", "a=nestrov,learning_rate=1"], "optimizer: unknown 'nestrov'; did you mean 'nesterov'?"),
         (["--iterations", "0"], "iterations must be an integer of at least 1"),
+        (["--noise", "1", "--seed", "-1"], "seed must be an integer of at least 0 and at most 4294967295, not -1"),
         (["--noise", "-1"], "noise must be finite and at least 0"),
     ],
 )

@@ -51,6 +51,14 @@ def test_axes_are_named_in_any_number_of_dimensions_and_labels_are_shown_as_they
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_a$b (diverged)"]
 
 
+def test_paths_that_begin_at_height_0_of_a_saddle_or_at_a_minimum_are_drawn_without_a_warning():
+    start = [[0.0, 0.0], [0.1, 0.2]]
+    for landscape in ("monkey_saddle", "valley"):
+        figure = paths_figure(make_landscape(landscape), {"a": path(start, [0.0, -0.1])})
+        low, high = figure.axes[1].get_ylim()
+        assert low < high
+
+
 def test_an_animation_has_a_frame_for_each_iteration_the_last_of_the_whole_path():
     gif = PIL.Image.open(io.BytesIO(animate_paths(make_landscape("valley"), {"a": path([[-7.0, 2], [0, 1], [1, 0]])})))
     assert gif.n_frames == 3
