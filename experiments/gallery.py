@@ -30,6 +30,7 @@ STUDIES = (
     "contour_paths",
     "convergence_rates",
     "noise_floor",
+    "saddle_escape",
     "heavy_ball_cycle",
     "edge_of_stability",
     "batch_size",

@@ -24,6 +24,7 @@ import noise_floor
 import numpy as np
 import peers
 import pytest
+import saddle_escape
 import update_readme
 from numpy_tutorial import MiniSGD, Momentum, gradient, loss
 
@@ -36,6 +37,7 @@ MEASURED = (
     contour_paths,
     convergence_rates,
     noise_floor,
+    saddle_escape,
     heavy_ball_cycle,
     edge_of_stability,
     batch_size,

@@ -1,0 +1,302 @@
+"""Does momentum leave a saddle faster than gradient descent, and when is it slower?
+
+Finding: Faster at the same learning rate, slower at the same effective one, always: over 1,715 pairs of c from 0.01 to
+0.5 and β from 0.02 to 0.98, heavy ball and Nesterov alike. At c = 0.1, β = 0.9 gradient descent grows by 1.1000 an
+iteration, the heavy ball by 1.3162 and at the same effective rate by 1.0647: a thousandfold after 73, 27 and 115
+iterations (Nesterov 24 and 110). The same effective rate costs up to 4.6 times the iterations (c = 0.45, β = 0.98), but
+no more than 1.09 times where c ≤ (1 − β)/10. The closed forms give all rates to 4e-16, and the iterations exactly.
+Beginning at rest in the middle, driven by noise of the gradients (medians of 1,000 paths), gradient descent is away
+from the saddle after 93, the heavy ball at the same effective rate takes 1.609 times as many (1.602 to 1.616); gradient
+descent is away from the monkey saddle after 1,796, the heavy ball at the same effective rate takes 1.054 times as many
+(1.051 to 1.056).
+
+Near a saddle of curvature −λ a path from rest grows by a factor in each iteration that depends on c = αλ and β alone.
+At the same effective learning rate momentum has c(1 − β) where gradient descent has c. The monkey saddle has no
+curvature at all in its middle: there only the iterations until a path is away can be compared.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from study import Study, run
+
+import momentum_jax as mj
+from momentum_jax.analysis import Interval, median_interval, simultaneous_level, theory
+from momentum_jax.report import STYLES
+from momentum_jax.tasks.landscapes import Landscape, make_landscape
+
+# What the finding tells of in numbers; both are on the grid.
+C, BETA, FACTOR = 0.1, 0.9, 1000.0
+# The start on the grid: so small that no path overflows.
+TINY = 1e-300
+NOISE, AWAY, LONGEST = 1e-3, 1.0, 10_000
+Line = Float[np.ndarray, " n"]
+
+
+class Way(NamedTuple):
+    """Down from a saddle where gradient descent has αλ = c: an optimizer of α and β, its αλ, and its closed form."""
+
+    optimizer: Callable[..., Any]
+    c: Callable[..., Any]
+    growth: Callable[..., theory.Growth]
+
+
+class Growing(NamedTuple):
+    """Over the grid [c, β]: rates and iterations to grow by FACTOR, simulated and in closed form; wₖ/w₀ at C, BETA."""
+
+    rate: Float[np.ndarray, "c beta"]
+    closed_rate: Float[np.ndarray, "c beta"]
+    steps: Int[np.ndarray, "c beta"]
+    closed_steps: Int[np.ndarray, "c beta"]
+    path: Line
+
+
+class Leaving(NamedTuple):
+    """The median number of iterations until a coordinate is AWAY, and the median of its ratio to gradient descent's."""
+
+    steps: Interval
+    ratio: Interval
+
+
+def same(c: Any, beta: Any) -> Any:
+    return c
+
+
+def effective(c: Any, beta: Any) -> Any:
+    return c * (1 - beta)
+
+
+DESCENT = "gradient descent"
+BALL = "heavy ball, same effective rate"
+WAYS = {
+    DESCENT: Way(lambda alpha, beta: mj.sgd(alpha), same, lambda c, beta: theory.heavy_ball_saddle_growth(c, 0.0)),
+    "heavy ball, same rate": Way(mj.momentum, same, theory.heavy_ball_saddle_growth),
+    "Nesterov, same rate": Way(mj.nesterov, same, theory.nesterov_saddle_growth),
+    BALL: Way(mj.momentum, effective, theory.heavy_ball_saddle_growth),
+    "Nesterov, same effective rate": Way(mj.nesterov, effective, theory.nesterov_saddle_growth),
+}
+SADDLES = {
+    "the saddle": make_landscape("quadratic", curvatures=(1.0, -1.0)),
+    "the monkey saddle": make_landscape("monkey_saddle"),
+}
+
+
+def study(arguments: argparse.Namespace) -> Study:
+    if arguments.fast:
+        c, beta, iterations, paths = np.array([C, 0.3]), np.array([0.8, BETA]), 300, 12
+    else:
+        c, beta, iterations, paths = 10 ** (np.arange(-40, -5) / 20), np.arange(1, 50) / 50, 1500, 1000
+    with jax.enable_x64(True):
+        growing = {name: grow(way, c, beta, iterations) for name, way in WAYS.items()}
+        leaving = {name: leave(landscape, paths) for name, landscape in SADDLES.items()}
+        figure = draw(c, beta, growing, leaving)
+    numbers = measure(c, beta, growing, leaving) | {"paths": paths}
+    return Study(figure, find(numbers), numbers)
+
+
+def grow(way: Way, c: Line, beta: Line, iterations: int) -> Growing:
+    """From rest on −½w², as one program. The rate is that of the last iteration: nothing is left of the other root."""
+    saddle = make_landscape("quadratic", curvatures=(-1.0,))
+
+    def path(alpha: Array, beta: Array) -> Array:
+        return mj.trajectory(way.optimizer(alpha, beta), saddle, jnp.array([TINY]), iterations).points[:, 0]
+
+    cs, betas = (axis.ravel() for axis in np.meshgrid(c, beta, indexing="ij"))
+    w = np.asarray(jax.jit(jax.vmap(path))(way.c(cs, betas), betas))
+    closed = jax.jit(way.growth)(way.c(cs, betas), betas)
+    predicted = np.ceil(theory.steps_to_grow(closed, FACTOR)).astype(int)
+    cells = w[:, -1] / w[:, -2], np.asarray(closed.rate), first(w >= FACTOR * TINY), predicted
+    rate, closed_rate, steps, closed_steps = (of.reshape(len(c), len(beta)) for of in cells)
+    example = w[nearest(c, C) * len(beta) + nearest(beta, BETA)] / TINY
+    return Growing(rate, closed_rate, steps, closed_steps, example)
+
+
+def nearest(values: Line, value: float) -> int:
+    return int(np.abs(values - value).argmin())
+
+
+def first(reached: Bool[np.ndarray, "paths points"]) -> Int[np.ndarray, " paths"]:
+    """The number of each path's first point that has."""
+    if not reached.any(axis=-1).all():
+        raise ValueError("a path did not get so far: it needs more iterations")
+    steps: Int[np.ndarray, " paths"] = reached.argmax(axis=-1)
+    return steps
+
+
+def leave(landscape: Landscape, paths: int) -> dict[str, Leaving]:
+    """From the saddle itself, driven by noise of the gradients, the same for all ways: ratios are paired."""
+    start, key = np.zeros([paths, landscape.dimensions]), jax.random.key(0)
+
+    def reached(way: Way) -> Array:
+        optimizer = way.optimizer(way.c(C, BETA), BETA)
+        points = mj.trajectory(optimizer, landscape, start, LONGEST, noise=NOISE, key=key).points
+        return (jnp.abs(points) >= AWAY).any(axis=-1)
+
+    steps = {name: first(np.asarray(jax.jit(reached, static_argnums=0)(way))) for name, way in WAYS.items()}
+    level = simultaneous_level(0.95, len(SADDLES) * (2 * len(WAYS) - 1))
+    return {
+        name: Leaving(median_interval(of, level=level), median_interval(of / steps[DESCENT], level=level))
+        for name, of in steps.items()
+    }
+
+
+def measure(
+    c: Line, beta: Line, growing: Mapping[str, Growing], leaving: Mapping[str, Mapping[str, Leaving]]
+) -> dict[str, Any]:
+    descent = growing[DESCENT]
+    example = nearest(c, C), nearest(beta, BETA)
+    times = growing[BALL].steps / descent.steps
+    most = np.unravel_index(times.argmax(), times.shape)
+    gentle = times[c[:, None] <= (1 - beta) / 10]
+    late = [of.steps - of.closed_steps for of in growing.values()]
+    return {
+        "c": [c.min(), c.max()],
+        "β": [beta.min(), beta.max()],
+        "pairs of c and β": times.size,
+        "pairs where it grows faster than gradient descent": {
+            name: int((of.rate > descent.rate).sum()) for name, of in growing.items()
+        },
+        "pairs where it grows slower": {name: int((of.rate < descent.rate).sum()) for name, of in growing.items()},
+        f"growth at c {C} and β {BETA}": {name: round(float(of.rate[example]), 6) for name, of in growing.items()},
+        f"iterations to grow {FACTOR:g}-fold there": {name: int(of.steps[example]) for name, of in growing.items()},
+        "largest disagreement with a closed rate": max(
+            float(np.abs(of.rate - of.closed_rate).max()) for of in growing.values()
+        ),
+        "most iterations off the closed form": int(np.abs(late).max()),
+        "most times gradient descent's iterations, its c, its β": [times[most], c[most[0]], beta[most[1]]],
+        "most times where c ≤ (1 − β)/10": float(gentle.max()) if gentle.size else None,
+        "iterations until away": {
+            saddle: {name: rounded(of.steps) for name, of in cells.items()} for saddle, cells in leaving.items()
+        },
+        "times gradient descent's": {
+            saddle: {name: rounded(of.ratio) for name, of in cells.items()} for saddle, cells in leaving.items()
+        },
+    }
+
+
+def rounded(interval: Interval) -> list[float]:
+    return [round(number, 3) for number in interval[:3]]
+
+
+def find(numbers: Mapping[str, Any]) -> str:
+    pairs, faster, slower = (
+        numbers[key]
+        for key in (
+            "pairs of c and β",
+            "pairs where it grows faster than gradient descent",
+            "pairs where it grows slower",
+        )
+    )
+    always = all(
+        (slower if way.c is effective else faster)[name] == pairs for name, way in WAYS.items() if name != DESCENT
+    )
+    growth, steps = numbers[f"growth at c {C} and β {BETA}"], numbers[f"iterations to grow {FACTOR:g}-fold there"]
+    off, late = numbers["largest disagreement with a closed rate"], numbers["most iterations off the closed form"]
+    most, c, beta = numbers["most times gradient descent's iterations, its c, its β"]
+    gentle = numbers["most times where c ≤ (1 − β)/10"]
+    noisy = "; ".join(
+        f"gradient descent is away from {saddle} after {numbers['iterations until away'][saddle][DESCENT][0]:,.0f}, "
+        f"the heavy ball at the same effective rate takes {value:.3f} times as many ({low:.3f} to {high:.3f})"
+        for saddle, (value, low, high) in (
+            (of, cells[BALL]) for of, cells in numbers["times gradient descent's"].items()
+        )
+    )
+    answer = (
+        "Faster at the same learning rate, slower at the same effective one, always"
+        if always
+        else "It depends on c and β"
+    )
+    return (
+        f"{answer}: over {pairs:,} pairs of c from {numbers['c'][0]:g} to {numbers['c'][1]:.1g} and β from "
+        f"{numbers['β'][0]:g} to {numbers['β'][1]:g}, heavy ball and Nesterov alike. At c = {C}, β = {BETA} gradient "
+        f"descent grows by {growth[DESCENT]:.4f} an iteration, the heavy ball by "
+        f"{growth['heavy ball, same rate']:.4f} and at the same effective rate by {growth[BALL]:.4f}: a thousandfold "
+        f"after {steps[DESCENT]}, {steps['heavy ball, same rate']} and {steps[BALL]} iterations (Nesterov "
+        f"{steps['Nesterov, same rate']} and {steps['Nesterov, same effective rate']}). The same effective rate costs "
+        f"up to {most:.1f} times the iterations (c = {c:.2g}, β = {beta:g})"
+        f"{'' if gentle is None else f', but no more than {gentle:.2f} times where c ≤ (1 − β)/10'}. The closed forms "
+        f"give all rates to {off:.0e}, and the iterations {'exactly' if late == 0 else f'to {late}'}. Beginning at "
+        f"rest in the middle, driven by noise of the gradients (medians of {numbers['paths']:,} paths), {noisy}."
+    )
+
+
+def draw(c: Line, beta: Line, growing: Mapping[str, Growing], leaving: Mapping[str, Mapping[str, Leaving]]) -> Figure:
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    (paths, rates), (plane, away) = figure.subplots(2, 2)
+    draw_paths(paths, growing)
+    draw_rates(rates, beta, growing, nearest(c, C))
+    draw_times(plane, c, beta, growing[BALL].steps / growing[DESCENT].steps)
+    draw_leaving(away, leaving)
+    handles, labels = paths.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def draw_paths(axes: Axes, growing: Mapping[str, Growing]) -> None:
+    for (name, of), style in zip(growing.items(), STYLES, strict=False):
+        w, last = of.path, int((of.path >= FACTOR).argmax())
+        axes.plot(w[: last + 1], color=style.color, ls=style.linestyle, label=name)
+        axes.plot(last, w[last], style.marker, color=style.color)
+        axes.annotate(str(last), (last, 1.5 * FACTOR), ha="right" if "Nesterov" in name else "left", fontsize=9)
+    axes.axhline(FACTOR, color="0.5", lw=1)
+    axes.set(
+        yscale="log",
+        xlim=(-5, 130),
+        ylim=(0.7, 4 * FACTOR),
+        xlabel="iterations (updates)",
+        ylabel="distance from the saddle, wₖ/w₀",
+    )
+    axes.set_title(f"c = {C}, β = {BETA}, until a thousandfold", fontsize=10)
+
+
+def draw_rates(axes: Axes, beta: Line, growing: Mapping[str, Growing], row: int) -> None:
+    for of, style in zip(growing.values(), STYLES, strict=False):
+        axes.plot(beta, of.closed_rate[row], color=style.color, ls=style.linestyle)
+        axes.plot(beta[::6], of.rate[row, ::6], style.marker, color=style.color, ms=5)
+    axes.set(xlabel="momentum β", ylabel="growth per iteration")
+    axes.set_title(f"c = {C} (lines: closed form, marks: simulated)", fontsize=10)
+
+
+def draw_times(axes: Axes, c: Line, beta: Line, times: Float[np.ndarray, "c beta"]) -> None:
+    mesh = axes.pcolormesh(beta, c, times, cmap="cividis", norm=LogNorm(1, 5), rasterized=True)
+    levels = axes.contour(beta, c, times, [1.1, 1.25, 1.5, 2, 3], colors="w", linewidths=0.8)
+    axes.clabel(levels, fontsize=8)
+    axes.set(xlabel="momentum β", ylabel="c = αλ of gradient descent", yscale="log")
+    axes.set_title("The heavy ball at the same effective rate", fontsize=10)
+    bar = axes.figure.colorbar(mesh, ax=axes, label="iterations to a thousandfold,\ntimes gradient descent's")
+    bar.set_ticks([1, 2, 3, 4, 5], labels=["1", "2", "3", "4", "5"])
+    bar.minorticks_off()
+
+
+def draw_leaving(axes: Axes, leaving: Mapping[str, Mapping[str, Leaving]]) -> None:
+    for row, cells in enumerate(leaving.values()):
+        for i, (of, style) in enumerate(zip(cells.values(), STYLES, strict=False)):
+            value, low, high, _ = of.steps
+            axes.errorbar(
+                value,
+                row + 0.15 * (2 - i),
+                xerr=[[value - low], [high - value]],
+                color=style.color,
+                marker=style.marker,
+                capsize=3,
+            )
+    axes.set(xscale="log", xlabel="iterations until a coordinate is 1 (medians)", ylim=(-0.6, len(leaving) - 0.4))
+    axes.set_yticks(range(len(leaving)), list(leaving), rotation=90, va="center")
+    axes.set_title(f"From rest in the middle, by noise: α = {C}, β = {BETA}", fontsize=10)
+    axes.grid(axis="x", which="both", alpha=0.25)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    run(study, argv)
+
+
+if __name__ == "__main__":
+    main()
