@@ -19,6 +19,7 @@ import edge_of_stability
 import gallery
 import heavy_ball_cycle
 import jax
+import local_minima
 import loss_surface
 import noise_floor
 import numpy as np
@@ -35,9 +36,10 @@ EXPERIMENTS = pathlib.Path(update_readme.__file__).parent
 # Those that make their findings of what they measure.
 MEASURED = (
     contour_paths,
+    local_minima,
+    saddle_escape,
     convergence_rates,
     noise_floor,
-    saddle_escape,
     heavy_ball_cycle,
     edge_of_stability,
     batch_size,
