@@ -46,6 +46,11 @@ class Entry(NamedTuple):
     question: str
     finding: str
 
+    @property
+    def answer(self) -> str:
+        """The first sentence of the finding."""
+        return re.split(r"(?<=\.) (?=[A-Z])", self.finding)[0]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

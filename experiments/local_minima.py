@@ -282,16 +282,17 @@ def draw(reached: Mapping[tuple[str, str], Reached], side: int, iterations: int)
     for i, method in enumerate(METHODS):
         draw_well(grid[wells(i)], method, reached[WELL, method].tenths, side, iterations)
     grid[wells(0)].set_ylabel("double well\n\neffective learning rate α/(1 − β)")
-    colors = {"deep well": LOWEST, "shallow well": OTHER, "neither": NONE}
+    colors = {"to the deep well": LOWEST, "to the shallow well": OTHER, "to neither": NONE}
     patches = [Patch(color=color, label=label) for label, color in colors.items()]
-    grid[wells(0)].legend(handles=patches, fontsize=8, loc="upper center", title="leads to the", title_fontsize=8)
+    patches.append(Patch(facecolor="white", edgecolor="0.5", label="not tried"))
+    grid[wells(0)].legend(handles=patches, fontsize=8, loc="upper center", title="leads", title_fontsize=8)
     for i, (method, tenths) in enumerate(SHOWN):
         heights = draw_bowl(grid[bowls(i)], method, tenths, side, iterations)
     grid[bowls(0)].set_ylabel("Rastrigin\n\nstart y")
     figure.colorbar(heights, ax=[grid[bowls(i)] for i in range(4)], label="height of the minimum\nthat it leads to")
     for i, ground in enumerate(GROUNDS):
         draw_shares(grid[shares(i)], ground, reached)
-    grid[shares(0)].set_ylabel("share of the starts (%)")
+    grid[shares(0)].set_ylabel("share of the starts (%), with 95 % intervals")
     grid[shares(0)].legend(fontsize=8)
     return figure
 
@@ -333,7 +334,7 @@ def draw_shares(axes: Axes, ground: str, reached: Mapping[tuple[str, str], Reach
             axes.plot(effective, value, ls=dashes, marker=marker, ms=3, color=style.color, label=label)
             axes.fill_between(effective, low, high, color=style.color, alpha=0.2, lw=0)
     axes.set(xscale="log", xlabel="effective learning rate α/(1 − β)", ylim=(-1, 35))
-    axes.set_title(f"{ground}: escape (marks), are lost (dotted), with 95 % intervals", fontsize=10)
+    axes.set_title(f"{ground}: escape (marks), are lost (dotted)", fontsize=10)
     axes.grid(alpha=0.25)
 
 

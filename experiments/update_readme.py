@@ -95,8 +95,8 @@ def coincidence(name: str, convention: Convention) -> str:
 def studies() -> str:
     entries = []
     for study in STUDIES:
-        question, finding = read(study)
-        entries.append(f"- `experiments/{study}.py`. {question} **{finding}**")
+        entry = read(study)
+        entries.append(f"- [`{study}.py`](experiments/README.md#{study}). {entry.question} **{entry.answer}**")
     return "\n".join(entries)
 
 

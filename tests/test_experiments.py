@@ -121,6 +121,11 @@ def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
     assert gallery.PAGE.read_text() == gallery.page()
 
 
+def test_the_answer_is_the_first_sentence_of_a_finding():
+    assert gallery.Entry("Why?", "To 0.01. Rates hold.").answer == "To 0.01."
+    assert gallery.Entry("Why?", "Yes.").answer == "Yes."
+
+
 def test_a_finding_takes_the_place_of_the_one_in_the_docstring_and_of_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "HERE", tmp_path)
     code = '"""Why?\n\nFinding: {}\n"""\n\nTEXT = """Finding: kept"""\n'
@@ -169,7 +174,7 @@ def test_the_finding_about_the_printed_losses_is_what_the_committed_table_says()
         quantiles = [float(row["quantile"]) for row in csv.DictReader(file)]
     inside = sum(0.025 <= quantile <= 0.975 for quantile in quantiles)
     assert inside == len(quantiles) == 19
-    assert f"mean quantile is {sum(quantiles) / 19:.2f}" in update_readme.studies()
+    assert f"mean quantile is {sum(quantiles) / 19:.2f}" in gallery.read("blog_losses").finding
 
 
 def test_the_benchmarks_medians_ranges_and_verdicts_follow_from_its_rounds():
