@@ -113,8 +113,9 @@ def find(numbers: Mapping[str, Any]) -> str:
     ball, nesterov = "can" if cycling["heavy ball"] else "cannot", "can too" if failing else "does not"
     return (
         f"The heavy ball {ball}, Nesterov {nesterov}. Of {count:,} starts from −{bound:g} to {bound:g} "
-        f"the heavy ball converges from {converging['heavy ball']:,} and goes round for ever from {cycling['heavy ball']:,}, always "
-        f"on {cycle}, which is 792/1225, −2208/1225, 2592/1225 to {numbers['farthest from the known cycle']:.0e}. "
+        f"the heavy ball converges from {converging['heavy ball']:,} and goes round for ever from "
+        f"{cycling['heavy ball']:,}, always on {cycle}, which is 792/1225, "
+        f"−2208/1225, 2592/1225 to {numbers['farthest from the known cycle']:.0e}. "
         f"These starts lie in {len(intervals)} intervals, x₀ = 3.3 in {around[0] if around else 'none of them'}. "
         f"{'; '.join(failing) or 'Nesterov converges from all, with either of its tunings'}."
     )
