@@ -121,20 +121,6 @@ def test_the_findings_and_the_page_of_the_studies_are_what_was_measured():
     assert gallery.PAGE.read_text() == gallery.page()
 
 
-def test_the_answer_is_the_first_sentence_of_a_finding():
-    assert gallery.Entry("Why?", "To 0.01. Rates hold.").answer == "To 0.01."
-    assert gallery.Entry("Why?", "Yes.").answer == "Yes."
-
-
-def test_a_finding_takes_the_place_of_the_one_in_the_docstring_and_of_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "HERE", tmp_path)
-    code = '"""Why?\n\nFinding: {}\n"""\n\nTEXT = """Finding: kept"""\n'
-    (tmp_path / "a.py").write_text(code.format("old,\nover two lines."))
-    gallery.write_finding("a", "new, −1 %.")
-    assert gallery.read("a") == gallery.Entry("Why?", "new, −1 %.")
-    assert (tmp_path / "a.py").read_text() == code.format("new, −1 %.")
-
-
 @pytest.mark.parametrize("part", ["optimizers", "conventions", "comparison", "studies", "benchmark"])
 def test_a_generated_part_of_the_readme_is_what_the_code_and_the_measurements_say(part):
     text = update_readme.README.read_text()

@@ -80,13 +80,14 @@ def test_a_path_is_that_of_a_loop_over_the_rule(name, found):
 
 def test_optax_sgd_goes_the_same_way_and_mixed_optimizers_come_back_in_the_order_given(found):
     witness = mj.OptimizerConfig("optax.sgd", learning_rate=2e-4, momentum=0.9)
-    mixed = [RULES["momentum"], sgd(1e-4), witness, RULES["sgd"], RULES["nesterov"]]
+    # Put together by method, their places are 0, 1, 4, 2, 3: no permutation that undoes itself.
+    mixed = [RULES["momentum"], sgd(1e-4), witness, RULES["nesterov"], RULES["sgd"]]
     paths = mj.trajectory(mixed, "rosenbrock", [[-1.2, 1.0], [0.5, 2.0]], ITERATIONS)
-    for i, name in ((0, "momentum"), (2, "momentum"), (3, "sgd"), (4, "nesterov")):
+    for i, name in ((0, "momentum"), (2, "momentum"), (3, "nesterov"), (4, "sgd")):
         expected = found.points[list(RULES).index(name)]
         np.testing.assert_allclose(paths.points[i], expected, rtol=0, atol=ITERATIONS * 20 * EPS)
     first_steps = paths.points[:, :, 1] - paths.points[:, :, 0]
-    np.testing.assert_allclose(first_steps[1], first_steps[3] / 2, rtol=1e-12)
+    np.testing.assert_allclose(first_steps[1], first_steps[4] / 2, rtol=1e-12)
 
 
 def test_leading_axes_are_those_of_the_optimizers_and_of_the_starts(found):
@@ -195,6 +196,29 @@ def test_diverged_is_a_path_that_is_not_finite_or_ends_outside_and_higher():
     np.testing.assert_array_equal(path.diverged, [[False, False], [False, True], [True, True]])
 
 
+def test_a_path_diverges_on_either_side_of_the_window():
+    path = mj.trajectory(sgd(1.2), "valley", [[1.0, 1.0], [1.0, -1.0]], 40)
+    assert path.points[0, -1, 1] > 5
+    assert path.points[1, -1, 1] < -5
+    assert path.diverged.all()
+
+
+def test_a_path_whose_points_are_finite_and_whose_values_are_not_has_diverged():
+    # y grows tenfold each time, to 5e199 whose square is beyond float64, downhill.
+    path = mj.trajectory(sgd(9.0), make_landscape("quadratic", curvatures=(1.0, -1.0)), [0.0, 0.5], 200)
+    assert np.isfinite(path.points).all()
+    assert path.values[-1] == -np.inf
+    assert path.diverged
+
+
+def test_higher_is_higher_than_the_start_not_than_what_came_after():
+    # To the minimum in one step, and by 0.9 of that step beyond: outside of |w| ≤ 2, and lower than it began.
+    ball = mj.OptimizerConfig("momentum", learning_rate=1.0, momentum=0.9)
+    path = mj.trajectory(ball, make_landscape("quadratic", curvatures=(1.0,)), [-4.0], 2)
+    np.testing.assert_allclose(path.points[:, 0], [-4, 0, 3.6], rtol=4 * EPS)
+    assert not path.diverged
+
+
 def test_a_path_that_leaves_the_window_downhill_has_not_diverged():
     saddle = make_landscape("quadratic", curvatures=(1.0, -1.0))
     path = mj.trajectory(sgd(0.1), saddle, [0.5, 0.5], 40)
@@ -217,6 +241,7 @@ def test_a_path_that_leaves_the_window_downhill_has_not_diverged():
         ({"start": np.zeros([0, 2])}, "start on valley must have 2 coordinates, not the shape (0, 2)"),
         ({"start": [[0.0, 0.0], [np.nan, 1.0]]}, "start on valley must be finite, not (nan, 1.0)"),
         ({"landscape": "rastrigin", "start": [[0, 0], [6, 1]]}, "[-5.12, 5.12] × [-5.12, 5.12], not at (6.0, 1.0)"),
+        ({"landscape": "rastrigin", "start": [0, -6]}, "[-5.12, 5.12] × [-5.12, 5.12], not at (0.0, -6.0)"),
         ({"noise": 0.1}, "noise needs a key"),
         ({"noise": -0.1, "key": KEY}, "noise must be finite and at least 0, not -0.1"),
         ({"noise": np.nan, "key": KEY}, "noise must be finite and at least 0, not nan"),
@@ -228,3 +253,17 @@ def test_what_makes_no_path_is_refused(change, said):
     with pytest.raises(InputError) as error:
         mj.trajectory(**{"optimizer": RULES["sgd"], "landscape": "valley"} | change)
     assert said in str(error.value)
+
+
+def test_a_start_may_lie_on_the_edge_of_the_domain():
+    corners = [[-5.12, 5.12], [5.12, -5.12]]
+    np.testing.assert_array_equal(trajectories.check_start(make_landscape("rastrigin"), corners), corners)
+
+
+def test_noise_that_is_traced_needs_a_key_too():
+    with pytest.raises(InputError, match="noise needs a key"):
+        jax.eval_shape(lambda noise: mj.trajectory(mj.sgd(0.1), "valley", noise=noise), 0.1)
+
+
+def test_a_path_has_a_hundred_iterations_if_nothing_else_is_said():
+    assert jax.eval_shape(lambda: mj.trajectory(mj.sgd(0.1), "valley")).points.shape == (101, 2)

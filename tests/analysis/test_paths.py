@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_jax.analysis import descent_cosines, energy, overshoot, path_length, zigzag
+from momentum_jax.analysis import descent_cosines, energy, nearest_minimum, overshoot, path_length, zigzag
 
 EPS = np.finfo(float).eps
 seeds = st.integers(0, 2**32 - 1)
@@ -45,8 +45,9 @@ def test_turned_shifted_and_scaled_paths_have_the_same_turns_and_lengths_that_sc
     # square root of that, which random ones are not.
     np.testing.assert_allclose(path_length(moved), 1e6 * path_length(path), rtol=1e-12)
     np.testing.assert_allclose(zigzag(moved), zigzag(path), rtol=1e-9)
-    # Exact, as a power of 2.
-    np.testing.assert_array_equal(zigzag(2.0**40 * path), zigzag(path))
+    # Exact, as powers of 2.
+    for power in (40, -40):
+        np.testing.assert_array_equal(zigzag(2.0**power * path), zigzag(path))
 
 
 @pytest.mark.parametrize("corners", [3, 4, 100])
@@ -156,3 +157,32 @@ def test_paths_that_overflow_have_measures_that_say_so_and_spoil_no_other(bad):
     np.testing.assert_array_equal(
         np.delete(cosines, [6, 7], axis=1), np.delete(descent_cosines(paths, gradients), [6, 7], axis=1)
     )
+
+
+def test_each_of_many_points_has_its_nearest_minimum_and_one_that_overflowed_is_infinitely_far_away():
+    minima = np.array([[0.0, 0.0], [3.0, 4.0], [-6.0, 8.0]])
+    points = np.array([[[1.0, 0.0], [3.0, 3.0]], [[-6.0, 5.0], [1e200, 0.0]]])
+    which, apart = nearest_minimum(points, minima)
+    assert which.shape == (2, 2)
+    assert which.ravel()[:3].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(apart, [[1, 1], [3, np.inf]])
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        path_length,
+        zigzag,
+        lambda points: overshoot(points, np.full(3, np.float32(1e25), points.dtype)),
+        lambda points: nearest_minimum(points, np.zeros([1, 3], points.dtype))[1],
+        lambda points: descent_cosines(points, points[:, ::-1]),
+        lambda points: energy(np.zeros(points.shape[:-1], points.dtype), points, 0.1),
+    ],
+    ids=["length", "zigzag", "overshoot", "distance", "cosines", "energy"],
+)
+def test_paths_in_float32_are_measured_in_float64(measure):
+    # Whose squares float32 could not hold.
+    paths = (1e25 * draw_paths(0)).astype(np.float32)
+    expected = measure(paths.astype(np.float64))
+    assert np.isfinite(expected).all()
+    np.testing.assert_array_equal(measure(paths), expected)

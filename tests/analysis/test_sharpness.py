@@ -194,6 +194,34 @@ def test_a_metric_of_less_than_every_iteration_is_refused():
         sharpness.metric(quadratic, jnp.eye(3), KEY, every=0)
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"iterations": 0}, "at most the 0 iterations and the 3 parameters, not 1"),
+        ({"slice_size": 0}, "slice_size must be at least 1, not 0"),
+    ],
+)
+def test_a_metric_hands_its_options_on(option, words):
+    measured = sharpness.metric(quadratic, jnp.eye(3), KEY, **option)
+    with pytest.raises(ValueError, match=words):
+        measured(jnp.ones(3), None, None)
+
+
+def test_a_metric_of_every_iteration_asks_no_state_for_its_count():
+    measured = sharpness.metric(quadratic, jnp.eye(3), KEY)
+    assert jax.eval_shape(measured, jnp.ones(3), optax.adam(0.1).init(jnp.ones(3)), jnp.ones(3)).shape == ()
+
+
+@pytest.mark.usefixtures("float64")
+def test_one_parameter_in_float64_makes_all_vectors_float64():
+    def loss(params, data):
+        return jnp.sum(params["a"].astype(float) ** 2) + jnp.sum(params["b"] ** 2)
+
+    params = {"a": jax.ShapeDtypeStruct((2,), "float32"), "b": jax.ShapeDtypeStruct((2,), "float64")}
+    found = jax.eval_shape(lambda params: sharpness.top_eigenvalues(loss, params, None, KEY), params)
+    assert found.dtype == "float64"
+
+
 @pytest.mark.usefixtures("compiled_quickly")
 def test_a_training_records_the_sharpness_of_some_iterations_and_compiles_once(rng):
     params, data = network(rng, np.float32)

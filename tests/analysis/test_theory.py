@@ -305,7 +305,16 @@ def test_where_nothing_settles_the_noise_is_infinite(method):
         np.testing.assert_array_equal(np.isinf(moment), [False, True, True, False, True, True])
         assert (np.asarray(moment) > 0).all()
     # A momentum of 1 and more, at which no heavy ball settles, although two negative factors make a positive one.
-    assert np.isinf(theory.heavy_ball_noise(5.0, 1.1, 1.0, 1.0).var_w)
+    np.testing.assert_array_equal(theory.heavy_ball_noise(np.array([0.1, 5.0]), 1.1, 1.0, 1.0).var_w, np.inf)
+
+
+@each_method
+def test_where_the_noise_is_infinite_without_curvature_it_has_derivatives_of_0(method):
+    def moments(alpha, beta, curvature):
+        return jnp.stack(formula(method, "noise")(alpha, beta, curvature, 1.0))
+
+    for slopes in jit(jax.jacobian(moments, (0, 1, 2)))(0.1, 0.5, 0.0):
+        np.testing.assert_array_equal(slopes, np.zeros(3))
 
 
 @each_method

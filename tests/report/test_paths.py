@@ -20,17 +20,63 @@ def path(points, values=None, *, diverged=False):
     return Trajectory(points, values, jnp.zeros_like(points), jnp.asarray(diverged))
 
 
-def drawn(landscape, shown):
+def contours(landscape, shown):
     axes = Figure().add_subplot()
     draw_contours(axes, make_landscape(landscape), [shown])
+    return axes
+
+
+def line_of(axes):
     (line,) = (line for line in axes.lines if line.get_gid() == "path")
     return line.get_xydata()
+
+
+def drawn(landscape, shown):
+    return line_of(contours(landscape, shown))
 
 
 def test_a_path_that_diverged_is_drawn_to_where_it_leaves_the_window_for_good():
     # The window is |x| ≤ 10, |y| ≤ 5; from (8, 0) towards (16, 8) the edge x = 10 comes first.
     points = [[0.0, 0.0], [20.0, 0.0], [8.0, 0.0], [16.0, 8.0], [1e30, -1e30]]
     np.testing.assert_allclose(drawn("valley", path(points, diverged=True)), [*points[:3], [10, 2]])
+
+
+def test_a_path_that_leaves_by_the_lower_edges_is_drawn_to_them():
+    points = [[0.0, 0.0], [-8.0, 0.0], [-16.0, -8.0]]
+    np.testing.assert_allclose(drawn("valley", path(points, diverged=True)), [*points[:2], [-10, -2]])
+
+
+def test_a_contour_lies_where_the_function_has_its_value_and_a_star_at_each_minimum():
+    axes = contours("valley", path([[0.0, 0.0]]))
+    (lines,) = (shown for shown in axes.collections if not shown.filled)
+    for level, shown in zip(lines.levels, lines.get_paths(), strict=True):
+        x, y = shown.vertices.T
+        # Straight between the points of the grid, 0.1 and 0.05 apart: h²/8 of curvatures of 0.1 and 2.
+        np.testing.assert_allclose(x**2 / 20 + y**2, level, rtol=0, atol=1e-3)
+    axes = contours("beale", path([[0.0, 0.0]]))
+    stars = [line.get_xydata() for line in axes.lines if line.get_marker() == "*" and line.get_gid() is None]
+    np.testing.assert_array_equal(stars, [[[3, 0.5]]])
+
+
+def test_in_one_dimension_a_path_lies_on_the_graph():
+    axes = paths_figure(make_landscape("lessard"), {"a": path([[3.0], [0.5], [-1.0]])}).axes[0]
+    # 25x²/2 − 24x + 36 from 2 on, 25x²/2 below 1: exact.
+    np.testing.assert_array_equal(line_of(axes), [[3, 76.5], [0.5, 3.125], [-1, 12.5]])
+
+
+def test_in_many_dimensions_the_distance_is_that_to_the_nearest_minimum_or_to_the_origin():
+    points = [[0.25, 0.0, 0.0], [0.0, 0.5, 0.0]]
+    for name, parameters in (("rastrigin", {"dimensions": 3}), ("quadratic", {"curvatures": (1.0, 1.0, -1.0)})):
+        axes = paths_figure(make_landscape(name, **parameters), {"a": path(points)}).axes[0]
+        distances = line_of(axes)[:, 1]
+        # Rastrigin's minima are half a percent nearer than the whole numbers, and the other one is as far away.
+        np.testing.assert_allclose(distances, [0.25, 0.5], rtol=0.02)
+
+
+def test_heights_are_above_the_lowest_minimum_which_need_not_be_at_0():
+    axes = paths_figure(make_landscape("double_well"), {"a": path([[2.0, 1.0], [1.0, 0.0]], [3.0, 1.0])}).axes[1]
+    # f = (x² − 1)² + 0.3x has its minimum −0.3054 at −1.0354; four digits.
+    np.testing.assert_allclose(line_of(axes)[:, 1], [3.3054, 1.3054], rtol=1e-4)
 
 
 def test_what_is_not_finite_ends_a_path_that_diverged_and_a_start_outside_leaves_nothing_to_draw():
@@ -65,5 +111,7 @@ def test_an_animation_has_a_frame_for_each_iteration_the_last_of_the_whole_path(
     frames = []
     for i in range(3):
         gif.seek(i)
+        # Milliseconds: the whole path stays.
+        assert gif.info["duration"] == (3000 if i == 2 else 150)
         frames.append(np.asarray(gif.convert("RGB")))
     assert all((one != other).any() for one, other in itertools.pairwise(frames))

@@ -192,6 +192,39 @@ def test_values_and_gradients_keep_the_dtype(name, dtype):
     assert (value.dtype, gradient.dtype, value.shape) == (dtype, dtype, ())
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "called"),
+    [
+        ("rastrigin", {}, "rastrigin"),
+        ("rastrigin", {"dimensions": 3}, "rastrigin(dimensions=3)"),
+        ("double_well", {}, "double_well"),
+        ("double_well", {"tilt": 0.5}, "double_well(tilt=0.5)"),
+        ("chain", {"dimensions": 5, "mu": 0.5, "L": 20.0}, "chain(dimensions=5, mu=0.5, L=20)"),
+    ],
+)
+def test_a_landscape_is_called_after_what_it_was_made_with(name, parameters, called):
+    assert make_landscape(name, **parameters).name == called
+
+
+def test_the_formula_of_a_double_well_has_its_tilt():
+    assert make_landscape("double_well", tilt=0.5).formula == "(x² − 1)² + 0.5·x + y²/2"
+
+
+def test_beale_and_rastrigin_have_the_domains_of_their_definitions():
+    np.testing.assert_array_equal(make_landscape("beale").domain, [[-4.5, 4.5]] * 2)
+    np.testing.assert_array_equal(make_landscape("rastrigin", dimensions=3).domain, [[-5.12, 5.12]] * 3)
+
+
+def test_a_rotation_may_be_rounded_to_float32_but_not_to_three_digits():
+    cosine, sine = np.cos(0.7), np.sin(0.7)
+    axes = np.array([[cosine, -sine], [sine, cosine]])
+    rounded = landscapes.quadratic(rotation=axes.astype(np.float32))
+    np.testing.assert_allclose(rounded.start, [cosine - sine, cosine + sine], rtol=1e-6)
+    # 0.765² + 0.644² = 0.99996.
+    with pytest.raises(InputError, match="an angle or an orthogonal matrix"):
+        landscapes.quadratic(rotation=axes.round(3))
+
+
 def test_the_same_words_give_the_same_landscape_lists_and_arrays_too():
     assert make_landscape("valley") is make_landscape("valley") is landscapes.valley()
     first = make_landscape("quadratic", curvatures=(1.0, 3.0), rotation=((0.0, 1.0), (1.0, 0.0)))
@@ -210,6 +243,7 @@ def test_the_same_words_give_the_same_landscape_lists_and_arrays_too():
         ("valley", {"tilt": 0.1}, "parameter of landscape 'valley': unknown 'tilt'"),
         ("double_well", {"tilt": -1}, "tilt of landscape 'double_well' must be finite and at least 0, not -1"),
         ("rastrigin", {"dimensions": 4}, "dimensions of landscape 'rastrigin' must be an integer"),
+        ("rastrigin", {"dimensions": 0}, "dimensions of landscape 'rastrigin' must be an integer of at least 1"),
         ("chain", {"dimensions": 1}, "dimensions of landscape 'chain' must be an integer of at least 2"),
         ("chain", {"mu": 0.0}, "mu of landscape 'chain' must be"),
         ("chain", {"mu": 2.0, "L": 1.0}, "L of landscape 'chain' must be finite and at least 2, not 1.0"),

@@ -1,0 +1,267 @@
+"""What the studies measure, and what they and their gallery make of it."""
+
+import functools
+import json
+import pathlib
+import sys
+
+import contour_paths
+import edge_of_stability
+import gallery
+import heavy_ball_cycle
+import jax
+import local_minima
+import loss_surface
+import matplotlib.figure
+import numpy as np
+import pytest
+import saddle_escape
+import study as studies
+
+from momentum_jax.tasks.landscapes import make_landscape
+from tests.compiling import quick_options
+
+EXPERIMENTS = pathlib.Path(studies.__file__).parent
+
+
+def test_the_answer_is_the_first_sentence_of_a_finding():
+    assert gallery.Entry("Why?", "To 0.01. Rates hold.").answer == "To 0.01."
+    assert gallery.Entry("Why?", "Yes.").answer == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("study", "find"),
+    [
+        (contour_paths, contour_paths.finding),
+        (local_minima, local_minima.find),
+        (saddle_escape, saddle_escape.find),
+        (heavy_ball_cycle, heavy_ball_cycle.find),
+        (edge_of_stability, edge_of_stability.finding),
+        (loss_surface, loss_surface.finding),
+    ],
+    ids=lambda part: part.__name__,
+)
+def test_a_finding_is_made_of_the_numbers_beside_it(study, find):
+    written = json.loads((EXPERIMENTS / f"{study.__name__}.json").read_text())
+    assert find(written["numbers"]) == written["finding"]
+
+
+def small_study(arguments):
+    return studies.Study(matplotlib.figure.Figure(), "−1 %.", {"a": [1.5]}, {".txt": b"more"})
+
+
+@pytest.mark.parametrize(("words", "folder"), [([], "here"), (["--fast"], "runs/fast"), (["--out", "a/b"], "a/b")])
+def test_what_a_study_found_is_written_beside_it_unless_it_was_a_fast_one(words, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(studies, "HERE", tmp_path / "here")
+    studies.run(small_study, words)
+    written = tmp_path / folder
+    assert {path.suffix for path in written.glob("test_studies.*")} == {".json", ".png", ".svg", ".txt"}
+    # As a reader would have it: no \u2212.
+    text = (written / "test_studies.json").read_text()
+    assert json.loads(text) == {"finding": "−1 %.", "numbers": {"a": [1.5]}}
+    assert "−1 %." in text
+    assert (written / "test_studies.txt").read_text() == "more"
+
+
+def test_a_finding_takes_the_place_of_the_one_in_the_docstring_and_of_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "HERE", tmp_path)
+    code = '"""Why?\n\nFinding: {}\n"""\n\nTEXT = """Finding: kept"""\n'
+    (tmp_path / "a.py").write_text(code.format("old,\nover two lines."))
+    gallery.write_finding("a", "new, −1 %.")
+    assert gallery.read("a") == gallery.Entry("Why?", "new, −1 %.")
+    assert (tmp_path / "a.py").read_text() == code.format("new, −1 %.")
+
+
+def test_a_finding_is_wrapped_between_words_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "HERE", tmp_path)
+    (tmp_path / "a.py").write_text('"""Why?\n\nFinding: old.\n"""\n')
+    # The first half of what is hyphenated would fit into the line, and of a long word a piece.
+    finding = f"{'x' * 100} two-parts-of-it {'y' * 130}"
+    gallery.write_finding("a", finding)
+    assert gallery.read("a").finding == finding
+    # What would be a group in a replacement is text.
+    gallery.write_finding("a", r"\1 is kept.")
+    assert "\nFinding: \\1 is kept.\n" in (tmp_path / "a.py").read_text()
+
+
+RERUN = '''"""Why?
+
+Finding: old.
+"""
+import pathlib, sys
+path = pathlib.Path(__file__)
+path.with_suffix(".json").write_text({found!r})
+path.with_suffix(".png").write_text("picture")
+sys.exit({code})
+'''
+
+
+@pytest.fixture
+def rerun(tmp_path, monkeypatch):
+    """From what a study finds and exits with to what is said of it and its finding afterwards."""
+    monkeypatch.setattr(gallery, "HERE", tmp_path)
+
+    def run(found, code=0):
+        (tmp_path / "a.py").write_text(RERUN.format(found=json.dumps(found), code=code))
+        return gallery.rerun("a"), gallery.read("a").finding
+
+    return run
+
+
+def test_a_study_that_is_run_again_says_what_changed(rerun, tmp_path):
+    said, finding = rerun({"finding": "new."})
+    assert said == "a.json, a.png, the finding, which was\n  old.\nand is\n  new.\n"
+    assert finding == "new."
+    assert gallery.rerun("a") == "unchanged"
+    # Those whose findings are written by hand.
+    (tmp_path / "a.png").unlink()
+    assert rerun({"numbers": 1}) == ("a.json, a.png", "old.")
+
+
+def test_a_study_that_fails_keeps_its_finding(rerun):
+    assert rerun({"finding": "new."}, code=1) == (None, "old.")
+
+
+@pytest.fixture
+def run_gallery(tmp_path, monkeypatch):
+    """The command, in which batch_size fails; returns what was run."""
+    monkeypatch.setattr(gallery, "PAGE", tmp_path / "README.md")
+
+    def run(*words):
+        ran = []
+        monkeypatch.setattr(gallery, "rerun", lambda name: ran.append(name) or (None if name == "batch_size" else "x"))
+        monkeypatch.setattr(sys, "argv", ["gallery.py", *words])
+        try:
+            gallery.main()
+        except SystemExit as stopped:
+            return ran, stopped.code
+        return ran, 0
+
+    return run
+
+
+def test_a_study_that_fails_is_named_in_the_end_and_the_others_and_the_page_are_made(run_gallery, tmp_path, capsys):
+    assert run_gallery("batch_size", "noise_floor") == (["batch_size", "noise_floor"], "failed: batch_size")
+    assert (tmp_path / "README.md").read_text() == gallery.page()
+    assert capsys.readouterr().out == "batch_size: failed\nnoise_floor: x\nREADME.md: changed\n"
+    assert run_gallery() == (list(gallery.STUDIES), "failed: batch_size")
+
+
+def test_the_page_alone_runs_nothing_and_an_unknown_study_is_refused(run_gallery, tmp_path, capsys):
+    assert run_gallery("noise_flor") == ([], 2)
+    assert "unknown 'noise_flor'; did you mean 'noise_floor'?" in capsys.readouterr().err
+    assert not (tmp_path / "README.md").exists()
+    assert run_gallery("--page") == ([], 0)
+    assert run_gallery("--page") == ([], 0)
+    assert capsys.readouterr().out == "README.md: changed\nREADME.md: unchanged\n"
+
+
+# THEORY's rates and iterations to a thousandfold at c = 0.1 and β = 0.9, way by way.
+GROWTH = [(1.1, 73), (1.3162, 27), (1.3644, 24), (1.0647, 115), (1.0674, 110)]
+
+
+@pytest.mark.parametrize("name", saddle_escape.WAYS)
+def test_a_way_down_from_a_saddle_is_its_optimizers(name):
+    with jax.enable_x64(True):
+        found = saddle_escape.grow(saddle_escape.WAYS[name], np.array([0.1]), np.array([0.9]), 120)
+    # As many digits as are printed.
+    rate, steps = dict(zip(saddle_escape.WAYS, GROWTH, strict=True))[name]
+    assert found.closed_rate[0, 0] == pytest.approx(rate, abs=5e-5)
+    # The other root has shrunk by (0.9/1.06)¹²⁰ of this one.
+    assert found.rate[0, 0] == pytest.approx(found.closed_rate[0, 0], rel=1e-7)
+    assert found.steps[0, 0] == found.closed_steps[0, 0] == (found.path >= 1000).argmax() == steps
+
+
+def test_a_path_that_does_not_get_there_is_no_path_of_0_iterations():
+    reached = np.array([[False, True, True], [False, False, True]])
+    assert saddle_escape.first(reached).tolist() == [1, 2]
+    with pytest.raises(ValueError, match="a path did not get so far"):
+        saddle_escape.first(np.array([[True], [False]]))
+
+
+def growing(rates, steps):
+    return saddle_escape.Growing(np.array(rates), np.array(rates), np.array(steps), np.array(steps), np.ones(2))
+
+
+def test_the_pairs_on_a_saddle_are_counted_where_growth_is_faster_and_where_it_is_slower():
+    c, beta = np.array([0.005, 0.1]), np.array([0.5, 0.9])
+    descent = growing([[1.005, 1.005], [1.1, 1.1]], [[700, 700], [70, 70]])
+    # Faster once, slower twice, alike once; c ≤ (1 − β)/10 in the first row.
+    ball = growing([[1.01, 1.005], [1.05, 1.06]], [[350, 770], [280, 140]])
+    numbers = saddle_escape.measure(c, beta, {saddle_escape.DESCENT: descent, saddle_escape.BALL: ball}, {})
+    assert numbers["pairs where it grows faster than gradient descent"] == {
+        saddle_escape.DESCENT: 0,
+        saddle_escape.BALL: 1,
+    }
+    assert numbers["pairs where it grows slower"] == {saddle_escape.DESCENT: 0, saddle_escape.BALL: 2}
+    assert numbers["most times gradient descent's iterations, its c, its β"] == [4, 0.1, 0.5]
+    assert numbers["most times where c ≤ (1 − β)/10"] == 1.1
+
+
+def test_the_ratio_of_iterations_until_away_is_to_those_of_gradient_descent(monkeypatch):
+    ways = {name: saddle_escape.WAYS[name] for name in (saddle_escape.DESCENT, saddle_escape.BALL)}
+    monkeypatch.setattr(saddle_escape, "WAYS", ways)
+    monkeypatch.setattr(saddle_escape, "LONGEST", 250)
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=quick_options()))
+    with jax.enable_x64(True):
+        found = saddle_escape.leave(saddle_escape.SADDLES["the saddle"], 20)
+    assert found[saddle_escape.DESCENT].ratio[:3] == (1, 1, 1)
+    # 1.609 from a thousand paths.
+    assert 1.4 < found[saddle_escape.BALL].ratio.value < 1.8
+
+
+def test_a_path_has_settled_if_all_of_its_last_points_are_near_to_the_same_minimum():
+    landscape = make_landscape("double_well")
+    deep, shallow = landscape.minima
+    away = np.array([0.15, 0.0])
+    lasts = [[deep, deep + 0.5 * away], [shallow, shallow], [deep, shallow], [deep, deep + away], [deep, away * np.nan]]
+    with jax.enable_x64(True):
+        heights = local_minima.settle(np.array([lasts]), landscape)
+    # f = (x² − 1)² + 0.3x near ∓1.
+    np.testing.assert_allclose(heights, [[-0.3054, 0.2941, np.inf, np.inf, np.inf]], rtol=1e-3)
+
+
+def test_a_start_moves_to_a_lower_minimum_or_to_a_higher_one_or_to_none_but_for_roundings():
+    others = np.array([1.0, 1.0, 1.0, 1.0, np.inf, np.inf])
+    moved = local_minima.moved(np.array([1 + 1e-12, 0.5, 2.0, np.inf, np.inf, 1.0]), others)
+    assert moved.lower.tolist() == [False, True, False, False, False, True]
+    assert moved.higher.tolist() == [False, False, True, True, False, False]
+    assert moved.net == 0
+
+
+def test_momentums_rates_are_as_high_as_sgds_and_as_low_at_the_same_effective_rate():
+    assert local_minima.rates(local_minima.WELL, local_minima.PLAIN, 1) == list(range(-30, -7))
+    assert local_minima.rates(local_minima.WELL, "momentum 0.9", 10) == [-40, -30, -20, -10]
+    assert local_minima.rates(local_minima.BOWL, "momentum 0.99", 20) == [-60, -40, -20]
+
+
+def test_the_numbers_of_local_minima_are_those_of_starts_that_are_told_where_to_end():
+    count, deep, shallow = 400, -0.3, 0.3
+    x, y = local_minima.random_starts(make_landscape("double_well"), count).T
+    led = np.where(x > 0.1, shallow, deep)
+    reached = {}
+    for method in local_minima.METHODS:
+        tenths = local_minima.rates(local_minima.WELL, method, 1)
+        reached[local_minima.WELL, method] = local_minima.Reached(tenths, np.tile(led, (len(tenths), 1)))
+    # SGD loses a start at its highest rate but one. Momentum helps all out of the shallow well at the highest, and in
+    # the middle, less high, hinders all; there a rate is also the same effective one of another.
+    reached[local_minima.WELL, local_minima.PLAIN].heights[-2, 0] = np.inf
+    tenths, heights = reached[local_minima.WELL, "momentum 0.9"]
+    heights[tenths.index(-8)] = deep
+    heights[tenths.index(-20)] = shallow
+    with jax.enable_x64(True):
+        numbers = local_minima.measure(reached, count)
+    found, freed = numbers["double well, momentum 0.9"], round(float((led > 0).mean()), 4)
+    assert (found["rates"], found["lowest rate with an escape"], found["best rate"]) == (33, 0.16, 0.16)
+    # (1 − β)² is a hundredth.
+    assert found["over (1 − β)²"] == 16
+    assert (found["escape there"][0], found["are lost there"][0], found["gain there"][0]) == (freed, 0, freed)
+    assert list(found[local_minima.SAME].values()) == [22, 1, 1]
+    assert list(found[local_minima.EFFECTIVE].values()) == [22, 0, 1]
+    assert numbers["double well, momentum 0.99"]["lowest rate with an escape"] is None
+    # The pass is at x = 0.0756.
+    height = (x**2 - 1) ** 2 + 0.3 * x + y**2 / 2
+    below = (led > 0) & (height < (0.0756**2 - 1) ** 2 + 0.3 * 0.0756)
+    nobody = dict.fromkeys(local_minima.METHODS)
+    assert numbers["trapped"] == nobody | {"starts": int(below.sum()), "momentum 0.9": 0.16}
