@@ -79,9 +79,9 @@ def rerun(name: str) -> str | None:
     done = subprocess.run([sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         return None
-    measured = HERE / f"{name}.json"
-    if measured.exists() and "finding" in (found := json.loads(measured.read_text())):
-        write_finding(name, found["finding"])
+    finding = measured_finding(name)
+    if finding is not None:
+        write_finding(name, finding)
     after = files_of(name), read(name).finding
     changes = [file for file in sorted(before[0] | after[0]) if before[0].get(file) != after[0].get(file)]
     if before[1] != after[1]:
@@ -92,6 +92,12 @@ def rerun(name: str) -> str | None:
 def files_of(name: str) -> dict[str, bytes]:
     """The content of what a study writes, by the files' names."""
     return {path.name: path.read_bytes() for path in HERE.glob(f"{name}*") if path.suffix != ".py"}
+
+
+def measured_finding(name: str) -> str | None:
+    """What the study wrote beside its figure; None where the finding is written by hand."""
+    written = HERE / f"{name}.json"
+    return json.loads(written.read_text()).get("finding") if written.exists() else None
 
 
 def read(name: str) -> Entry:
@@ -113,10 +119,11 @@ def write_finding(name: str, finding: str) -> None:
 
 def page() -> str:
     """Each study with its question, figures, finding and command."""
+    by_hand = [name for name in STUDIES if measured_finding(name) is None]
     parts = [
         "# The studies",
         "Each is one file, one question, one figure and what was found. The findings are made of the numbers in the "
-        "`.json` beside the figure, but for those of the first five studies, which are written by hand. This page is "
+        f"`.json` beside the figure, but for those of {', '.join(by_hand)}, which are written by hand. This page is "
         "made by `python experiments/gallery.py`, which runs those that are named, or all, and says what changed.",
     ]
     for name in STUDIES:

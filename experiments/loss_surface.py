@@ -1,12 +1,12 @@
 """Where do SGD and momentum go on a network's loss surface? The plane through their common start and their two ends.
 
-Finding: To different places, with a barrier between them, momentum on the shorter path. After 1,500 iterations at the
-effective learning rate 0.3 the training loss is 0.072 with SGD and 0.084 with momentum 0.9. In root mean square,
-neurons have moved by 0.41 and 0.40 of their length, at an angle of 69°, and the ends are 0.46 apart. On the straight
-line between them the loss goes from 0.076 by way of 0.186 to 0.097. SGD's path is 35.5 times as long as the way
-straight to its end, momentum's 8.8 times; SGD's is 4.18 times as long as momentum's, and would be √((1 + β)/(1 − β)) =
-4.36 times if the gradients were noise alone. The plane does not show all: at half of the iterations SGD is away from it
-by 33 % or more of its distance from the start, momentum by 35 % or more.
+Finding: To different places, with a barrier between them, momentum on the shorter path, in one pair of runs. After
+1,500 iterations at the effective learning rate 0.3 the training loss is 0.072 with SGD and 0.084 with momentum 0.9. In
+root mean square, neurons have moved by 0.41 and 0.40 of their length, at an angle of 69°, and the ends are 0.46 apart.
+On the straight line between them the loss goes from 0.076 by way of 0.186 to 0.097. SGD's path is 35.5 times as long as
+the way straight to its end, momentum's 8.8 times; SGD's is 4.18 times as long as momentum's, and would be √((1 + β)/(1
+− β)) = 4.36 times if the gradients were noise alone. The plane does not show all: at half of the iterations SGD is away
+from it by 33 % or more of its distance from the start, momentum by 35 % or more.
 
 Both train the tutorial's network on MNIST from the same weights, with the same batches and the same effective learning
 rate. Rescaling the incoming weights of a neuron by c and the outgoing ones by 1/c changes nothing of a ReLU network's
@@ -212,7 +212,8 @@ def finding(numbers: dict[str, Any]) -> str:
         "with a barrier between them" if barrier > BARRIER * max(between[0], between[-1]) else "and no barrier between"
     )
     return (
-        f"To {where}, {hill}, momentum on the {'shorter' if ratio > 1 else 'longer'} path. "
+        f"To {where}, {hill}, momentum on the {'shorter' if ratio > 1 else 'longer'} path, in one "
+        f"pair of runs. "
         f"After {numbers['iterations']:,} iterations at the effective learning rate {EFFECTIVE_RATE} the training loss "
         f"is {loss['SGD']:.3f} with SGD and {loss['momentum']:.3f} with momentum {BETA}. In root mean square, neurons "
         f"have moved by {distance['SGD']:.2f} and {distance['momentum']:.2f} of their length, at an angle of "

@@ -25,6 +25,7 @@ _RESOLUTION = 201
 _CONTOURS = 16
 _PATH = "path"
 _FRAME_MILLISECONDS = 150
+_HIGHEST = 1e30
 
 
 # Labels are text: a dollar sign begins no formula.
@@ -89,11 +90,13 @@ def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory])
         levels = floor + np.geomspace(np.quantile(values - floor, 0.01), values.max() - floor, _CONTOURS)
     else:
         levels = np.linspace(values.min(), values.max(), _CONTOURS)
-    filled = axes.contourf(x, y, values, levels, cmap="Greys_r", alpha=0.35, extend="both")
-    lines = axes.contour(x, y, values, levels, colors="#888888", linewidths=0.5)
-    for contours in (filled, lines):
-        # As lines they would fill megabytes of an SVG.
-        contours.set_rasterized(True)
+    # A plain has none.
+    if values.max() > values.min():
+        filled = axes.contourf(x, y, values, levels, cmap="Greys_r", alpha=0.35, extend="both")
+        lines = axes.contour(x, y, values, levels, colors="#888888", linewidths=0.5)
+        for contours in (filled, lines):
+            # As lines they would fill megabytes of an SVG.
+            contours.set_rasterized(True)
     axes.plot(*landscape.minima.T, "*", color="black", markersize=11 if len(landscape.minima) < 10 else 5)
     for i, points in enumerate(_within_window(path, landscape) for path in paths):
         axes.plot(*points.T, gid=_PATH, **_style(i))
@@ -145,9 +148,11 @@ def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajecto
     for i, path in enumerate(paths.values()):
         heights = np.asarray(path.values, np.float64) - floor
         # Beyond what a drawing can take, and on a logarithmic axis at the bottom itself, there is nothing to see.
-        drawn = np.isfinite(heights) & (np.abs(heights) < 1e30) & ((heights > 0) | (not has_minima))
+        drawn = np.isfinite(heights) & (np.abs(heights) < _HIGHEST) & ((heights > 0) | (not has_minima))
         axes.plot(np.where(drawn, heights, np.nan), gid=_PATH, **_style(i))
     first = max(abs(float(path.values[0]) - floor) for path in paths.values())
+    # What cannot be drawn sets no limit.
+    first = first if first < _HIGHEST else 0.0
     if has_minima:
         axes.set_yscale("log")
         axes.set_ylim(top=10 * first or None)

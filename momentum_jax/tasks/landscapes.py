@@ -231,7 +231,10 @@ def rastrigin(dimensions: int = 2) -> Landscape:
     """10n + Σ wᵢ² − 10·cos(2πwᵢ), |wᵢ| ≤ 5.12: a bowl with 11 minima along each coordinate, near the whole numbers.
 
     Args:
-      dimensions: n.
+      dimensions: n, 1 to 3: the list of the minima has 11ⁿ.
+
+    Raises:
+      InputError: other dimensions.
 
     References:
       Rastrigin, Systems of Extremal Control, 1974.
@@ -260,6 +263,9 @@ def double_well(tilt: float = 0.3) -> Landscape:
 
     Args:
       tilt: ≥ 0; with 0 the wells are equal.
+
+    Raises:
+      InputError: a tilt that is negative or not finite.
     """
     check_real("tilt of landscape 'double_well'", tilt, 0, math.inf)
     slopes = np.roots([4, 0, -4, tilt])
@@ -305,6 +311,9 @@ def chain(dimensions: int = 50, mu: float = 1.0, L: float = 100.0) -> Landscape:
       dimensions: n.
       mu: μ > 0.
       L: ≥ μ.
+
+    Raises:
+      InputError: fewer than 2 dimensions, or μ or L out of their range.
 
     References:
       Nesterov, Introductory Lectures on Convex Optimization, 2004, section 2.1.4, where the chain is infinite.

@@ -97,6 +97,20 @@ def test_axes_are_named_in_any_number_of_dimensions_and_labels_are_shown_as_they
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_a$b (diverged)"]
 
 
+@pytest.mark.parametrize(
+    ("landscape", "parameters", "points"),
+    [
+        ("rosenbrock", {}, [[1e15, 1e15], [1e30, 1e30]]),
+        ("quadratic", {"curvatures": (0.0, 0.0)}, [[1.0, 1.0], [1.0, 1.0]]),
+    ],
+    ids=["higher than can be drawn", "a plain"],
+)
+def test_where_heights_are_none_that_can_be_drawn_a_figure_is_drawn(landscape, parameters, points):
+    landscape = make_landscape(landscape, **parameters)
+    values = [float(landscape.function(jnp.array(point))) for point in points]
+    paths_figure(landscape, {"a": path(points, values, diverged=True)}).draw_without_rendering()
+
+
 def test_paths_that_begin_at_height_0_of_a_saddle_or_at_a_minimum_are_drawn_without_a_warning():
     start = [[0.0, 0.0], [0.1, 0.2]]
     for landscape in ("monkey_saddle", "valley"):
