@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Sequence
 
 import jax
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from study import Study, run
@@ -111,7 +110,6 @@ def compared(one: float, other: float, words: tuple[str, str, str]) -> str:
     return alike if abs(one - other) < 0.1 * other else less if one < other else more
 
 
-@mpl.rc_context({"text.parse_math": False})
 def draw(paths: dict[str, mj.Trajectory], measures: dict[str, dict[str, float]]) -> Figure:
     columns = min(4, len(paths))
     figure = Figure(figsize=(11, 2.4 * -(-len(paths) // columns)), layout="constrained")

@@ -53,9 +53,13 @@ def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None
     if argv is None:
         jax.config.update("jax_num_cpu_devices", cores())
 
-    found = study(arguments)
     out = arguments.out or (pathlib.Path("runs/fast") if arguments.fast else HERE)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        # Before what may take hours.
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"folder {str(out)!r} cannot be made: {error.strerror}")
+    found = study(arguments)
     save_figure(found.figure, out / file.stem)
     for suffix, content in found.files.items():
         write_atomically(out / f"{file.stem}{suffix}", content)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -48,6 +49,12 @@ class _Description:
     items: tuple[tuple[str, Any], ...]
 
     def __init__(self, name: Any, hyperparameters: Mapping[str, Any]):
+        for key, value in hyperparameters.items():
+            if isinstance(value, jax.core.Tracer):
+                raise InputError(
+                    f"{key} of {name!r} is traced, and a description holds numbers: to jit, vmap or differentiate over "
+                    "it, make the optimizer itself, such as mj.momentum(learning_rate, momentum)"
+                )
         values = {key: plain(value) for key, value in hyperparameters.items()}
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "items", tuple(sorted(values.items())))

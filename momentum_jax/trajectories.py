@@ -29,7 +29,8 @@ class Trajectory(NamedTuple):
       points: the start and the point after each iteration.
       values: the landscape there.
       gradients: its gradients there, without the noise.
-      diverged: whether the path is not finite, or ends outside of the landscape's window, higher than it began.
+      diverged: whether the path ends outside of the landscape's window, higher than it began; and where it gets
+        beyond all numbers, unless it was outside and lower then: that is the way down a saddle.
     """
 
     points: Float[Array, "*paths iterations+1 dimensions"]
@@ -57,14 +58,14 @@ def trajectory(
       optimizer: a description, several of them, which make a leading axis of the result, or an Optax transformation.
       landscape: one from `momentum_jax.tasks.landscapes`, or its name.
       start: points [..., dimensions], whose leading axes are the result's too; by default the landscape's own.
-        Floating-point ones keep their dtype.
+        Floating-point ones keep their dtype. The values of traced ones are not checked.
       iterations: updates of each path.
       noise: the standard deviation of what is added to each coordinate of each gradient, independent and normal.
       key: of the noise. Each start has noise of its own, the same for all optimizers.
 
     Raises:
-      InputError: an unknown landscape or method, a hyperparameter out of its range, a start that is not finite, of
-        other dimensions or outside of the landscape's domain, or noise without a key.
+      InputError: an unknown landscape or method, or something that is neither, a hyperparameter out of its range, a
+        start that is not finite, of other dimensions or outside of the landscape's domain, or noise without a key.
 
     >>> sgd = OptimizerConfig("sgd", learning_rate=0.5)
     >>> momentum = OptimizerConfig("momentum", learning_rate=0.5, momentum=0.5)
@@ -75,6 +76,8 @@ def trajectory(
      [ 3.51 -2.  ]] [False False]
     """
     landscape = make_landscape(landscape) if isinstance(landscape, str) else landscape
+    if not isinstance(landscape, Landscape):
+        raise InputError(f"landscape must be a Landscape, such as make_landscape(name), or a name, not {landscape!r}")
     check_integer("iterations", iterations, 1)
     starts = check_start(landscape, landscape.start if start is None else start)
     keys = _noise_keys(noise, key, math.prod(starts.shape[:-1]))
@@ -82,7 +85,11 @@ def trajectory(
     if isinstance(optimizer, optax.GradientTransformation):
         paths = _paths(landscape, optax.with_extra_args_support(optimizer), iterations, *args)
     else:
-        several = [optimizer] if isinstance(optimizer, OptimizerConfig) else list(optimizer)
+        several = [optimizer] if isinstance(optimizer, OptimizerConfig) else optimizer
+        if not (isinstance(several, list | tuple) and all(isinstance(one, OptimizerConfig) for one in several)):
+            raise InputError(
+                f"optimizer must be an OptimizerConfig, a list of them or an Optax transformation, not {optimizer!r}"
+            )
         paths = _of_optimizers(several, landscape, iterations, args)
         if isinstance(optimizer, OptimizerConfig):
             paths = Trajectory(*(a[0] for a in paths))
@@ -96,7 +103,8 @@ def check_start(landscape: Landscape, start: ArrayLike) -> Float[Array, "... dim
     Raises:
       InputError: as `trajectory`.
     """
-    points = jnp.asarray(start)
+    with np.errstate(over="ignore"):
+        points = jnp.asarray(start)
     if not jnp.issubdtype(points.dtype, jnp.floating):
         points = points.astype(jnp.result_type(float))
     n = landscape.dimensions
@@ -106,7 +114,9 @@ def check_start(landscape: Landscape, start: ArrayLike) -> Float[Array, "... dim
         return points
     values = np.asarray(points, np.float64).reshape(-1, n)
     if not np.isfinite(values).all():
-        raise InputError(f"start on {landscape.name} must be finite, not {_first(values, ~np.isfinite(values))}")
+        given = np.asarray(start, np.float64).reshape(-1, n)
+        bad = _first(given, ~np.isfinite(values))
+        raise InputError(f"start on {landscape.name} must be finite in {points.dtype}, not {bad}")
     if landscape.domain is not None:
         low, high = landscape.domain.T
         outside = (values < low) | (values > high)
@@ -124,6 +134,8 @@ def _noise_keys(noise: float | ArrayLike, key: Key[Array, ""] | None, starts: in
     if not isinstance(noise, jax.core.Tracer):
         check_real("noise", noise, 0, math.inf)
     if key is not None:
+        if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+            raise InputError(f"key must be one such as jax.random.key(0), not {key!r}")
         return jax.random.split(key, starts)
     if isinstance(noise, jax.core.Tracer) or noise != 0:
         raise InputError("noise needs a key, such as jax.random.key(0)")
@@ -190,9 +202,12 @@ def _paths(
         _, after = jax.lax.scan(step, TrainState(start, optimizer.init(start)), keys, length=iterations)
         points = jnp.concatenate([start[None], after])
         values, gradients = jax.vmap(jax.value_and_grad(landscape.function))(points)
-        finite = jnp.isfinite(points).all() & jnp.isfinite(values).all()
-        outside = ((points[-1] < low) | (points[-1] > high)).any()
-        return Trajectory(points, values, gradients, ~finite | (outside & (values[-1] > values[0])))
+        finite = jnp.isfinite(points).all(axis=-1) & jnp.isfinite(values)
+        # The last point before it gets beyond all numbers.
+        last = jnp.maximum(jnp.cumprod(finite).sum() - 1, 0)
+        outside = ((points[last] < low) | (points[last] > high)).any()
+        higher, lower = values[last] > values[0], values[last] < values[0]
+        return Trajectory(points, values, gradients, jnp.where(finite.all(), outside & higher, ~(outside & lower)))
 
     paths: Trajectory = jax.vmap(of_start)(starts, keys)
     return paths

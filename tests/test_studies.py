@@ -64,6 +64,14 @@ def test_what_a_study_found_is_written_beside_it_unless_it_was_a_fast_one(words,
     assert (written / "test_studies.txt").read_text() == "more"
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_hours_of_work(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        studies.run(lambda arguments: pytest.fail("it ran"), ["--out", str(tmp_path / "file" / "out")])
+    assert stopped.value.code == 2
+    assert "out' cannot be made: Not a directory" in capsys.readouterr().err
+
+
 def test_a_finding_takes_the_place_of_the_one_in_the_docstring_and_of_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "HERE", tmp_path)
     code = '"""Why?\n\nFinding: {}\n"""\n\nTEXT = """Finding: kept"""\n'

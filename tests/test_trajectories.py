@@ -203,12 +203,24 @@ def test_a_path_diverges_on_either_side_of_the_window():
     assert path.diverged.all()
 
 
-def test_a_path_whose_points_are_finite_and_whose_values_are_not_has_diverged():
-    # y grows tenfold each time, to 5e199 whose square is beyond float64, downhill.
-    path = mj.trajectory(sgd(9.0), make_landscape("quadratic", curvatures=(1.0, -1.0)), [0.0, 0.5], 200)
-    assert np.isfinite(path.points).all()
-    assert path.values[-1] == -np.inf
-    assert path.diverged
+def test_a_path_whose_points_are_finite_and_whose_values_are_not_has_diverged_uphill_and_not_downhill():
+    # What is not at rest grows tenfold each time, to 5e199 whose square is beyond float64.
+    bowl, saddle = (
+        make_landscape("quadratic", curvatures=(1.0, 1.0)),
+        make_landscape("quadratic", curvatures=(1.0, -1.0)),
+    )
+    for landscape, rate, end in ((bowl, 11.0, np.inf), (saddle, 9.0, -np.inf)):
+        path = mj.trajectory(sgd(rate), landscape, [0.0, 0.5], 200)
+        assert np.isfinite(path.points).all()
+        assert path.values[-1] == end
+        assert path.diverged == (end > 0)
+
+
+def test_down_a_saddle_is_no_divergence_however_far_and_a_jump_from_inside_beyond_all_numbers_is():
+    saddle = make_landscape("quadratic", curvatures=(1.0, -1.0))
+    path = mj.trajectory([sgd(0.5), sgd(1e308)], saddle, [0.0, 1.5], 4000)
+    assert not np.isfinite(path.points[:, -1]).any()
+    assert path.diverged.tolist() == [False, True]
 
 
 def test_higher_is_higher_than_the_start_not_than_what_came_after():
@@ -239,13 +251,17 @@ def test_a_path_that_leaves_the_window_downhill_has_not_diverged():
         ({"start": [1.0, 2.0, 3.0]}, "start on valley must have 2 coordinates, not the shape (3,)"),
         ({"start": 1.0}, "start on valley must have 2 coordinates, not the shape ()"),
         ({"start": np.zeros([0, 2])}, "start on valley must have 2 coordinates, not the shape (0, 2)"),
-        ({"start": [[0.0, 0.0], [np.nan, 1.0]]}, "start on valley must be finite, not (nan, 1.0)"),
+        ({"start": [[0.0, 0.0], [np.nan, 1.0]]}, "start on valley must be finite in float64, not (nan, 1.0)"),
         ({"landscape": "rastrigin", "start": [[0, 0], [6, 1]]}, "[-5.12, 5.12] × [-5.12, 5.12], not at (6.0, 1.0)"),
         ({"landscape": "rastrigin", "start": [0, -6]}, "[-5.12, 5.12] × [-5.12, 5.12], not at (0.0, -6.0)"),
         ({"noise": 0.1}, "noise needs a key"),
         ({"noise": -0.1, "key": KEY}, "noise must be finite and at least 0, not -0.1"),
         ({"noise": np.nan, "key": KEY}, "noise must be finite and at least 0, not nan"),
         ({"iterations": 0}, "iterations must be an integer of at least 1, not 0"),
+        ({"noise": 0.1, "key": 0}, "key must be one such as jax.random.key(0), not 0"),
+        ({"optimizer": "momentum"}, "optimizer must be an OptimizerConfig, a list of them or an Optax transformation"),
+        ({"optimizer": [mj.sgd(0.1)]}, "optimizer must be an OptimizerConfig, a list of them or an Optax"),
+        ({"landscape": None}, "landscape must be a Landscape, such as make_landscape(name), or a name, not None"),
         ({"iterations": 2.0}, "iterations must be an integer of at least 1, not 2.0"),
     ],
 )
@@ -258,6 +274,20 @@ def test_what_makes_no_path_is_refused(change, said):
 def test_a_start_may_lie_on_the_edge_of_the_domain():
     corners = [[-5.12, 5.12], [5.12, -5.12]]
     np.testing.assert_array_equal(trajectories.check_start(make_landscape("rastrigin"), corners), corners)
+
+
+@pytest.mark.parametrize("transform", [jax.grad, jax.jit], ids=["grad", "jit"])
+def test_a_description_with_a_traced_value_is_refused_instead_of_having_no_slope(transform):
+    def end(rate):
+        return mj.trajectory(mj.OptimizerConfig("sgd", learning_rate=rate), "valley").values[-1]
+
+    with pytest.raises(InputError, match="learning_rate of 'sgd' is traced, and a description holds numbers"):
+        transform(end)(0.1)
+
+
+def test_a_start_that_float32_cannot_hold_is_named_as_it_was_given():
+    with jax.enable_x64(False), pytest.raises(InputError, match=r"finite in float32, not \(1e\+300, 0.5\)"):
+        mj.trajectory(sgd(0.1), "valley", [1e300, 0.5])
 
 
 def test_noise_that_is_traced_needs_a_key_too():

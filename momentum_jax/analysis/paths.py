@@ -28,14 +28,17 @@ def path_length(points: Points) -> OfPaths:
 def zigzag(points: Points) -> OfPaths:
     """The sum of the angles by which each step turns away from the one before, in radians: "smoother" is less.
 
-    A straight path has 0, a step back π. A step of length 0 has no direction and is passed over.
+    A straight path has 0, a step back π. A step of length 0, or of no more than the rounding of its ends, has no
+    direction and is passed over.
 
     >>> print(zigzag(np.array([[0.0], [2.0], [1.0], [1.0], [1.5]])) / np.pi)
     2.0
     """
+    dtype = np.asarray(points).dtype
+    eps = np.finfo(dtype).eps if np.issubdtype(dtype, np.floating) else 0.0
     points = np.asarray(points, np.float64)
     paths = points.reshape(-1, *points.shape[-2:])
-    angles: OfPaths = np.array([_turning(path) for path in paths]).reshape(points.shape[:-2])[()]
+    angles: OfPaths = np.array([_turning(path, float(eps)) for path in paths]).reshape(points.shape[:-2])[()]
     return angles
 
 
@@ -132,9 +135,11 @@ def _unit(vectors: Points) -> Points:
     return directions
 
 
-def _turning(path: Float[np.ndarray, "points dimensions"]) -> float:
+def _turning(path: Float[np.ndarray, "points dimensions"], eps: float) -> float:
     steps = _steps(path)
-    directions = _unit(steps[_norm(steps) != 0])
+    # Each end is rounded to half of eps, and what moves it there is.
+    rounding = 2 * eps * np.maximum(_norm(path[1:]), _norm(path[:-1]))
+    directions = _unit(steps[_norm(steps) > rounding])
     # The angle by both half chords, which is exact near 0 and π too.
     apart, along = _norm(np.diff(directions, axis=0)), _norm(directions[1:] + directions[:-1])
     return float((2 * np.arctan2(apart, along)).sum())

@@ -26,14 +26,22 @@ DESCRIPTION = """Draws the paths of optimizers on a landscape, and measures them
     momentum-jax paths --landscape "quadratic,curvatures=(1,50),rotation=0.5" --start -1 1.5
     momentum-jax paths --optimizer "a=sgd,learning_rate=0.95" --optimizer "b=momentum,learning_rate=0.1,momentum=0.9"
 
-Length is the sum of the steps; zigzag that of the angles between them, in radians; overshoot how far a path goes past
-the minimum that it ends nearest to, as a share of the way there.
+Methods and their hyperparameters are those of momentum-jax optimizers; the parameters of landscapes are in the
+docstrings of momentum_jax.tasks.landscapes.
+
+The value and the distance to the nearest minimum are those at the end. Length is the sum of the steps; zigzag that of
+the angles between them, in radians; overshoot how far a path goes past the minimum that it ends nearest to, as a share
+of the way there. A path has diverged if it ends outside of the window and higher than it began.
 
 Exit codes: 0 drawn, 2 something given cannot be used."""
 _DEFAULT = (
     "by default sgd, momentum and nesterov at one learning rate, 1 over the largest curvature at the start, and "
     "momentum at the effective rate of sgd."
 )
+
+
+# Dimensions of a Hessian that takes a second.
+_MANY = 1000
 
 
 def main(argv: Sequence[str], began: float) -> None:
@@ -87,6 +95,11 @@ def main(argv: Sequence[str], began: float) -> None:
 
 
 def _default_optimizers(landscape: Landscape, start: jax.Array) -> Mapping[str, OptimizerConfig]:
+    if landscape.dimensions > _MANY:
+        raise InputError(
+            f"optimizer must be given in {landscape.dimensions} dimensions: the default learning rates need the "
+            f"largest curvature, which in more than {_MANY} takes too long"
+        )
     hessian = jax.hessian(landscape.function)(start)
     curvature = np.abs(np.linalg.eigvalsh(np.asarray(hessian, np.float64))).max()
     rate = float(f"{1 / curvature:.2g}") if curvature > 0 else 0.01

@@ -28,7 +28,8 @@ witness.
     momentum-jax --optimizer a=nesterov,learning_rate=0.01,momentum=0.9 \\
                  --optimizer "b=sgd,learning_rate=step_decay(init_value=0.1,transition_steps=500,decay_rate=0.5)"
 
-Other commands, each with --help: momentum-jax sweep (grids of runs), status (how far one is), optimizers (a list).
+Other commands, each with --help: momentum-jax sweep (grids of runs), status (how far one is), compare (does momentum
+help here), report (a page of results), paths (optimizers on a landscape), optimizers (a list).
 
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 something given cannot be used,
 130 interrupted (what was finished is saved, and the same command goes on from there)."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import PIL.Image
 from jaxtyping import Float
@@ -28,8 +27,6 @@ _FRAME_MILLISECONDS = 150
 _HIGHEST = 1e30
 
 
-# Labels are text: a dollar sign begins no formula.
-@mpl.rc_context({"text.parse_math": False})
 def paths_figure(landscape: Landscape, paths: Mapping[str, Trajectory]) -> Figure:
     """Paths on the contours of a landscape, and the value along them.
 
@@ -50,7 +47,7 @@ def paths_figure(landscape: Landscape, paths: Mapping[str, Trajectory]) -> Figur
     legend = figure.legend(handles, [" "] * len(handles), loc="outside lower center", ncols=5, frameon=False)
     # Matplotlib leaves out a label that begins with an underscore.
     for text, name in zip(legend.get_texts(), named, strict=True):
-        text.set_text(name)
+        text.set(text=name, parse_math=False)
     return figure
 
 
@@ -91,7 +88,7 @@ def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory])
     else:
         levels = np.linspace(values.min(), values.max(), _CONTOURS)
     # A plain has none.
-    if values.max() > values.min():
+    if np.isfinite(values).all() and values.max() > values.min():
         filled = axes.contourf(x, y, values, levels, cmap="Greys_r", alpha=0.35, extend="both")
         lines = axes.contour(x, y, values, levels, colors="#888888", linewidths=0.5)
         for contours in (filled, lines):
@@ -101,7 +98,8 @@ def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory])
     for i, points in enumerate(_within_window(path, landscape) for path in paths):
         axes.plot(*points.T, gid=_PATH, **_style(i))
         axes.plot(*points[:1].T, "o", color="black", markersize=7, markerfacecolor="white")
-    axes.set(xlim=landscape.window[0], ylim=landscape.window[1], xlabel="x", ylabel="y", title=landscape.formula)
+    axes.set(xlim=landscape.window[0], ylim=landscape.window[1], xlabel="x", ylabel="y")
+    _set_title(axes, landscape)
 
 
 def _within_window(path: Trajectory, landscape: Landscape) -> Points:
@@ -129,7 +127,8 @@ def _draw_graph(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -
     axes.plot(landscape.minima[:, 0], _evaluate(landscape, landscape.minima), "*", color="black", markersize=11)
     for i, points in enumerate(_within_window(path, landscape) for path in paths):
         axes.plot(points[:, 0], _evaluate(landscape, points), gid=_PATH, **_style(i))
-    axes.set(xlim=landscape.window[0], xlabel="x", ylabel="f(x)", title=landscape.formula)
+    axes.set(xlim=landscape.window[0], xlabel="x", ylabel="f(x)")
+    _set_title(axes, landscape)
 
 
 def _draw_distances(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -> None:
@@ -137,9 +136,11 @@ def _draw_distances(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory
         apart = np.linalg.norm(points[:, None] - landscape.minima, axis=-1)
         # Where there is no minimum, from where the coordinates are 0.
         distance = apart.min(axis=-1) if len(landscape.minima) else np.linalg.norm(points, axis=-1)
-        axes.semilogy(distance, gid=_PATH, **_style(i))
+        axes.plot(distance, gid=_PATH, **_style(i))
+    _logarithmic(axes)
     of = "the nearest minimum" if len(landscape.minima) else "the origin"
-    axes.set(xlabel="Iterations (updates)", ylabel=f"Distance to {of}", title=landscape.formula)
+    axes.set(xlabel="Iterations (updates)", ylabel=f"Distance to {of}")
+    _set_title(axes, landscape)
 
 
 def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajectory]) -> None:
@@ -147,14 +148,14 @@ def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajecto
     floor = _lowest(landscape) if has_minima else 0.0
     for i, path in enumerate(paths.values()):
         heights = np.asarray(path.values, np.float64) - floor
-        # Beyond what a drawing can take, and on a logarithmic axis at the bottom itself, there is nothing to see.
-        drawn = np.isfinite(heights) & (np.abs(heights) < _HIGHEST) & ((heights > 0) | (not has_minima))
+        # Beyond what a drawing can take there is nothing to see.
+        drawn = np.isfinite(heights) & (np.abs(heights) < _HIGHEST)
         axes.plot(np.where(drawn, heights, np.nan), gid=_PATH, **_style(i))
     first = max(abs(float(path.values[0]) - floor) for path in paths.values())
     # What cannot be drawn sets no limit.
     first = first if first < _HIGHEST else 0.0
     if has_minima:
-        axes.set_yscale("log")
+        _logarithmic(axes)
         axes.set_ylim(top=10 * first or None)
     else:
         # A saddle itself is at height 0.
@@ -164,6 +165,17 @@ def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajecto
     axes.set(xlabel="Iterations (updates)", ylabel=above)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _set_title(axes: Axes, landscape: Landscape) -> None:
+    # As text: a dollar sign begins no formula.
+    axes.set_title(landscape.formula, parse_math=False)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """The axis of values, where any of them is on it."""
+    if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.lines):
+        axes.set_yscale("log", nonpositive="mask")
 
 
 def _style(i: int) -> dict[str, Any]:

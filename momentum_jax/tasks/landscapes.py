@@ -21,6 +21,8 @@ from jaxtyping import Array, Float
 from momentum_jax.errors import InputError, check_integer, check_real, unknown
 
 Point = Float[Array, " dimensions"]
+# Float32 ends at 3e38.
+_STEEPEST = 1e30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +40,9 @@ class Landscape:
       window: the part that is worth drawing, the lowest and highest of each coordinate [dimensions, 2]. A path that
         ends outside of it, higher than it began, has diverged.
       domain: where a path may begin, likewise; by default everywhere.
+
+    Raises:
+      InputError: an array of another shape.
     """
 
     name: str
@@ -47,6 +52,20 @@ class Landscape:
     start: Float[np.ndarray, " dimensions"]
     window: Float[np.ndarray, "dimensions 2"]
     domain: Float[np.ndarray, "dimensions 2"] | None = None
+
+    def __post_init__(self) -> None:
+        n = np.size(self.start)
+        shapes = {"start": (n,), "minima": (-1, n), "window": (n, 2)} | (
+            {} if self.domain is None else {"domain": (n, 2)}
+        )
+        for field, shape in shapes.items():
+            value = np.asarray(getattr(self, field), np.float64)
+            if value.ndim != len(shape) or value.shape[-1] != shape[-1] or shape[0] not in (-1, value.shape[0]):
+                wanted = list(shape) if shape[0] != -1 else f"[minima, {n}]"
+                raise InputError(
+                    f"{field} of landscape {self.name!r} must have the shape {wanted}, not {list(value.shape)}"
+                )
+            object.__setattr__(self, field, value)
 
     @property
     def dimensions(self) -> int:
@@ -131,7 +150,7 @@ def _quadratic(curvatures: tuple[float, ...], rotation: float | tuple[tuple[floa
     if not (isinstance(curvatures, tuple) and curvatures):
         raise InputError(f"curvatures of a quadratic must be one or more numbers, not {curvatures!r}")
     for curvature in curvatures:
-        check_real("curvatures of a quadratic", curvature, -math.inf, math.inf)
+        check_real("curvatures of a quadratic", curvature, -_STEEPEST, _STEEPEST)
     n = len(curvatures)
     axes = _rotation(rotation, n)
     hessian = (axes * curvatures) @ axes.T

@@ -50,6 +50,18 @@ def test_turned_shifted_and_scaled_paths_have_the_same_turns_and_lengths_that_sc
         np.testing.assert_array_equal(zigzag(2.0**power * path), zigzag(path))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_only_rounding_moves_does_not_turn(dtype):
+    ends = np.full([1000, 2], 3.0, dtype)
+    # To the next number and back, for ever.
+    ends[::2] = np.nextafter(dtype(3), dtype(4))
+    path = np.concatenate([np.array([[0.0, 0.0]], dtype), ends])
+    assert zigzag(path) == 0
+    # Steps of twice ten roundings do.
+    path[1::2] += 20 * np.finfo(dtype).eps
+    assert zigzag(path) > 900 * np.pi
+
+
 @pytest.mark.parametrize("corners", [3, 4, 100])
 def test_a_regular_polygon_turns_by_its_exterior_angles(corners):
     angles = 2 * np.pi * np.arange(corners + 1) / corners

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from momentum_jax.commands import paths
+from momentum_jax.errors import InputError
 from momentum_jax.tasks.landscapes import make_landscape
 
 STUDY = ["--optimizer", "far=sgd,learning_rate=1.5", "--optimizer", "near=momentum,learning_rate=0.1"]
@@ -80,6 +81,11 @@ def test_the_noise_is_that_of_its_seed(main, capsys):
         ends.append(rows(capsys.readouterr().out)["near"])
     assert ends[0] == ends[2]
     assert len({tuple(end) for end in ends}) == 3
+
+
+def test_in_too_many_dimensions_for_the_largest_curvature_optimizers_must_be_given():
+    with pytest.raises(InputError, match="optimizer must be given in 5000 dimensions"):
+        paths._default_optimizers(make_landscape("chain", dimensions=5000), jax.numpy.zeros(5000))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -111,6 +111,20 @@ def test_where_heights_are_none_that_can_be_drawn_a_figure_is_drawn(landscape, p
     paths_figure(landscape, {"a": path(points, values, diverged=True)}).draw_without_rendering()
 
 
+def test_where_nothing_is_above_the_minimum_heights_are_drawn_on_a_plain_axis():
+    heights = paths_figure(make_landscape("valley"), {"a": path([[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])}).axes[1]
+    assert heights.get_yscale() == "linear"
+    np.testing.assert_array_equal(line_of(heights)[:, 1], [0, 0])
+
+
+def test_ticks_within_a_decade_are_numbers_and_not_their_markup():
+    figure = paths_figure(make_landscape("rastrigin"), {"a": path([[3.0, 0.0], [3.0, 0.0]], [40.0, 20.0])})
+    figure.draw_without_rendering()
+    ticks = [text for text in figure.axes[1].get_yticklabels(which="both") if "math" in text.get_text()]
+    assert ticks
+    assert all(text.get_parse_math() for text in ticks)
+
+
 def test_paths_that_begin_at_height_0_of_a_saddle_or_at_a_minimum_are_drawn_without_a_warning():
     start = [[0.0, 0.0], [0.1, 0.2]]
     for landscape in ("monkey_saddle", "valley"):

@@ -215,6 +215,15 @@ def test_beale_and_rastrigin_have_the_domains_of_their_definitions():
     np.testing.assert_array_equal(make_landscape("rastrigin", dimensions=3).domain, [[-5.12, 5.12]] * 3)
 
 
+def test_a_landscape_of_ones_own_takes_lists_and_refuses_other_shapes():
+    own = {"name": "own", "formula": "w²", "function": lambda w: w @ w, "minima": [[0, 0]], "start": [1, 2]}
+    landscape = landscapes.Landscape(**own, window=[[-2, 2], [-3, 3]])
+    assert (landscape.dimensions, landscape.window.dtype, landscape.minima.shape) == (2, np.float64, (1, 2))
+    for field, wrong in (("window", [[-2, 2]]), ("minima", [0, 0]), ("minima", [[0, 0, 0]]), ("domain", [-2, 2])):
+        with pytest.raises(InputError, match=f"{field} of landscape 'own' must have the shape"):
+            landscapes.Landscape(**{**own, "window": [[-2, 2], [-3, 3]], field: wrong})
+
+
 def test_a_rotation_may_be_rounded_to_float32_but_not_to_three_digits():
     cosine, sine = np.cos(0.7), np.sin(0.7)
     axes = np.array([[cosine, -sine], [sine, cosine]])
@@ -247,8 +256,8 @@ def test_the_same_words_give_the_same_landscape_lists_and_arrays_too():
         ("chain", {"dimensions": 1}, "dimensions of landscape 'chain' must be an integer of at least 2"),
         ("chain", {"mu": 0.0}, "mu of landscape 'chain' must be"),
         ("chain", {"mu": 2.0, "L": 1.0}, "L of landscape 'chain' must be finite and at least 2, not 1.0"),
-        ("quadratic", {"curvatures": (1.0, np.nan)}, "curvatures of a quadratic must be finite"),
-        ("quadratic", {"curvatures": (1.0, np.inf)}, "curvatures of a quadratic must be finite"),
+        ("quadratic", {"curvatures": (1.0, np.nan)}, "curvatures of a quadratic must be in [-1e+30, 1e+30]"),
+        ("quadratic", {"curvatures": (1.0, np.inf)}, "curvatures of a quadratic must be in [-1e+30, 1e+30]"),
         ("quadratic", {"curvatures": ()}, "curvatures of a quadratic must be one or more numbers, not ()"),
         ("quadratic", {"curvatures": 2.0}, "curvatures of a quadratic must be one or more numbers, not 2.0"),
         ("quadratic", {"rotation": [[1, 1], [0, 1]]}, "an angle or an orthogonal matrix of 2×2"),
