@@ -39,7 +39,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from study import Study, run
+from study import Study, rounded, run
 
 import momentum_jax as mj
 from momentum_jax.analysis import (
@@ -200,11 +200,11 @@ def measure(reached: All, count: int) -> dict[str, Any]:
     level = simultaneous_level(0.95, comparisons)
     for (ground, method), (tenths, heights) in reached.items():
         beside_small, at, shift = escapes(reached, ground, method), best(reached, ground, method), METHODS[method].shift
-        first = next((tenth for tenth, of in zip(tenths, beside_small, strict=True) if of.lower.any()), None)
+        some = [bool(of.lower.any()) for of in beside_small]
         found: dict[str, Any] = {
             "rates": len(tenths),
-            "lowest rate with an escape": None if first is None else rate(first),
-            "which over (1 − β)² is": None if first is None else rate(first + 2 * shift),
+            "lowest rate with an escape": onset(tenths, some),
+            "which over (1 − β)² is": onset(tenths, some, 2 * shift),
             "best rate": rate(tenths[at]) if beside_small[at].net > 0 else None,
             "escape there": share(beside_small[at].lower),
             "are lost there": share(beside_small[at].higher),
@@ -213,7 +213,7 @@ def measure(reached: All, count: int) -> dict[str, Any]:
             plain = reached[ground, PLAIN]
             shifts = {SAME: 0, EFFECTIVE: shift}
             found |= {at_rates: sides(plain, reached[ground, method], by, level) for at_rates, by in shifts.items()}
-            found[BEST] = rounded(moved(heights[at], plain.heights[best(reached, ground, PLAIN)]).interval(level))
+            found[BEST] = rounded(moved(heights[at], plain.heights[best(reached, ground, PLAIN)]).interval(level), 4)
         numbers[f"{ground}, {method}"] = found
     return numbers | {"trapped": trapped(reached, count)}
 
@@ -254,11 +254,15 @@ def trapped(reached: All, count: int) -> dict[str, Any]:
     for method, (optimizer, beta) in METHODS.items():
         tenths, heights = reached[WELL, method]
         out = np.isclose(heights[:, below], deep, rtol=0, atol=1e-9).any(axis=-1)
-        first = next((tenth for tenth, some in zip(tenths, out, strict=True) if some), None)
-        told[method] = {"first escape": None if first is None else rate(first)}
+        told[method] = {"first escape": onset(tenths, out)}
         if optimizer is mj.momentum:
             told[method]["none up to"] = float(f"{(1 - beta**2) / steepest:.2g}")
     return told
+
+
+def onset(tenths: list[int], holds: Sequence[bool], shift: int = 0) -> float | None:
+    """The lowest rate at which it holds, times so many tenths of a decade."""
+    return next((rate(tenth + shift) for tenth, one in zip(tenths, holds, strict=True) if one), None)
 
 
 def rate(tenths: int) -> float:
@@ -266,11 +270,7 @@ def rate(tenths: int) -> float:
 
 
 def share(which: Bool[np.ndarray, " starts"]) -> list[float]:
-    return rounded(share_interval(int(which.sum()), len(which)))
-
-
-def rounded(interval: Interval) -> list[float]:
-    return [round(number, 4) for number in interval[:3]]
+    return rounded(share_interval(int(which.sum()), len(which)), 4)
 
 
 def find(numbers: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 from matplotlib.figure import Figure
-from study import Study, run
+from study import Study, rounded, run
 
 import momentum_jax as mj
 from momentum_jax.analysis import Interval, mean_interval, simultaneous_level, theory
@@ -173,13 +173,13 @@ def tell(cells: Cells, dropped: int, kept: int) -> tuple[str, dict[str, Any]]:
         "within intervals that cover all at once": together,
         "of": len(estimates),
         "farthest off": off,
-        "same α": rounded(same),
+        "same α": rounded(same, 6),
         "ratios": [
             {
                 "method": name,
                 "β": beta,
                 "αλ": round(cell.a, 6),
-                "measured": rounded(cell.ratio),
+                "measured": rounded(cell.ratio, 6),
                 "closed": cell.closed_ratio,
             }
             for (name, beta, _), cell in cells.items()
@@ -207,10 +207,6 @@ def verdict(interval: Interval) -> str:
 def ratio(cell: Cell) -> str:
     value, low, high, _ = cell.ratio
     return f"{value:.4f} ({low:.4f} to {high:.4f}; in closed form {cell.closed_ratio:.4f})"
-
-
-def rounded(interval: Interval) -> list[float]:
-    return [round(number, 6) for number in interval[:3]]
 
 
 def covers(interval: Interval, value: float) -> bool:

@@ -31,7 +31,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from study import Study, run
+from study import Study, rounded, run
 
 import momentum_jax as mj
 from momentum_jax.analysis import Interval, median_interval, simultaneous_level, theory
@@ -188,16 +188,12 @@ def measure(
         "most times gradient descent's iterations, its c, its β": [times[most], c[most[0]], beta[most[1]]],
         "most times where c ≤ (1 − β)/10": float(gentle.max()) if gentle.size else None,
         "iterations until away": {
-            saddle: {name: rounded(of.steps) for name, of in cells.items()} for saddle, cells in leaving.items()
+            saddle: {name: rounded(of.steps, 3) for name, of in cells.items()} for saddle, cells in leaving.items()
         },
         "times gradient descent's": {
-            saddle: {name: rounded(of.ratio) for name, of in cells.items()} for saddle, cells in leaving.items()
+            saddle: {name: rounded(of.ratio, 3) for name, of in cells.items()} for saddle, cells in leaving.items()
         },
     }
-
-
-def rounded(interval: Interval) -> list[float]:
-    return [round(number, 3) for number in interval[:3]]
 
 
 def find(numbers: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from matplotlib.figure import Figure
 
+from momentum_jax.analysis import Interval
 from momentum_jax.files import write_atomically
 from momentum_jax.machine import cores
 from momentum_jax.report import save_figure
@@ -31,6 +32,11 @@ class Study(NamedTuple):
     finding: str
     numbers: Mapping[str, Any]
     files: Mapping[str, bytes] = {}
+
+
+def rounded(interval: Interval, digits: int) -> list[float]:
+    """The value and the ends of an interval, for the numbers."""
+    return [round(number, digits) for number in interval[:3]]
 
 
 def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None = None) -> None:

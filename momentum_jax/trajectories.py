@@ -86,7 +86,7 @@ def trajectory(
         paths = _paths(landscape, optax.with_extra_args_support(optimizer), iterations, *args)
     else:
         several = [optimizer] if isinstance(optimizer, OptimizerConfig) else optimizer
-        if not (isinstance(several, list | tuple) and all(isinstance(one, OptimizerConfig) for one in several)):
+        if not (isinstance(several, Sequence) and all(isinstance(one, OptimizerConfig) for one in several)):
             raise InputError(
                 f"optimizer must be an OptimizerConfig, a list of them or an Optax transformation, not {optimizer!r}"
             )

@@ -98,6 +98,20 @@ def test_values_and_gradients_are_those_of_the_formula(name, rng):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_gradients_are_those_of_finite_differences(name, rng):
+    landscape = make_landscape(name, **CASES[name])
+    points = rng.uniform(*landscape.window.T, size=(20, landscape.dimensions))
+    h, axes = np.cbrt(EPS), np.eye(landscape.dimensions)
+    aside = points[:, None, None] + h * np.stack([axes, -axes])
+    values, *_ = derivatives(landscape, aside.reshape(-1, landscape.dimensions))
+    above, below = np.moveaxis(values.reshape(aside.shape[:-1]), 1, 0)
+    _, gradients, _ = derivatives(landscape, points)
+    # Central ones are off by h²/6 of the third derivative, and by the rounding of values over h.
+    atol = 100 * h**2 * np.abs(values).max()
+    np.testing.assert_allclose((above - below) / (2 * h), gradients, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_the_known_minima_are_minima_the_lowest_first_and_within_the_window(name):
     landscape = make_landscape(name, **CASES[name])
     assert landscape.minima.shape[1:] == landscape.start.shape == (landscape.dimensions,)
