@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
+from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import (
     Interval,
     iterations_to,
@@ -34,7 +35,6 @@ from momentum_jax.analysis import (
     paired_differences,
     simultaneous_level,
 )
-from momentum_jax.progress import line_progress
 from momentum_jax.report import STYLES
 from momentum_jax.tasks import Params, Scalars, image_classification
 
@@ -111,7 +111,7 @@ def study(arguments: argparse.Namespace) -> Study:
 
 def make_task(cfg: mj.Config) -> mj.Task:
     """MNIST, evaluated on some of its training images: on all of them would take longer than to train."""
-    task = image_classification(cfg, mj.load_dataset(cfg.dataset))
+    task = image_classification(mj.load_dataset(cfg.dataset), hidden_sizes=cfg.hidden_sizes)
 
     def evaluate(params: Params, train: Any, _: None) -> Scalars:
         return {"train_loss": task.loss(params, jax.tree.map(lambda a: a[:EXAMPLES], train))}

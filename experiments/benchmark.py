@@ -47,7 +47,7 @@ from matplotlib.figure import Figure
 from peers import flops_per_step
 
 import momentum_jax as mj
-from momentum_jax.machine import cores, matrix_product_peak
+from momentum_jax._base.machine import cores, matrix_product_peak
 from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import momentum_jax as mj
-from momentum_jax.machine import cores
-from momentum_jax.progress import line_progress
+from momentum_jax._base.machine import cores
+from momentum_jax._base.progress import line_progress
 from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
+from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import theory
-from momentum_jax.progress import line_progress
 from momentum_jax.tasks.landscapes import make_landscape
 
 Line = Float[np.ndarray, " n"]

@@ -19,9 +19,9 @@ import sys
 import jax
 
 import momentum_jax as mj
-from momentum_jax.commands.compare import command_of
-from momentum_jax.machine import cores
-from momentum_jax.progress import line_progress
+from momentum_jax._base.machine import cores
+from momentum_jax._base.progress import line_progress
+from momentum_jax.cli.compare import command_of
 from momentum_jax.report import PAGE, save_figure, three_way_figure, tuning_figure, write_page
 
 HERE = pathlib.Path(__file__).parent

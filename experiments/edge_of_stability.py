@@ -32,8 +32,8 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
+from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import sharpness, theory
-from momentum_jax.progress import line_progress
 from momentum_jax.report.figures import STYLES
 from momentum_jax.tasks import Params
 

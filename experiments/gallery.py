@@ -16,8 +16,8 @@ import sys
 import textwrap
 from typing import NamedTuple
 
-from momentum_jax.errors import unknown
-from momentum_jax.files import write_atomically
+from momentum_jax._base.errors import unknown
+from momentum_jax._base.files import write_atomically
 
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE / "README.md"

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import optax
 
 import momentum_jax as mj
-from momentum_jax.provenance import provenance
+from momentum_jax._base.machine import provenance
 
 LAYERS = (784, 100, 100, 100, 100, 10)
 BATCH = 128

@@ -42,6 +42,7 @@ from matplotlib.patches import Patch
 from study import Study, rounded, run
 
 import momentum_jax as mj
+from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import (
     Interval,
     nearest_minimum,
@@ -49,7 +50,6 @@ from momentum_jax.analysis import (
     share_interval,
     simultaneous_level,
 )
-from momentum_jax.progress import line_progress
 from momentum_jax.report import STYLES
 from momentum_jax.tasks.landscapes import Landscape, make_landscape
 

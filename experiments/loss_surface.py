@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
-from momentum_jax.progress import line_progress
+from momentum_jax._base.progress import line_progress
 from momentum_jax.report.figures import STYLES
 from momentum_jax.tasks import Params, image_classification
 
@@ -111,7 +111,7 @@ def study(arguments: argparse.Namespace) -> Study:
 def measure(hidden_sizes: tuple[int, ...], iterations: int, images: int, points: int) -> Found:
     cfg = mj.Config(hidden_sizes=hidden_sizes, iterations=iterations, optimizers=OPTIMIZERS)
     dataset = mj.load_dataset(cfg.dataset)
-    task = image_classification(cfg, dataset)
+    task = image_classification(dataset, hidden_sizes=cfg.hidden_sizes)
     progress = line_progress(sys.stderr)
     first = mj.train(cfg, task=task, progress=progress)
     ends = [jax.tree.map(lambda leaf: np.asarray(leaf[0]), first.params[label]) for label in OPTIMIZERS]

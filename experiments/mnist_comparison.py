@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 import momentum_jax as mj
+from momentum_jax._base.machine import cores
+from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import first_reached, smooth_curve
-from momentum_jax.machine import cores
-from momentum_jax.progress import line_progress
 from momentum_jax.report import losses_figure, save_figure
 
 HERE = pathlib.Path(__file__).parent

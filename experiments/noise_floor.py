@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from study import Study, rounded, run
 
 import momentum_jax as mj
+from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import Interval, mean_interval, simultaneous_level, theory
-from momentum_jax.progress import line_progress
 from momentum_jax.report import STYLES
 from momentum_jax.tasks.landscapes import make_landscape
 

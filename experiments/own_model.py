@@ -19,8 +19,8 @@ import optax
 import scipy.stats
 
 import momentum_jax as mj
-from momentum_jax.machine import cores
-from momentum_jax.progress import line_progress
+from momentum_jax._base.machine import cores
+from momentum_jax._base.progress import line_progress
 from momentum_jax.report import save_figure, three_way_figure
 from momentum_jax.tasks import Params, Scalars, mean_over_examples
 

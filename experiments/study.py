@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 from matplotlib.figure import Figure
 
+from momentum_jax._base.files import write_atomically
+from momentum_jax._base.machine import cores
 from momentum_jax.analysis import Interval
-from momentum_jax.files import write_atomically
-from momentum_jax.machine import cores
 from momentum_jax.report import save_figure
 
 HERE = pathlib.Path(__file__).parent

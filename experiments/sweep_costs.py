@@ -13,7 +13,7 @@ from typing import Any
 from peers import flops_per_step
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-PEAK = "from momentum_jax.machine import matrix_product_peak; print(matrix_product_peak(2048))"
+PEAK = "from momentum_jax._base.machine import matrix_product_peak; print(matrix_product_peak(2048))"
 
 
 class Clock:
@@ -38,7 +38,7 @@ class Clock:
 def use_all_cores() -> int:
     import jax
 
-    from momentum_jax.machine import cores
+    from momentum_jax._base.machine import cores
 
     jax.config.update("jax_num_cpu_devices", cores())
     return cores()
@@ -59,8 +59,8 @@ def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, flo
     of compiling until the result is there, with evaluating and writing in the time but not in the work.
     """
     import momentum_jax as mj
-    from momentum_jax.jobs import runs_of_a_wave
-    from momentum_jax.waves import CHUNK
+    from momentum_jax.sweeps.jobs import runs_of_a_wave
+    from momentum_jax.training.waves import CHUNK
 
     cores = use_all_cores()
     peak = cores * peak_of_one_thread()
@@ -129,8 +129,8 @@ def ray_overhead(iterations: int = 2000, waves: int = 3) -> dict[str, Any]:
     Whole: with compiling, and for Ray with the start of its processes.
     """
     import momentum_jax as mj
-    from momentum_jax.jobs import runs_of_a_wave
-    from momentum_jax.waves import CHUNK
+    from momentum_jax.sweeps.jobs import runs_of_a_wave
+    from momentum_jax.training.waves import CHUNK
 
     cores = use_all_cores()
     at_once = cores * runs_of_a_wave(iterations, CHUNK)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from momentum_jax import programs
+from momentum_jax.training import compile as programs
 
 
 @functools.cache

@@ -17,9 +17,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-from momentum_jax import cli, programs, waves
-from momentum_jax.commands import arguments
-from momentum_jax.data import Dataset, load_dataset
+from momentum_jax import cli
+from momentum_jax.cli import arguments
+from momentum_jax.tasks.datasets import Dataset, load_dataset
+from momentum_jax.training import compile as programs
+from momentum_jax.training import waves
 from tests.chromium import find_chromium
 from tests.compiling import compile_quickly, quick_options
 
@@ -70,8 +72,8 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-_TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "test_torch_replay.py"]
+_TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "training/test_torch_replay.py"]
 # Tests of what is not always installed; CI installs torch on Python 3.11, Ray, and the system's Chromium.
-_NEEDS = {"torch": _TORCH, "ray": ["test_cluster.py"]}
+_NEEDS = {"torch": _TORCH, "ray": ["sweeps/test_cluster.py"]}
 collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]
 collect_ignore += [] if find_chromium() else ["report/test_page.py"]

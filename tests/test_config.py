@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from momentum_jax.config import MAX_SEED, SCHEDULES, Config, OptimizerConfig, Schedule
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
+from momentum_jax.config import MAX_SEED, Config
+from momentum_jax.optimizers.description import SCHEDULES, OptimizerConfig, Schedule
 
 SGD = OptimizerConfig("sgd", learning_rate=0.1)
 

@@ -1,8 +1,6 @@
-"""What importing costs, what it needs, and which way imports go."""
+"""What importing costs and needs, and what is public."""
 
-import ast
 import inspect
-import pathlib
 import pkgutil
 import subprocess
 import sys
@@ -12,50 +10,6 @@ import pytest
 
 import momentum_jax as mj
 
-PACKAGE = pathlib.Path(mj.__file__).parent
-# From the top; imports go down only.
-FLOORS = (
-    "__main__",
-    "cli",
-    "commands",
-    "report",
-    "comparison",
-    "tuning",
-    "verdicts",
-    "analysis",
-    "sweeps",
-    "cluster",
-    "jobs",
-    "timing",
-    "training",
-    "checkpoints",
-    "waves",
-    "programs",
-    "results",
-    "store",
-    "identity",
-    "trajectories",
-    "train_step",
-    "convolutions",
-    "outcomes",
-    "tables",
-    "sampling",
-    "layout",
-    "tasks",
-    "data",
-    "situations",
-    "grids",
-    "optimizers",
-    "provenance",
-    "progress",
-    "config",
-    "formats",
-    "files",
-    "machine",
-    "errors",
-)
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-
 
 def python(code):
     """Runs code in a fresh process and gives what it prints."""
@@ -64,26 +18,6 @@ def python(code):
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
-
-
-def floor_of(path):
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
-
-
-def imported_floors(path):
-    """The floors that a module imports from, anywhere in its code."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            if package == "momentum_jax":
-                yield rest.partition(".")[0]
 
 
 def test_importing_the_package_loads_nothing_heavy_and_does_not_start_jax():
@@ -133,7 +67,7 @@ def test_training_works_where_nothing_but_jax_optax_and_flax_can_be_imported():
         import jax
         import jax.numpy as jnp
         import momentum_jax as mj
-        import momentum_jax.optimizers, momentum_jax.training
+        import momentum_jax.optimizers, momentum_jax.training.loop
 
         jax.config.update("jax_num_cpu_devices", 2)
         # The mean of (p - x)² over x = 0, 2 is 1 + (p - 1)²; SGD multiplies p - 1 by 1 - 2·0.25 each time.
@@ -164,25 +98,10 @@ def test_importing_training_changes_no_setting_of_jax():
         python("""
         import jax
         before = dict(jax.config.values)
-        import momentum_jax.training
+        import momentum_jax.training.loop
         after = dict(jax.config.values)
         # Flax and others may add settings of their own.
         print({name: after.get(name) for name in before if after.get(name) != before[name]})
     """)
         == "{}\n"
     )
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_the_floors_only(path):
-    own = floor_of(path)
-    assert own in FLOORS, "a new module stands on a floor"
-    upward = [name for name in imported_floors(path) if FLOORS.index(name) < FLOORS.index(own)]
-    assert upward == []
-
-
-@pytest.mark.parametrize("floor", ["analysis", "optimizers"])
-def test_these_floors_can_be_used_without_the_network_the_data_and_the_training(floor):
-    below = {"analysis": {"analysis"}, "optimizers": {"optimizers", "config", "errors"}}[floor]
-    imported = {name for path in MODULES if floor_of(path) == floor for name in imported_floors(path)}
-    assert imported <= below

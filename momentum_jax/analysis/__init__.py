@@ -3,7 +3,6 @@
 `momentum_jax.analysis.theory` and `momentum_jax.analysis.sharpness` are imported by their own names: they need JAX.
 """
 
-from momentum_jax.analysis.cells import ends_of_axes, median_of_cells
 from momentum_jax.analysis.paths import descent_cosines, energy, nearest_minimum, overshoot, path_length, zigzag
 from momentum_jax.analysis.smoothing import first_reached, smooth_curve
 from momentum_jax.analysis.statistics import (
@@ -20,6 +19,7 @@ from momentum_jax.analysis.statistics import (
     tolerated_range,
     wins_interval,
 )
+from momentum_jax.analysis.trials import ends_of_axes, median_of_cells
 
 __all__ = [
     "Interval",

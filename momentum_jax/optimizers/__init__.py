@@ -12,6 +12,7 @@ from momentum_jax.optimizers._nesterov import nesterov, scale_by_nesterov
 from momentum_jax.optimizers._qhm import QHMState, qhm, scale_by_qhm
 from momentum_jax.optimizers._sgd import SGDState, sgd
 from momentum_jax.optimizers.conventions import CONVENTIONS, Convention, convert, effective_learning_rate
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule
 from momentum_jax.optimizers.migration import from_optax, from_torch, to_optax, to_torch
 from momentum_jax.optimizers.registry import Hyperparameter, Method, available
 from momentum_jax.optimizers.schedules import demon, sutskever
@@ -32,8 +33,10 @@ __all__ = [
     "Hyperparameter",
     "Method",
     "MomentumState",
+    "OptimizerConfig",
     "QHMState",
     "SGDState",
+    "Schedule",
     "Tuning",
     "adaptive_restart",
     "aggmo",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._core import Core, outside, transformation, zeros_like
 from momentum_jax.optimizers._hyperparameters import (
     ScalarOrSchedule,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
 from momentum_jax.optimizers._trees import (
     cast_like,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from momentum_jax.errors import InputError, check_real, unknown
+from momentum_jax._base.errors import InputError, check_real, unknown
 
 Scalar: TypeAlias = float | Float[Array, ""] | Float[np.ndarray, ""]
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[Int[Array, ""]], Float[Array, ""]]

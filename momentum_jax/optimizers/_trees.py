@@ -8,7 +8,7 @@ import numpy as np
 from jax.tree_util import keystr
 from jaxtyping import Array, Float, PyTree
 
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._hyperparameters import Scalar
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._core import Core
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count, check_hyperparameter, is_zero
 from momentum_jax.optimizers._trees import broadcast_mask, check_mask, linear

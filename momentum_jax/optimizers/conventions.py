@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from momentum_jax.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, unknown
 from momentum_jax.optimizers._hyperparameters import (
     Scalar,
     ScalarOrSchedule,
@@ -119,7 +119,7 @@ def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dic
     >>> convert({"learning_rate": lambda count: 0.1 / (count + 1), "momentum": 0.9}, "optax", "keras")
     Traceback (most recent call last):
     ...
-    momentum_jax.errors.InputError: optax and keras agree at a constant learning rate only: ...
+    momentum_jax._base.errors.InputError: optax and keras agree at a constant learning rate only: ...
     """
     for name in (source, target):
         if not isinstance(name, str) or name not in CONVENTIONS:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from momentum_jax.errors import InputError, check_integer
+from momentum_jax._base.errors import InputError, check_integer
 from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check_hyperparameter
 from momentum_jax.optimizers._momentum import Convention, CorrectedMomentumState, MomentumState, VelocityState
 from momentum_jax.optimizers._trees import cast_like, check_match, linear

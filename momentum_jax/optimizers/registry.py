@@ -10,8 +10,7 @@ import jax
 import optax
 import optax.contrib
 
-from momentum_jax.config import OptimizerConfig, Schedule
-from momentum_jax.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, unknown
 from momentum_jax.optimizers._adaptive_restart import adaptive_restart
 from momentum_jax.optimizers._aggmo import aggmo
 from momentum_jax.optimizers._hyperparameters import CHOICES, RANGES, Range, check_hyperparameter
@@ -19,6 +18,7 @@ from momentum_jax.optimizers._momentum import momentum
 from momentum_jax.optimizers._nesterov import nesterov
 from momentum_jax.optimizers._qhm import qhm
 from momentum_jax.optimizers._sgd import sgd
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule
 from momentum_jax.optimizers.schedules import FORMULAS
 
 

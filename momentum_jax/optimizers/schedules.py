@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from momentum_jax.errors import check_integer
+from momentum_jax._base.errors import check_integer
 from momentum_jax.optimizers._hyperparameters import Scalar, check_hyperparameter
 
 Count = Int[Array, ""]

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from momentum_jax.errors import InputError, check_real
+from momentum_jax._base.errors import InputError, check_real
 
 
 class Tuning(NamedTuple):

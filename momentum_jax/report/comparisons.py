@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from momentum_jax.analysis import expected_best, median_interval, median_of_cells, share_interval, smooth_curve
-from momentum_jax.comparison import Comparison
+from momentum_jax.comparison.judging import metric_of, middle_of, title_of
+from momentum_jax.comparison.procedure import Comparison
+from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
 from momentum_jax.report.figures import BAND, STYLES, Style
-from momentum_jax.tables import varying_hyperparameters
-from momentum_jax.tuning import title_of_tuning, tuning_losses
-from momentum_jax.verdicts import metric_of, middle_of, title_of
+from momentum_jax.results.tables import varying_hyperparameters
 
 COLUMN = 3.4
 # Labels are text: a dollar sign begins no formula.

@@ -10,12 +10,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from momentum_jax.analysis import expected_best, median_interval, median_of_cells, share_interval, tolerated_range
-from momentum_jax.comparison import Comparison, compare_results
-from momentum_jax.grids import Cell
-from momentum_jax.results import Result
-from momentum_jax.tables import text_of, varying_hyperparameters
-from momentum_jax.tuning import title_of_tuning, tuning_losses
-from momentum_jax.verdicts import Arm, arm_of, check_same_task, metric_of, middle_of, title_of, warnings_of_cells
+from momentum_jax.comparison.judging import (
+    Arm,
+    arm_of,
+    check_same_task,
+    metric_of,
+    middle_of,
+    title_of,
+    warnings_of_cells,
+)
+from momentum_jax.comparison.procedure import Comparison, compare_results
+from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
+from momentum_jax.results.result import Result
+from momentum_jax.results.tables import text_of, varying_hyperparameters
+from momentum_jax.space import Cell
 
 # What the page has room for beside Plotly: numbers in all curves together, points of one, rows of the table, runs of an
 # optimizer in a situation that are drawn as dots.

@@ -9,9 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from momentum_jax._base.files import write_atomically
 from momentum_jax.analysis import smooth_curve
-from momentum_jax.files import write_atomically
-from momentum_jax.results import Result
+from momentum_jax.results.result import Result
 
 BAND = (10, 90)
 

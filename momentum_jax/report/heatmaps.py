@@ -15,8 +15,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from momentum_jax.analysis import median_of_cells
-from momentum_jax.results import Result
-from momentum_jax.tables import text_of, varying_hyperparameters
+from momentum_jax.results.result import Result
+from momentum_jax.results.tables import text_of, varying_hyperparameters
 
 # The axes that a reader looks for first.
 _FIRST = ("learning_rate", "momentum")

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from momentum_jax.report.figures import STYLES
 from momentum_jax.tasks import Landscape
-from momentum_jax.trajectories import Trajectory
+from momentum_jax.training.trajectories import Trajectory
 
 Points = Float[np.ndarray, "points dimensions"]
 Values = Float[np.ndarray, " points"]

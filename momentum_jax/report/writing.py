@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from momentum_jax.comparison import Comparison
-from momentum_jax.errors import InputError
-from momentum_jax.files import write_atomically
+from momentum_jax._base.errors import InputError
+from momentum_jax._base.files import write_atomically
+from momentum_jax.comparison.procedure import Comparison
+from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.document import Document, comparison_document, sweep_document, training_document
 from momentum_jax.report.figures import losses_figure, save_figure
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
-from momentum_jax.results import Result
-from momentum_jax.tuning import title_of_tuning, tuning_losses
+from momentum_jax.results.result import Result
 
 PAGE = "report.html"
 _FEW = 3

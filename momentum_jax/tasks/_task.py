@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from momentum_jax.data import draw_held_out
+from momentum_jax.tasks.datasets import draw_held_out
 
 Params: TypeAlias = PyTree[Any]
 """Arrays, or what stands for them while a function is traced."""
 Data: TypeAlias = PyTree[Any]
 """Arrays with one leading axis of examples."""
 Scalars = dict[str, Float[Array, ""]]
+Metric: TypeAlias = Callable[[Params, PyTree[Any], Params], Any]
+"""A function recorded along a run: (parameters and optimizer state after the update, the gradients it used) → array."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,29 +10,30 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, Key, UInt8
 
-from momentum_jax.config import Config
-from momentum_jax.data import Dataset
 from momentum_jax.tasks._task import Params, Scalars, Task, mean_over_examples
+from momentum_jax.tasks.datasets import Dataset
 from momentum_jax.tasks.mlp import MLP
 
 Batch = tuple[UInt8[Array, "batch features"], Int32[Array, " batch"]]
 Tests = tuple[UInt8[Array, "tests features"], Int32[Array, " tests"]]
 
 
-def image_classification(cfg: Config, dataset: Dataset) -> Task:
-    """The task that a config describes: an MLP on pixels scaled to [0, 1].
+def image_classification(
+    dataset: Dataset,
+    *,
+    hidden_sizes: tuple[int, ...] = (100, 100, 100, 100),
+    activation: str = "relu",
+    weight_init: str | float = "he",
+    l2: float = 0.0,
+) -> Task:
+    """The task of classifying the images of a dataset with an MLP on pixels scaled to [0, 1].
 
-    The loss is the softmax cross-entropy plus 0.5·λ·Σ‖W‖² over the weights, λ = `cfg.l2`. The evaluation gives
+    The loss is the softmax cross-entropy plus 0.5·λ·Σ‖W‖² over the weights, λ = `l2`. The evaluation gives
     "train_loss" and "test_loss" (without the penalty) and "test_accuracy" over the full sets. The baseline is the
     entropy of the training labels in nats, the least loss of a predictor that does not look at the image.
     """
     init, loss, evaluate = _functions(
-        cfg.hidden_sizes,
-        dataset.num_classes,
-        cfg.activation,
-        cfg.weight_init,
-        cfg.l2,
-        dataset.x_train.shape[1],
+        hidden_sizes, dataset.num_classes, activation, weight_init, l2, dataset.x_train.shape[1]
     )
     frequencies = np.bincount(dataset.y_train) / len(dataset.y_train)
     present = frequencies[frequencies > 0]

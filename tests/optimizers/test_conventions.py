@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers import CONVENTIONS, convert, effective_learning_rate
 
 STEPS = 12

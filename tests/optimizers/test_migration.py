@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import momentum_jax as mj
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers import (
     CorrectedMomentumState,
     MomentumState,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import momentum_jax as mj
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers import MomentumState, convert, from_torch, to_torch
 
 HALF = 15

@@ -12,8 +12,8 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax import optimizers
-from momentum_jax.config import OptimizerConfig, Schedule
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule
 from momentum_jax.optimizers.registry import check
 
 CORES = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.startswith("scale_by_")}

@@ -3,11 +3,11 @@
 import numpy as np
 
 import momentum_jax as mj
-from momentum_jax.comparison import Comparison, Situation, _judged
-from momentum_jax.grids import Cell
-from momentum_jax.outcomes import Outcome
-from momentum_jax.results import Result, from_outcomes
-from momentum_jax.verdicts import arm_of
+from momentum_jax.comparison.judging import arm_of
+from momentum_jax.comparison.procedure import Comparison, Situation, _judged
+from momentum_jax.results.record import Outcome
+from momentum_jax.results.result import Result, from_outcomes
+from momentum_jax.space import Cell
 
 LABELS = ("sgd", "<b>momentum</b>")
 

@@ -8,10 +8,10 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 import momentum_jax as mj
-from momentum_jax.grids import Cell
-from momentum_jax.outcomes import Outcome
 from momentum_jax.report import heatmap_figure
-from momentum_jax.results import from_outcomes
+from momentum_jax.results.record import Outcome
+from momentum_jax.results.result import from_outcomes
+from momentum_jax.space import Cell
 
 RATES, MOMENTA = [0.01, 0.1, 1.0], [0.0, 0.9]
 BEST = "#d55e00"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from momentum_jax.report import animate_paths, draw_contours, paths_figure
 from momentum_jax.tasks.landscapes import make_landscape
-from momentum_jax.trajectories import Trajectory
+from momentum_jax.training.trajectories import Trajectory
 
 
 def path(points, values=None, *, diverged=False):

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import momentum_jax as mj
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 
 IMAGES, LABELS = np.random.default_rng(0).normal(size=(40, 5, 5, 2)), np.arange(40, dtype=np.int32) % 3
 CFG = mj.Config(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from momentum_jax.errors import InputError
+from momentum_jax._base.errors import InputError
 from momentum_jax.tasks import landscapes
 from momentum_jax.tasks.landscapes import make_landscape
 from tests.compiling import jit

@@ -39,7 +39,7 @@ def test_every_activation_and_no_hidden_layer_at_all_can_be_trained(activation):
 
 
 def test_the_penalty_is_half_lambda_times_the_squared_weights_without_the_biases(mnist):
-    plain, penalised = (image_classification(mj.Config(hidden_sizes=(5,), l2=l2), mnist) for l2 in (0.0, 0.5))
+    plain, penalised = (image_classification(mnist, hidden_sizes=(5,), l2=l2) for l2 in (0.0, 0.5))
     params = jax.tree.map(lambda p: p + 0.25, plain.init(jax.random.key(0)))
     batch = (jnp.asarray(mnist.x_train[:9]), jnp.asarray(mnist.y_train[:9]))
     squares = sum(float(jnp.sum(layer["kernel"] ** 2)) for layer in params["params"].values())
@@ -48,7 +48,7 @@ def test_the_penalty_is_half_lambda_times_the_squared_weights_without_the_biases
 
 
 def test_the_baseline_is_the_entropy_of_the_labels(mnist):
-    task = image_classification(mj.Config(), mnist)
+    task = image_classification(mnist)
     p = np.bincount(mnist.y_train) / 60_000
     # A network whose output is constant can do no better than the frequencies of the classes.
     np.testing.assert_allclose(task.baseline_loss, -np.sum(p * np.log(p)), rtol=1e-12)

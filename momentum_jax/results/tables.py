@@ -1,0 +1,94 @@
+"""Tables of runs, one row each, as pyarrow has them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from momentum_jax.optimizers.description import Schedule
+from momentum_jax.space import BATCH_SIZE, Cell
+
+# Columns of a sweep's parts beside those whose types `arrow_type` knows.
+_STORED = ("digest", "losses", "losses_before", "params")
+FINALS = ("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at")
+
+
+def describe(cells: Mapping[str, Sequence[Cell]], seeds: Sequence[int], *, batch_size: bool) -> Any:
+    """What the runs are: by label, then cell, then seed.
+
+    Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter), with
+    `batch_size` that of the batches, and seed.
+    """
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    for label, of_label in cells.items():
+        for cell in of_label:
+            size = {BATCH_SIZE: cell.batch_size} if batch_size else {}
+            rows.append({"optimizer": label, **_flat(cell.optimizer.hyperparameters), **size})
+    names = list(dict.fromkeys(name for row in rows for name in row if name != BATCH_SIZE))
+    names += [BATCH_SIZE] if batch_size else []
+    of_cells = pa.table({name: _column([row.get(name) for row in rows], arrow_type(name)) for name in names})
+    repeated = of_cells.take(pa.array(np.repeat(np.arange(len(rows)), len(seeds))))
+    return repeated.append_column("seed", pa.array(np.tile(np.asarray(seeds, np.int64), len(rows))))
+
+
+def varying_hyperparameters(cells: Sequence[Cell]) -> dict[str, list[Any]]:
+    """What differs between the cells of an optimizer: by name, the value of each cell."""
+    rows = [{**_flat(cell.optimizer.hyperparameters), BATCH_SIZE: cell.batch_size} for cell in cells]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}
+
+
+def text_of(value: Any) -> str:
+    """A hyperparameter's value, as short as it can be."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def with_finals(described: Any, finals: Mapping[str, Sequence[Any]]) -> Any:
+    """Adds the columns of `FINALS`; where the task has none of them they are null."""
+    import pyarrow as pa
+
+    for name in FINALS:
+        values = pa.array(finals.get(name) or [None] * len(described), arrow_type(name))
+        described = described.append_column(name, values)
+    return described
+
+
+def arrow_type(name: str) -> Any:
+    """The type of a column whose name says it; None for others."""
+    import pyarrow as pa
+
+    return {
+        "optimizer": pa.string(),
+        "seed": pa.int64(),
+        BATCH_SIZE: pa.int64(),
+        "final_train_loss": pa.float64(),
+        "test_loss": pa.float64(),
+        "test_accuracy": pa.float64(),
+        "failed": pa.bool_(),
+        "diverged_at": pa.int64(),
+    }.get(name)
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    """A column of hyperparameters; as text where optimizers give them different types."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values])
+
+
+def _flat(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in hyperparameters.items():
+        if isinstance(value, Schedule):
+            flat |= {name + ".schedule": value.name}
+            flat |= {f"{name}.{parameter}": entry for parameter, entry in value.items}
+        else:
+            taken = name in _STORED or arrow_type(name) is not None
+            flat[f"hyperparameter.{name}" if taken else name] = value
+    return flat

@@ -1,0 +1,323 @@
+"""From a config and what is to vary in it to cells: optimizers with their hyperparameters, and batch sizes."""
+
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
+from momentum_jax.config import Config
+from momentum_jax.optimizers import registry
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule, parse_values, value_text
+
+BATCH_SIZE = "batch_size"
+SEARCHES = ("grid", "random", "sobol")
+_ROUNDS = 64
+
+
+class Cell(NamedTuple):
+    """One optimizer with one set of hyperparameters, and the size of its batches."""
+
+    optimizer: OptimizerConfig
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Numbers between two, each as likely as any other.
+
+    >>> Uniform(0.5, 0.9).grid(3)
+    (0.5, 0.7, 0.9)
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        check_real("low", self.low, -math.inf, math.inf)
+        check_real("high", self.high, -math.inf, math.inf)
+        if not self.low < self.high:
+            raise InputError(f"low must be less than high, not {self.low!r} to {self.high!r}")
+
+    def at(self, u: float) -> float:
+        """The number below which the share u of all lies."""
+        return float(f"{self.low + (self.high - self.low) * u:.12g}")
+
+    def grid(self, count: int) -> tuple[float, ...]:
+        """Evenly spaced numbers, the ends among them."""
+        check_integer("count", count, 2)
+        return tuple(self.at(i / (count - 1)) for i in range(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogUniform(Uniform):
+    """Positive numbers between two whose logarithms are uniform.
+
+    >>> LogUniform(1e-3, 1).grid(4)
+    (0.001, 0.01, 0.1, 1.0)
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise InputError(f"low must be more than 0 on a logarithmic scale, not {self.low!r}")
+
+    def at(self, u: float) -> float:
+        return float(f"{math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * u):.12g}")
+
+
+Values = Sequence[Any] | Uniform
+"""Values to try, or (for a search) a distribution to draw them from."""
+Space = Mapping[str, Values | Mapping[str, Values]]
+"""What varies: by label and hyperparameter, or by the bare name for every optimizer that has it."""
+
+
+def make_cells(
+    cfg: Config, space: Space, *, search: str = "grid", budget: int | None = None, search_seed: int = 0
+) -> dict[str, tuple[Cell, ...]]:
+    """The cells of each optimizer of a config, no two the same.
+
+    Args:
+      cfg: what every cell has where the space does not say otherwise.
+      space: by label, or bare: hyperparameters, "batch_size", or "hyperparameter.parameter" inside a schedule, each
+        with the values to try.
+      search: "grid" for all combinations, in the order of the values; "random" for independent draws; "sobol" for
+        the points of a scrambled Sobol sequence (Sobol 1967; Owen 1998), which fill the space more evenly.
+      budget: cells of each optimizer that has something to vary; for a search only.
+      search_seed: of the draws. Those of one optimizer do not depend on the others.
+
+    Raises:
+      InputError: a label or hyperparameter that there is not, no values, a distribution in a grid.
+
+    >>> cells = make_cells(Config(), {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}})
+    >>> {label: len(of_label) for label, of_label in cells.items()}
+    {'sgd': 2, 'momentum': 4, 'optax': 2}
+    """
+    if search not in SEARCHES:
+        raise unknown("search", search, SEARCHES)
+    if search == "grid" and budget is not None:
+        raise InputError("budget is for search='random' or 'sobol'; a grid has as many cells as it has combinations")
+    if search != "grid":
+        check_integer("budget", budget, 1)
+    check_integer("search_seed", search_seed, 0)
+    axes = axes_of(cfg, space)
+    cells = {}
+    for label, optimizer in cfg.optimizers.items():
+        own, base = axes[label], Cell(optimizer, cfg.batch_size)
+        if search == "grid" or not own:
+            combinations: Iterator[Sequence[Any]] = itertools.product(*(_values(k, v) for k, v in own.items()))
+            chosen = (_with(base, label, dict(zip(own, values, strict=True))) for values in combinations)
+            cells[label] = tuple(_distinct(chosen))
+        else:
+            assert budget is not None
+            cells[label] = _draw(base, label, own, search, budget, search_seed)
+    return cells
+
+
+def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
+    """What varies for each optimizer: a value under its label goes before one under the bare name."""
+    if not isinstance(space, Mapping):
+        raise InputError(f"what varies is a mapping from names to values, not {space!r}")
+    bare = {name: values for name, values in space.items() if not isinstance(values, Mapping)}
+    by_label = {name: values for name, values in space.items() if isinstance(values, Mapping)}
+    for label in by_label:
+        if label not in cfg.optimizers:
+            raise unknown("optimizer's label", label, cfg.optimizers)
+    axes = {}
+    for label, optimizer in cfg.optimizers.items():
+        own = by_label.get(label, {})
+        for name in own:
+            if not accepts(optimizer, name):
+                raise unknown(f"hyperparameter of {label!r}", name, names_of(optimizer))
+        axes[label] = {name: values for name, values in bare.items() if accepts(optimizer, name)} | dict(own)
+    for name in bare:
+        if not any(accepts(optimizer, name) for optimizer in cfg.optimizers.values()):
+            known = {name for optimizer in cfg.optimizers.values() for name in names_of(optimizer)}
+            raise unknown("hyperparameter or optimizer's label", name, known | set(cfg.optimizers))
+    return axes
+
+
+def parse_axis(text: str) -> tuple[str, Values]:
+    """Reads `NAME=VALUE,VALUE,…`, `NAME=LOW:HIGH:log:N`, or for a search `NAME=LOW:HIGH:log`; lin for log likewise.
+
+    >>> parse_axis("momentum.learning_rate=1e-3:1:log:4")
+    ('momentum.learning_rate', (0.001, 0.01, 0.1, 1.0))
+    >>> parse_axis("momentum=0.5:0.9:lin")
+    ('momentum', Uniform(low=0.5, high=0.9))
+
+    Raises:
+      InputError: something else.
+    """
+    name, equals, values = text.partition("=")
+    if not (equals and name.strip() and values.strip()):
+        raise InputError(f"what varies is written NAME=VALUE,VALUE,… or NAME=LOW:HIGH:log:N, not {text!r}")
+    if ":" not in values:
+        return name.strip(), parse_values(values)
+    low, high, *scale = values.split(":")
+    kinds = {"log": LogUniform, "lin": Uniform}
+    try:
+        if len(scale) not in (1, 2):
+            raise ValueError
+        numbers = float(low), float(high)
+        count = [int(entry) for entry in scale[1:]]
+    except ValueError:
+        raise InputError(f"a range is written LOW:HIGH:log:N or LOW:HIGH:lin:N, not {values!r}") from None
+    if scale[0] not in kinds:
+        raise unknown("scale of a range", scale[0], kinds)
+    distribution = kinds[scale[0]](*numbers)
+    if not count:
+        return name.strip(), distribution
+    grid = distribution.grid(count[0])
+    return name.strip(), tuple(dict.fromkeys(map(round, grid))) if _is_count(name.strip()) else grid
+
+
+def text_of_axis(values: Values) -> str:
+    """What `parse_axis` reads as these values.
+
+    >>> text_of_axis(LogUniform(0.001, 1.0)), text_of_axis([0.5, 0.9])
+    ('0.001:1.0:log', '0.5,0.9')
+    """
+    if isinstance(values, Uniform):
+        return f"{values.low!r}:{values.high!r}:{'log' if isinstance(values, LogUniform) else 'lin'}"
+    return ",".join(value_text(_plain_number(value)) for value in values)
+
+
+def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, OptimizerConfig]) -> Space:
+    """Axes whose names may begin with a label and a point, as a space.
+
+    Raises:
+      InputError: one is given twice.
+    """
+    labels = sorted(optimizers, key=len, reverse=True)
+    bare: dict[str, Values] = {}
+    by_label: dict[str, dict[str, Values]] = {}
+    for name, values in axes:
+        label = next((label for label in labels if name.startswith(f"{label}.")), None)
+        mine = bare if label is None else by_label.setdefault(label, {})
+        own = name if label is None else name.removeprefix(f"{label}.")
+        if own in mine:
+            raise InputError(f"{name} varies twice; give all its values at once")
+        mine[own] = values
+    for name in set(bare) & set(by_label):
+        # A hyperparameter by the name of a label.
+        values = bare.pop(name)
+        for label, optimizer in optimizers.items():
+            if accepts(optimizer, name):
+                by_label.setdefault(label, {}).setdefault(name, values)
+    return {**bare, **by_label}
+
+
+def names_of(optimizer: OptimizerConfig) -> list[str]:
+    """What of an optimizer can vary: what its factory takes, the insides of schedules, and the size of its batches."""
+    parameters = inspect.signature(factory_of(optimizer)).parameters.values()
+    taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    inside = [
+        f"{name}.{parameter}"
+        for name, value in optimizer.items
+        if isinstance(value, Schedule)
+        for parameter in value.hyperparameters
+    ]
+    return list(dict.fromkeys([*taken, *optimizer.hyperparameters, *inside, BATCH_SIZE]))
+
+
+def accepts(optimizer: OptimizerConfig, name: str) -> bool:
+    return name in names_of(optimizer)
+
+
+def factory_of(optimizer: OptimizerConfig) -> Callable[..., Any]:
+    return registry.factory(optimizer.name)
+
+
+def _values(name: str, values: Values) -> Sequence[Any]:
+    if isinstance(values, Uniform):
+        raise InputError(f"{name} varies over {values}; a grid needs values: .grid(n) gives n of them")
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+        raise InputError(f"{name} needs a sequence of at least one value, not {values!r}")
+    return values
+
+
+def _with(base: Cell, label: str, changes: Mapping[str, Any]) -> Cell:
+    hyperparameters, batch_size = base.optimizer.hyperparameters, base.batch_size
+    for name, value in changes.items():
+        hyperparameter, dot, parameter = name.partition(".")
+        if name == BATCH_SIZE:
+            check_integer(f"{BATCH_SIZE} of {label!r}", value, 1)
+            batch_size = int(value)
+        elif dot:
+            schedule = hyperparameters[hyperparameter]
+            if not isinstance(schedule, Schedule):
+                raise InputError(f"{name} of {label!r}: {hyperparameter} is no schedule but {schedule!r}")
+            hyperparameters[hyperparameter] = Schedule(
+                schedule.name, **{**schedule.hyperparameters, parameter: _plain_number(value)}
+            )
+        else:
+            hyperparameters[name] = value
+    return Cell(OptimizerConfig(base.optimizer.name, **hyperparameters), batch_size)
+
+
+def _plain_number(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _distinct(cells: Iterator[Cell]) -> Iterator[Cell]:
+    return iter({_what_runs(cell): cell for cell in cells}.values())
+
+
+def _what_runs(cell: Cell) -> Any:
+    """What two cells that train the same have in common: 1 is 1.0 as a learning rate, but not as a word."""
+    structure, floats = registry.split(cell.optimizer)
+    return structure, tuple(floats.items()), cell.batch_size
+
+
+def _draw(
+    base: Cell, label: str, axes: Mapping[str, Values], search: str, budget: int, search_seed: int
+) -> tuple[Cell, ...]:
+    """`budget` distinct cells; all there are if there are no more."""
+    combinations = 1.0
+    for name, values in axes.items():
+        combinations *= math.inf if isinstance(values, Uniform) else len(_values(name, values))
+    if combinations <= budget:
+        listed = {name: _values(name, values) for name, values in axes.items()}
+        return tuple(
+            _distinct(_with(base, label, dict(zip(axes, v, strict=True))) for v in itertools.product(*listed.values()))
+        )
+    word = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
+    points = _points(len(axes), budget, search, np.random.default_rng([search_seed, word]))
+    cells: dict[Any, Cell] = {}
+    for point in points:
+        cell = _with(base, label, {name: _pick(name, v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
+        cells.setdefault(_what_runs(cell), cell)
+        if len(cells) == budget:
+            break
+    return tuple(cells.values())
+
+
+def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Points of the unit cube, some more than the budget since some may give the same cell."""
+    if search == "random":
+        for _ in range(_ROUNDS * budget):
+            yield rng.random(dimensions)
+        return
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(dimensions, rng=rng)
+    # A power of two at a time, which the sequence is balanced over.
+    size = 2 ** math.ceil(math.log2(budget))
+    for _ in range(_ROUNDS):
+        yield from sequence.random(size)
+
+
+def _pick(name: str, values: Values, u: float) -> Any:
+    if isinstance(values, Uniform):
+        return round(values.at(u)) if _is_count(name) else values.at(u)
+    return values[min(int(u * len(values)), len(values) - 1)]
+
+
+def _is_count(name: str) -> bool:
+    """Whether a hyperparameter is a whole number: the size of batches, or steps of a schedule."""
+    return name.split(".")[-1] == BATCH_SIZE or name.endswith("_steps")

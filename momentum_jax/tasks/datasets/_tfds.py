@@ -1,0 +1,153 @@
+"""Image-classification datasets of tensorflow-datasets, decoded once and cached."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import pathlib
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from momentum_jax._base.errors import InputError, unknown
+from momentum_jax._base.files import write_atomically
+from momentum_jax.tasks.datasets._dataset import Dataset
+
+_FIELDS = ("x_train", "y_train", "x_test", "y_test")
+_RANDOM_ACCESS = ("array_record", "parquet")
+
+
+def load_tfds(name: str) -> Dataset:
+    """Reads the splits "train" and "test" of a dataset; prepares it first where that has not been done.
+
+    Preparing one of TFDS's own datasets downloads it (TFDS checks the checksums) and needs TensorFlow. Reading a
+    prepared one does not, if it was prepared as array_record. The folder is TFDS's (`TFDS_DATA_DIR`).
+
+    Args:
+      name: as `tfds.builder` takes it: "fashion_mnist", "cifar10", "emnist/letters".
+
+    Raises:
+      InputError: an unknown dataset, one that is not classification of images of one size, or something that
+        is not installed.
+    """
+    import platformdirs
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+    except tfds.core.DatasetNotFoundError:
+        raise unknown("tensorflow-datasets' dataset", name, tfds.list_builders(with_community_datasets=False)) from None
+    except (AttributeError, AssertionError, ImportError, ValueError, TypeError) as error:
+        raise InputError(f"tfds:{name}: {str(error).splitlines()[0]}") from error
+    if not builder.info.splits:
+        builder = _prepare(tfds, name)
+    _check_readable(builder, name)
+    fingerprint = _fingerprint(builder)
+    cache = platformdirs.user_cache_path("momentum_jax") / "tfds" / f"{fingerprint}.npz"
+    source = f"tfds:{builder.info.full_name}"
+    cached = _read_cache(cache, source)
+    if cached is not None:
+        return cached
+    image_key, label_key = builder.info.supervised_keys
+    dataset = Dataset.from_images(
+        _decode(builder, "train", image_key, label_key),
+        _decode(builder, "test", image_key, label_key),
+        num_classes=builder.info.features[label_key].num_classes,
+        source=source,
+    )
+    _write_cache(cache, dataset)
+    return dataset
+
+
+def _prepare(tfds: Any, name: str) -> Any:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError(
+            f"tfds:{name} has not been prepared on this machine, and preparing it needs TensorFlow: "
+            'pip install "momentum-jax[tfds]", or set TFDS_DATA_DIR to where it has been prepared'
+        )
+    builder = tfds.builder(name, file_format="array_record")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        # TFDS lets through whatever its downloaders, decoders and checksums raise.
+        raise InputError(f"tfds:{name} could not be downloaded and prepared: {error}") from error
+    return builder
+
+
+def _check_readable(builder: Any, name: str) -> None:
+    info = builder.info
+    for split in ("train", "test"):
+        if split not in info.splits:
+            raise InputError(f"tfds:{name} has no split {split!r}; it has {', '.join(info.splits)}")
+    keys = info.supervised_keys
+    if not (isinstance(keys, tuple) and len(keys) == 2):
+        raise InputError(f"tfds:{name} is not a dataset of (image, label) pairs")
+    image, label = (info.features[key] for key in keys)
+    if len(image.shape or ()) != 3 or np.dtype(image.np_dtype) != np.uint8 or not hasattr(label, "num_classes"):
+        raise InputError(f"tfds:{name} does not pair an 8-bit image with a class: {keys[0]} {image}, {keys[1]} {label}")
+    stored = info.file_format.value
+    if stored not in _RANDOM_ACCESS and importlib.util.find_spec("tensorflow") is None:
+        raise InputError(
+            f"tfds:{name} was prepared as {stored}, which only TensorFlow reads: "
+            'pip install "momentum-jax[tfds]", or prepare it as array_record'
+        )
+
+
+def _fingerprint(builder: Any) -> str:
+    """Of the prepared files: their names, sizes and times, so that a dataset prepared anew is decoded anew."""
+    files = sorted(pathlib.Path(builder.data_path).iterdir())
+    listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps([builder.info.full_name, listing]).encode()).hexdigest()[:32]
+
+
+def _decode(builder: Any, split: str, image_key: str, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+    if builder.info.file_format.value in _RANDOM_ACCESS:
+        examples = builder.as_data_source(split=split)
+    else:
+        examples = builder.as_dataset(split=split).as_numpy_iterator()
+    images, labels = [], []
+    for example in examples:
+        images.append(example[image_key])
+        labels.append(example[label_key])
+        if images[-1].shape != images[0].shape:
+            raise InputError(
+                f"tfds:{builder.info.full_name} has images of several sizes: {images[0].shape}, {images[-1].shape}"
+            )
+    if not images:
+        raise InputError(f"tfds:{builder.info.full_name}: split {split!r} is empty")
+    return np.stack(images), np.asarray(labels)
+
+
+def _read_cache(path: pathlib.Path, source: str) -> Dataset | None:
+    """The cached dataset, or None where there is none whose digest is right: it is then decoded again."""
+    try:
+        # Opened here, since np.load leaves it open when it is no zip file.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            dataset = Dataset(
+                **{field: arrays[field] for field in _FIELDS},
+                image_shape=tuple(int(size) for size in arrays["image_shape"]),
+                num_classes=int(arrays["num_classes"]),
+                source=source,
+            )
+            return dataset if dataset.digest == str(arrays["digest"]) else None
+    except (OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _write_cache(path: pathlib.Path, dataset: Dataset) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        image_shape=np.asarray(dataset.image_shape),
+        num_classes=np.asarray(dataset.num_classes),
+        digest=np.asarray(dataset.digest),
+        **{field: getattr(dataset, field) for field in _FIELDS},
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    except OSError:
+        # A cache that cannot be written only costs the decoding next time.
+        return

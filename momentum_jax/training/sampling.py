@@ -1,0 +1,109 @@
+"""Randomness of a run: keys, batches and initial parameters, each a function of the seed alone."""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32, Key, PyTree, UInt32
+
+from momentum_jax._base.errors import unknown
+from momentum_jax.config import Config, Sampling
+
+_INIT, _BATCHES = 0, 1
+
+
+@contextlib.contextmanager
+def numerics(dtype: str) -> Iterator[None]:
+    """JAX's settings for a run, whatever the ambient ones are, so that the run is the same under all.
+
+    64-bit types are on for float64 only; draws are those of the partitionable Threefry; a NaN is recorded, not raised.
+    """
+    with (
+        jax.enable_x64(dtype == "float64"),
+        jax.threefry_partitionable(True),
+        jax.debug_nans(False),
+        jax.disable_jit(False),
+    ):
+        yield
+
+
+def init_key(seed: int | UInt32[Array, ""], label: str | None) -> Key[Array, ""]:
+    """The key of the initial weights: the seed's, or with a label that label's own."""
+    key = jax.random.fold_in(_run_key(seed), _INIT)
+    if label is None:
+        return key
+    word = hashlib.sha256(label.encode()).digest()[:4]
+    return jax.random.fold_in(key, np.uint32(int.from_bytes(word, "little")))
+
+
+def batch_key(seed: int | UInt32[Array, ""]) -> Key[Array, ""]:
+    return jax.random.fold_in(_run_key(seed), _BATCHES)
+
+
+def draw_batches(
+    key: Key[Array, ""],
+    start: Int32[Array, ""],
+    length: int,
+    *,
+    num_examples: int,
+    batch_size: int,
+    sampling: Sampling,
+) -> Int32[Array, "iterations batch"]:
+    """The examples of the iterations start … start + length − 1.
+
+    With replacement, iteration t draws from its own key, fold_in(key, t). In epochs, epoch e is a permutation drawn
+    from fold_in(key, e), cut into ⌊num_examples / batch_size⌋ batches.
+    """
+    iterations = start + jnp.arange(length, dtype=jnp.int32)
+    if sampling == "with_replacement":
+        return jax.vmap(
+            lambda t: jax.random.randint(jax.random.fold_in(key, t), (batch_size,), 0, num_examples, dtype=jnp.int32)
+        )(iterations)
+    per_epoch = num_examples // batch_size
+    first_epoch = start // per_epoch
+    epochs = first_epoch + jnp.arange((length + per_epoch - 2) // per_epoch + 1, dtype=jnp.int32)
+    orders = jax.lax.map(lambda e: jax.random.permutation(jax.random.fold_in(key, e), num_examples), epochs)
+    offsets = (iterations % per_epoch * batch_size)[:, None] + jnp.arange(batch_size, dtype=jnp.int32)[None]
+    batches: Array = orders[(iterations // per_epoch - first_epoch)[:, None], offsets]
+    return batches.astype(jnp.int32)
+
+
+def draw_all_batches(cfg: Config, seed: int, num_examples: int) -> Int32[np.ndarray, "iterations batch"]:
+    """All batches of a run."""
+    with numerics(cfg.dtype):
+        draw = jax.jit(
+            functools.partial(
+                draw_batches,
+                length=cfg.iterations,
+                num_examples=num_examples,
+                batch_size=cfg.batch_size,
+                sampling=cfg.sampling,
+            )
+        )
+        return np.asarray(draw(batch_key(seed), jnp.int32(0)))
+
+
+def draw_params(init: Callable[[Key[Array, ""]], PyTree[Array]], cfg: Config, seed: int, label: str) -> PyTree[Array]:
+    """The initial parameters of a run: drawn in float32, float leaves cast to the config's dtype."""
+    if label not in cfg.optimizers:
+        raise unknown("optimizer's label", label, cfg.optimizers)
+    with numerics("float32"):
+        params = _jit(init)(init_key(seed, None if cfg.shared_init else label))
+    with numerics(cfg.dtype):
+        return jax.tree.map(lambda p: p.astype(cfg.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
+
+
+@functools.lru_cache(maxsize=64)
+def _jit(init: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
+    return jax.jit(init)
+
+
+def _run_key(seed: int | UInt32[Array, ""]) -> Key[Array, ""]:
+    # The words of jax.random.key(seed), without what jax_random_seed_offset would add.
+    words = jnp.stack([jnp.zeros([], jnp.uint32), jnp.asarray(seed, jnp.uint32)])
+    key: Key[Array, ""] = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key

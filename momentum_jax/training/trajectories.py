@@ -1,0 +1,223 @@
+"""The path of an optimizer over a landscape: many starts, hyperparameters and methods at once."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Key
+
+from momentum_jax._base.errors import InputError, check_integer, check_real
+from momentum_jax.optimizers import registry
+from momentum_jax.optimizers.description import OptimizerConfig
+from momentum_jax.tasks.landscapes import Landscape, make_landscape
+from momentum_jax.training.step import TrainState, find_structure, float_arrays, make_train_step
+
+Starts = Float[Array, "starts dimensions"]
+Loss = Callable[[Array, Array], Float[Array, ""]]
+
+
+class Trajectory(NamedTuple):
+    """Where an optimizer went; the leading axes are those of the optimizers and of the starts.
+
+    Attributes:
+      points: the start and the point after each iteration.
+      values: the landscape there.
+      gradients: its gradients there, without the noise.
+      diverged: whether the path ends outside of the landscape's window, higher than it began; and where it gets
+        beyond all numbers, unless it was outside and lower then: that is the way down a saddle.
+    """
+
+    points: Float[Array, "*paths iterations+1 dimensions"]
+    values: Float[Array, "*paths iterations+1"]
+    gradients: Float[Array, "*paths iterations+1 dimensions"]
+    diverged: Bool[Array, "*paths"]
+
+
+def trajectory(
+    optimizer: OptimizerConfig | optax.GradientTransformation | Sequence[OptimizerConfig],
+    landscape: Landscape | str,
+    start: ArrayLike | None = None,
+    iterations: int = 100,
+    *,
+    noise: float | ArrayLike = 0.0,
+    key: Key[Array, ""] | None = None,
+) -> Trajectory:
+    """Follows an optimizer over a landscape, by the train step of `mj.train`.
+
+    Descriptions that differ in numbers only run as one program, which is compiled once for a landscape, a number of
+    iterations and a number of starts. A transformation may have traced hyperparameters: the function can be `vmap`ped
+    over them, `jit`ted and differentiated.
+
+    Args:
+      optimizer: a description, several of them, which make a leading axis of the result, or an Optax transformation.
+      landscape: one from `momentum_jax.tasks.landscapes`, or its name.
+      start: points [..., dimensions], whose leading axes are the result's too; by default the landscape's own.
+        Floating-point ones keep their dtype. The values of traced ones are not checked.
+      iterations: updates of each path.
+      noise: the standard deviation of what is added to each coordinate of each gradient, independent and normal.
+      key: of the noise. Each start has noise of its own, the same for all optimizers.
+
+    Raises:
+      InputError: an unknown landscape or method, or something that is neither, a hyperparameter out of its range, a
+        start that is not finite, of other dimensions or outside of the landscape's domain, or noise without a key.
+
+    >>> sgd = OptimizerConfig("sgd", learning_rate=0.5)
+    >>> momentum = OptimizerConfig("momentum", learning_rate=0.5, momentum=0.5)
+    >>> path = trajectory([sgd, momentum], "valley", [4.0, 4.0], iterations=2)
+    >>> print(path.points[1], path.diverged)
+    [[ 4.    4.  ]
+     [ 3.8   0.  ]
+     [ 3.51 -2.  ]] [False False]
+    """
+    landscape = make_landscape(landscape) if isinstance(landscape, str) else landscape
+    if not isinstance(landscape, Landscape):
+        raise InputError(f"landscape must be a Landscape, such as make_landscape(name), or a name, not {landscape!r}")
+    check_integer("iterations", iterations, 1)
+    starts = check_start(landscape, landscape.start if start is None else start)
+    keys = _noise_keys(noise, key, math.prod(starts.shape[:-1]))
+    args = (starts.reshape(-1, landscape.dimensions), jnp.asarray(noise, starts.dtype), keys)
+    if isinstance(optimizer, optax.GradientTransformation):
+        paths = _paths(landscape, optax.with_extra_args_support(optimizer), iterations, *args)
+    else:
+        several = [optimizer] if isinstance(optimizer, OptimizerConfig) else optimizer
+        if not (isinstance(several, Sequence) and all(isinstance(one, OptimizerConfig) for one in several)):
+            raise InputError(
+                f"optimizer must be an OptimizerConfig, a list of them or an Optax transformation, not {optimizer!r}"
+            )
+        paths = _of_optimizers(several, landscape, iterations, args)
+        if isinstance(optimizer, OptimizerConfig):
+            paths = Trajectory(*(a[0] for a in paths))
+    leading = paths.diverged.ndim - 1
+    return Trajectory(*(a.reshape(*a.shape[:leading], *starts.shape[:-1], *a.shape[leading + 1 :]) for a in paths))
+
+
+def check_start(landscape: Landscape, start: ArrayLike) -> Float[Array, "... dimensions"]:
+    """A start, or several [..., dimensions], as floating-point numbers.
+
+    Raises:
+      InputError: as `trajectory`.
+    """
+    with np.errstate(over="ignore"):
+        points = jnp.asarray(start)
+    if not jnp.issubdtype(points.dtype, jnp.floating):
+        points = points.astype(jnp.result_type(float))
+    n = landscape.dimensions
+    if points.ndim == 0 or points.shape[-1] != n or points.size == 0:
+        raise InputError(f"start on {landscape.name} must have {n} coordinates, not the shape {points.shape}")
+    if isinstance(points, jax.core.Tracer):
+        return points
+    values = np.asarray(points, np.float64).reshape(-1, n)
+    if not np.isfinite(values).all():
+        given = np.asarray(start, np.float64).reshape(-1, n)
+        bad = _first(given, ~np.isfinite(values))
+        raise InputError(f"start on {landscape.name} must be finite in {points.dtype}, not {bad}")
+    if landscape.domain is not None:
+        low, high = landscape.domain.T
+        outside = (values < low) | (values > high)
+        if outside.any():
+            allowed = " × ".join(f"[{a:g}, {b:g}]" for a, b in landscape.domain)
+            raise InputError(f"start on {landscape.name} must lie in {allowed}, not at {_first(values, outside)}")
+    return points
+
+
+def _first(points: np.ndarray, which: np.ndarray) -> tuple[float, ...]:
+    return tuple(points[which.any(axis=-1)][0].tolist())
+
+
+def _noise_keys(noise: float | ArrayLike, key: Key[Array, ""] | None, starts: int) -> Key[Array, " starts"] | None:
+    if not isinstance(noise, jax.core.Tracer):
+        check_real("noise", noise, 0, math.inf)
+    if key is not None:
+        if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+            raise InputError(f"key must be one such as jax.random.key(0), not {key!r}")
+        return jax.random.split(key, starts)
+    if isinstance(noise, jax.core.Tracer) or noise != 0:
+        raise InputError("noise needs a key, such as jax.random.key(0)")
+    return None
+
+
+def _of_optimizers(
+    optimizers: Sequence[OptimizerConfig], landscape: Landscape, iterations: int, args: tuple[Any, ...]
+) -> Trajectory:
+    """The paths of several, [optimizers, starts, …]: one program for all that differ in their floats only."""
+    if not optimizers:
+        raise InputError("there is no optimizer to follow")
+    loss, (starts, *_) = _noisy(landscape.function), args
+    groups: dict[registry.Structure, list[tuple[int, registry.Floats]]] = {}
+    for i, optimizer in enumerate(optimizers):
+        registry.check(optimizer)
+        structure, floats = registry.split(optimizer)
+        if structure not in groups:
+            structure, floats = find_structure(optimizer, loss, starts[0], jnp.zeros_like(starts[0]), {})
+        groups.setdefault(structure, []).append((i, floats))
+    parts = []
+    for structure, members in groups.items():
+        stacked = jax.tree.map(lambda *values: np.stack(values), *(float_arrays(floats) for _, floats in members))
+        parts.append(_of_structure(structure, landscape, iterations, len(members), stacked, args))
+    order = np.argsort([i for members in groups.values() for i, _ in members])
+    return Trajectory(*(jnp.concatenate(leaves)[order] for leaves in zip(*parts, strict=True)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _of_structure(
+    structure: registry.Structure,
+    landscape: Landscape,
+    iterations: int,
+    optimizers: int,
+    floats: dict[str, Float[Array, " optimizers"]],
+    args: tuple[Any, ...],
+) -> Trajectory:
+    def of_optimizer(floats: dict[str, Array]) -> Trajectory:
+        return _paths(landscape, registry.build(structure, floats), iterations, *args)
+
+    paths: Trajectory = jax.vmap(of_optimizer, axis_size=optimizers)(floats)
+    return paths
+
+
+def _paths(
+    landscape: Landscape,
+    optimizer: optax.GradientTransformationExtraArgs,
+    iterations: int,
+    starts: Starts,
+    noise: Float[Array, ""],
+    keys: Key[Array, " starts"] | None,
+) -> Trajectory:
+    """The paths of one optimizer, [starts, …]."""
+    train_step = make_train_step(_noisy(landscape.function), optimizer, {})
+    low, high = jnp.asarray(landscape.window.T, starts.dtype)
+
+    def of_start(start: Array, key: Array | None) -> Trajectory:
+        def step(state: TrainState, key: Array | None) -> tuple[TrainState, Array]:
+            batch = jnp.zeros_like(start) if key is None else noise * jax.random.normal(key, start.shape, start.dtype)
+            state, _ = train_step(state, batch)
+            return state, state.params
+
+        keys = None if key is None else jax.random.split(key, iterations)
+        _, after = jax.lax.scan(step, TrainState(start, optimizer.init(start)), keys, length=iterations)
+        points = jnp.concatenate([start[None], after])
+        values, gradients = jax.vmap(jax.value_and_grad(landscape.function))(points)
+        finite = jnp.isfinite(points).all(axis=-1) & jnp.isfinite(values)
+        # The last point before it gets beyond all numbers.
+        last = jnp.maximum(jnp.cumprod(finite).sum() - 1, 0)
+        outside = ((points[last] < low) | (points[last] > high)).any()
+        higher, lower = values[last] > values[0], values[last] < values[0]
+        return Trajectory(points, values, gradients, jnp.where(finite.all(), outside & higher, ~(outside & lower)))
+
+    paths: Trajectory = jax.vmap(of_start)(starts, keys)
+    return paths
+
+
+@functools.lru_cache(maxsize=64)
+def _noisy(function: Callable[[Array], Float[Array, ""]]) -> Loss:
+    """The landscape with a slope added, the batch: the gradient is that of the landscape and the batch."""
+
+    def loss(point: Array, slope: Array) -> Float[Array, ""]:
+        return function(point) + slope @ point
+
+    return loss

@@ -1,0 +1,127 @@
+"""`momentum-jax compare` and `momentum-jax report`."""
+
+import dataclasses
+import pathlib
+import re
+import shlex
+
+import pytest
+import tyro
+from hypothesis import given
+from hypothesis import strategies as st
+
+import momentum_jax as mj
+from momentum_jax.cli.arguments import arguments_type, config_of, flags_of
+
+SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
+
+
+@pytest.fixture
+def printed(main, idx, capsys, compiled_quickly):
+    """Runs a command in this process and gives what it prints."""
+
+    def run(command, *arguments):
+        data = ["--dataset", str(idx), *SMALL] if command in ("compare", "sweep", "train") else []
+        main([command, *data, *arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+def refusal(main, capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_writes_again(
+    printed, main, capsys, monkeypatch
+):
+    momentum = "b=momentum,learning_rate=0.05,momentum=0.9"
+    arguments = ["--optimizer", "a=sgd,learning_rate=0.05", "--optimizer", momentum, "--trials", "2", "--out", "o"]
+    out = printed("compare", *arguments, "--tuning-seeds", "1", "--seeds", "2", "--judge-by", "test_loss", "area")
+    compared = mj.Comparison.load("o")
+    for situation in compared.situations.values():
+        assert (f"{situation.title}: medians over seeds" in out) == bool(situation.arms)
+        assert f"{situation.title}:" in out
+    for verdict in compared.verdicts:
+        assert verdict.sentence in out
+    assert "written: o/ with report.html" in out
+    page = pathlib.Path("o/report.html")
+    first = page.read_bytes()
+    page.unlink()
+    assert printed("report", "o", "--figures", "paper").startswith("written: o/report.html")
+    assert page.read_bytes() == first
+    names = {"curves", "three_way_1", "tuning", "heatmap"}
+    kinds = (".png", ".svg", ".pdf")
+    assert {path.name for path in pathlib.Path("paper").iterdir()} <= {f"{n}{k}" for n in names for k in kinds}
+    # The command that the page names is the one that was given, as far as it was not the default.
+    command = re.search(r'"command":"(.*?[^\\])"', page.read_text())[1].encode().decode("unicode_escape")
+    trained = []
+    monkeypatch.setattr("momentum_jax.sweeps.procedure.train_waves", lambda *_: trained.append(1))
+    main([*shlex.split(command)[1:], "--out", "o"])
+    assert not trained
+    assert "holds a comparison" in refusal(main, capsys, "report", "o", "o")
+
+
+def test_a_page_of_a_sweep_and_of_trainings_names_what_repeats_them(printed, main, capsys):
+    grid = ["--grid", "a.learning_rate=0.01,0.1", "--optimizer", "a=sgd,learning_rate=0.01"]
+    printed("sweep", *grid, "--out", "s")
+    printed("report", "s", "--out", "s.html")
+    assert "--grid a.learning_rate=0.01,0.1" in pathlib.Path("s.html").read_text()
+    for label in "ab":
+        printed("train", "--optimizer", f"{label}=sgd,learning_rate=0.0{ord(label) - 96}", "--out", label)
+    printed("report", "a", "b", "--out", "both.html")
+    text = pathlib.Path("both.html").read_text()
+    assert text.count("momentum-jax train --dataset") == 2
+    assert "one seed gives no interval" in text
+    assert "show it alone" in refusal(main, capsys, "report", "a", "s")
+    assert "holds no complete result" in refusal(main, capsys, "report", "nothing")
+    printed("train", "--optimizer", "c=sgd,learning_rate=0.1", "--sampling", "epochs", "--out", "c")
+    assert "not of one task" in refusal(main, capsys, "report", "a", "c")
+
+
+def test_what_a_comparison_cannot_use_is_refused_by_name(main, capsys, idx):
+    arguments = ["compare", "--dataset", str(idx), *SMALL]
+    assert "did you mean 'test_loss'" in refusal(main, capsys, *arguments, "--judge-by", "test_los")
+    assert "only 'a'" in refusal(main, capsys, *arguments, "--optimizer", "a=sgd,learning_rate=0.1")
+    assert "'sdg.learning_rate'" in refusal(main, capsys, *arguments, "--grid", "sdg.learning_rate=0.1:1:log")
+    assert "trials" in refusal(main, capsys, *arguments, "--search", "grid", "--grid", "sgd.learning_rate=0.1,1")
+
+
+NUMBERS = st.floats(1e-6, 0.99)
+SCHEDULES = st.builds(lambda value: mj.Schedule("constant", value=value), NUMBERS)
+OPTIMIZERS = st.one_of(
+    st.builds(lambda rate: mj.OptimizerConfig("sgd", learning_rate=rate), NUMBERS | SCHEDULES),
+    st.builds(
+        lambda rate, betas, dtype: mj.OptimizerConfig(
+            "aggmo", learning_rate=rate, betas=betas, accumulator_dtype=dtype
+        ),
+        NUMBERS,
+        st.lists(NUMBERS, min_size=1, max_size=3).map(tuple),
+        st.sampled_from([None, "float32"]),
+    ),
+    st.builds(
+        lambda rate, on: mj.OptimizerConfig("optax.sgd", learning_rate=rate, nesterov=on), NUMBERS, st.booleans()
+    ),
+)
+CONFIGS = st.builds(
+    mj.Config,
+    hidden_sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
+    seeds=st.integers(1, 5) | st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True).map(tuple),
+    optimizers=st.dictionaries(st.sampled_from(["a", "b c", "it's"]), OPTIMIZERS, min_size=1, max_size=2),
+    weight_init=st.sampled_from(["he", "xavier", 0.25]),
+    l2=st.sampled_from([0.0, 0.5]),
+    shared_init=st.booleans(),
+    sampling=st.sampled_from(["epochs", "with_replacement"]),
+    evaluate_every=st.none() | st.integers(1, 9),
+    record_every=st.integers(1, 9),
+)
+
+
+@given(CONFIGS)
+def test_the_flags_of_a_config_describe_it(cfg):
+    arguments = tyro.cli(arguments_type(""), args=shlex.split(shlex.join(flags_of(cfg))))
+    assert config_of(arguments) == cfg
+    assert dataclasses.asdict(config_of(arguments)).keys() == dataclasses.asdict(cfg).keys()

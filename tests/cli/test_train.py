@@ -1,0 +1,385 @@
+"""The command line: as a process where that matters, and in this one, which has JAX loaded, for the many cases."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import momentum_jax as mj
+from momentum_jax import cli
+from momentum_jax.analysis import smooth_curve
+from tests.compiling import quick_environment
+
+COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
+SMALL = ["--hidden-sizes", "8", "--iterations", "30", "--batch-size", "16"]
+ONE = ["--optimizer", "a=sgd,learning_rate=0.01"]
+# What makes a program believe that it writes to a terminal.
+TERMINAL_VARIABLES = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in TERMINAL_VARIABLES}
+FILES = ["config.json", "history.parquet", "losses.png", "losses.svg", "params.npz", "result.json"]
+
+# Arguments, and what the message must name: the field, the value, what is allowed.
+BAD_INPUTS = [
+    (["--dataset", "minst"], ["dataset", "'minst'", "'mnist'"]),
+    (["--dataset", "~nobody-of-that-name/data"], ["dataset", "~nobody-of-that-name/data"]),
+    (["--dataset", "d" * 300], ["dataset", "ddd"]),
+    (["--optimizer", "a=momentm,learning_rate=0.1"], ["'a'", "'momentm'", "did you mean 'momentum'?"]),
+    (["--optimizer", "a=optax.sgdd,learning_rate=0.1"], ["'a'", "'optax.sgdd'", "did you mean 'optax.sgd'?"]),
+    (["--optimizer", "a=sgd,learning_rat=0.1"], ["'a'", "'learning_rat'", "did you mean 'learning_rate'?"]),
+    (["--optimizer", "a=sgd"], ["'a'", "needs", "'learning_rate'"]),
+    (["--optimizer", "a=sgd,learning_rate=-1"], ["'a'", "learning_rate", "at least 0", "-1"]),
+    (["--optimizer", "a=sgd,learning_rate=nan"], ["'a'", "learning_rate", "finite", "nan"]),
+    (["--optimizer", "a=sgd,learning_rate=fast"], ["'a'", "learning_rate", "finite", "'fast'"]),
+    (["--optimizer", f"a=sgd,learning_rate={10**400}"], ["'a'", "learning_rate", "finite"]),
+    (["--optimizer", "a=sgd,learning_rate={[]}"], ["{[]}"]),
+    (["--optimizer", "a=optax.sgd,learning_rate=0.1,accumulator_dtype={}"], ["{}"]),
+    (["--optimizer", "a=optax.sgd,learning_rate=fast"], ["'a'", "optax.sgd", "learning_rate='fast'"]),
+    (["--optimizer", "a=momentum,learning_rate=0.1,momentum=1.0"], ["'a'", "momentum", "[0, 1)", "1.0"]),
+    (["--optimizer", "a=momentum,learning_rate=0.1,momentum=-0.1"], ["'a'", "momentum", "[0, 1)", "-0.1"]),
+    (
+        ["--optimizer", "a=sgd,learning_rate=step_decai(init_value=1)"],
+        ["'step_decai'", "did you mean 'step_decay'"],
+    ),
+    (["--optimizer", "a=sgd,0.1"], ["'0.1'", "no name"]),
+    (["--optimizer", "sgd"], ["LABEL=NAME", "'sgd'"]),
+    ([*ONE, *ONE], ["label", "'a'", "twice"]),
+    (["--iterations", "0"], ["iterations", "at least 1", "0"]),
+    (["--batch-size", "0"], ["batch_size", "at least 1", "0"]),
+    (["--hidden-sizes", "8", "-3"], ["hidden_sizes", "at least 1", "-3"]),
+    (["--seeds", "3", "5", "3"], ["seeds", "differ", "3"]),
+    (["--seeds", "0"], ["seeds", "at least 1", "0"]),
+    (["--seeds", "3", "-5"], ["seeds", "at least 0", "-5"]),
+    (["--l2", "nan"], ["l2", "finite", "nan"]),
+    (["--weight-init", "-1"], ["weight_init", "at least 0", "-1.0"]),
+    (["--evaluate-every", "0"], ["evaluate_every", "at least 1", "0"]),
+    (["--sampling", "epochs", "--batch-size", "301"], ["batch_size", "300", "301"]),
+    (["--out", "file/below"], ["output folder", "'file/below'", "'file'"]),
+    (["--out", "o" * 300], ["output folder", "ooo"]),
+]
+
+
+@dataclasses.dataclass
+class Finished:
+    """A command that came to its end, and the folder it wrote."""
+
+    process: subprocess.CompletedProcess
+    arguments: list[str]
+    cwd: pathlib.Path
+
+    @property
+    def folder(self):
+        (folder,) = (self.cwd / "runs").iterdir()
+        return folder
+
+    @property
+    def lines(self):
+        return self.process.stdout.splitlines()
+
+
+def run(arguments, cwd):
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def finished(idx, tmp_path_factory):
+    arguments = ["--dataset", str(idx), *SMALL]
+    cwd = tmp_path_factory.mktemp("cwd")
+    return Finished(run(arguments, cwd), arguments, cwd)
+
+
+@pytest.fixture
+def refused(main, monkeypatch, capsys):
+    """Runs the command on what it must refuse, and gives its message."""
+
+    def run(*arguments):
+        monkeypatch.setattr(
+            "momentum_jax.training.loop.compile_programs", lambda *_: pytest.fail("compiled for bad input")
+        )
+        before = tree(pathlib.Path.cwd())
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert tree(pathlib.Path.cwd()) == before
+        return capsys.readouterr().err
+
+    return run
+
+
+def tree(folder):
+    """Every file below a folder with its bytes, and every folder."""
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def rows(lines, title):
+    """The table below a title, as words by the first word of each row."""
+    start = next(i for i, line in enumerate(lines) if line.startswith(title)) + 2
+    body = [line.split() for line in lines[start:]]
+    width = len(body[0])
+    end = next((i for i, words in enumerate(body) if len(words) != width), len(body))
+    return {words[0]: words[1:] for words in body[:end]}
+
+
+def test_a_finished_command_exits_with_0_and_leaves_a_folder_that_loads(finished):
+    assert finished.process.returncode == 0, finished.process.stderr
+    assert sorted(path.name for path in finished.folder.iterdir()) == FILES
+    result = mj.Result.load(finished.folder)
+    assert list(result.losses) == ["sgd", "momentum", "optax"]
+    assert result.losses["momentum"].shape == (1, 30)
+    assert result.config == mj.Config(
+        dataset=finished.arguments[1], hidden_sizes=(8,), iterations=30, batch_size=16, seeds=1
+    )
+
+
+def test_without_out_the_folder_is_named_after_dataset_and_config(finished):
+    assert finished.folder.name == f"idx-{mj.Result.load(finished.folder).config.digest[:8]}"
+    assert f"written: runs/{finished.folder.name}/ with losses.png and losses.svg" in finished.lines
+
+
+def test_the_printed_losses_are_those_of_the_result(finished):
+    # As printed, to four digits behind the point.
+    losses = mj.Result.load(finished.folder).losses
+    assert rows(finished.lines, "loss on the batch") == {
+        str(row): [f"{losses[label][0, row]:.4f}" for label in ("sgd", "momentum", "optax")] for row in (0, 29)
+    }
+
+
+def test_the_printed_summary_is_that_of_the_result(finished):
+    result = mj.Result.load(finished.folder)
+    assert rows(finished.lines, "at the end") == {
+        label: [
+            f"{smooth_curve(losses)[0, -1]:.4f}",
+            f"{result.train_loss[label][0]:.4f}",
+            f"{100 * result.test_accuracy[label][0]:.2f}%",
+            "never",
+            *f"{int(result.failed[label][0])} of 1".split(),
+        ]
+        for label, losses in result.losses.items()
+    }
+
+
+def test_momentum_is_said_to_agree_with_the_witness_and_sgd_with_none(finished):
+    (line,) = (line for line in finished.lines if " agree to " in line)
+    assert line.startswith("momentum and optax agree to 1e-06 at every iteration")
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_under_a_schedule_only_the_convention_of_the_witness_is_said_to_agree(main, idx, capsys):
+    rate = "learning_rate=step_decay(init_value=0.1,transition_steps=5,decay_rate=0.1)"
+    rules = {"in": "momentum", "out": "momentum,convention=outside", "optax": "optax.sgd,momentum=0.9"}
+    flags = [word for label, rule in rules.items() for word in ("--optimizer", f"{label}={rule},{rate}")]
+    main(["train", "--dataset", str(idx), *SMALL, *flags])
+    lines = [line for line in capsys.readouterr().out.splitlines() if " agree to " in line]
+    assert [line[:30] for line in lines] == ["out and optax agree to 1e-06 a"]
+
+
+def test_the_seconds_of_each_phase_are_printed(finished):
+    (line,) = (line for line in finished.lines if line.startswith("seconds: "))
+    phases = ("importing", "loading", "compiling", "training", "evaluating", "drawing")
+    assert re.fullmatch("seconds: " + ", ".join(rf"{phase} \d+\.\d" for phase in phases), line)
+
+
+def test_where_output_is_no_terminal_lines_are_plain(finished):
+    for text in (finished.process.stdout, finished.process.stderr):
+        assert not re.search("[\x1b\r\u2500-\u259f]", text)
+    assert all(line == line.rstrip() or len(line) <= 120 for line in finished.lines)
+
+
+def test_the_same_command_again_gives_the_same_bits_and_quiet_prints_nothing(finished):
+    before = {name: (finished.folder / name).read_bytes() for name in FILES}
+    process = run([*finished.arguments, "--quiet"], finished.cwd)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+    # Only result.json differs: it holds the seconds.
+    changed = [name for name in FILES if (finished.folder / name).read_bytes() != before[name]]
+    assert set(changed) <= {"result.json"}
+
+
+def test_the_installed_command_is_this_main():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="momentum-jax")
+    assert script.load() is cli.main
+
+
+def test_every_field_of_the_config_is_a_flag_explained_in_the_help(main, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(mj.Config):
+        flag = {"optimizers": "optimizer"}.get(field.name, field.name).replace("_", "-")
+        assert re.search(rf"^\W*--{flag}[ ,]", text, re.MULTILINE), flag
+    assert "parameter updates of each run" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        ([], {}),
+        (["--seeds", "3"], {"seeds": (0, 1, 2)}),
+        (["--seeds", "3", "5"], {"seeds": (3, 5)}),
+        (["--hidden-sizes", "8", "4", "--activation", "tanh"], {"hidden_sizes": (8, 4), "activation": "tanh"}),
+        (["--weight-init", "0.1", "--l2", "1e-4"], {"weight_init": 0.1, "l2": 1e-4}),
+        (["--weight-init", "xavier", "--no-shared-init"], {"weight_init": "xavier", "shared_init": False}),
+        (["--iterations", "7", "--batch-size", "9"], {"iterations": 7, "batch_size": 9}),
+        (["--sampling", "epochs", "--dtype", "float64"], {"sampling": "epochs", "dtype": "float64"}),
+        (["--evaluate-every", "50", "--dataset", "x"], {"evaluate_every": 50, "dataset": "x"}),
+        (
+            ["--optimizer", "a=nesterov,learning_rate=0.01,momentum=0.5", "--optimizer", "b=optax.adam"],
+            {
+                "optimizers": {
+                    "a": mj.OptimizerConfig("nesterov", learning_rate=0.01, momentum=0.5),
+                    "b": mj.OptimizerConfig("optax.adam"),
+                }
+            },
+        ),
+        (
+            ["--optimizer", "s=sgd,learning_rate=step_decay(init_value=0.1,transition_steps=5,decay_rate=0.5)"],
+            {
+                "optimizers": {
+                    "s": mj.OptimizerConfig(
+                        "sgd",
+                        learning_rate=mj.Schedule("step_decay", init_value=0.1, transition_steps=5, decay_rate=0.5),
+                    )
+                }
+            },
+        ),
+    ],
+)
+def test_the_flags_make_the_config_and_leave_the_rest_at_its_defaults(arguments, changed, main, monkeypatch):
+    trained = []
+
+    def train(cfg, **_):
+        trained.append(cfg)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("momentum_jax.training.loop.train", train)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert trained == [mj.Config(**changed)]
+
+
+# Rich would read [bold] as a style and [/far] as its end, Matplotlib $…$ as a formula.
+@pytest.mark.usefixtures("compiled_quickly")
+def test_diverged_runs_and_labels_of_any_characters_are_shown_as_they_are(idx, main, capsys):
+    good, bad = r"$\x$[bold]", "[/far]:smile:"
+    schedule = "step_decay(init_value=0.1,transition_steps=5,decay_rate=0.5)"
+    flags = ["--optimizer", f"{good}=sgd,learning_rate={schedule}", "--optimizer", f"{bad}=momentum,learning_rate=1e30"]
+    main(["--dataset", str(idx), *SMALL, "--seeds", "3", "5", *flags, "--out", "o"])
+    result = mj.Result.load("o")
+    assert result.config.seeds == (3, 5)
+    assert not result.failed[good].any()
+    assert (result.diverged_at[bad] >= 0).all()
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line.split() for line in lines if line.startswith("iteration")) == ["iteration", good, bad]
+    summary = rows(lines, "at the end, median of 2 seeds")
+    assert summary[good][1] == f"{np.median(result.train_loss[good]):.4f}"
+    assert summary[good][-3:] == ["0", "of", "2"]
+    first = result.diverged_at[bad].min()
+    assert next(line for line in lines if line.startswith(bad)).endswith(f"2 of 2, diverged at iteration {first}")
+    assert good in pathlib.Path("o/losses.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"), BAD_INPUTS, ids=[" ".join(arguments)[:60] for arguments, _ in BAD_INPUTS]
+)
+def test_bad_input_is_refused_in_one_line_before_anything_is_compiled_or_written(arguments, fragments, idx, refused):
+    pathlib.Path("file").write_text("a regular file")
+    message = refused("--dataset", str(idx), *SMALL, *arguments)
+    assert message.startswith("momentum-jax: ")
+    assert message.count("\n") == 1
+    assert [fragment for fragment in fragments if fragment not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["--iteratons", "5"], ["--iteratons", "--iterations"]),
+        (["--iterations", "many"], ["--iterations", "'many'"]),
+        (["--sampling", "epoch"], ["--sampling", "'epoch'", "'epochs'"]),
+        (["--dtype", "float16"], ["--dtype", "'float16'", "'float32'"]),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused_naming_the_flag(arguments, fragments, refused):
+    message = refused(*arguments)
+    assert "Traceback" not in message
+    assert [fragment for fragment in fragments if fragment not in message] == []
+
+
+def test_a_truncated_data_file_is_named(idx, refused, tmp_path):
+    shutil.copytree(idx, "cut")
+    file = tmp_path / "cut" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:-1])
+    message = refused("--dataset", "cut", *SMALL, "--out", "o")
+    assert message.count("\n") == 1
+    assert [f for f in ("train-images-idx3-ubyte", "7500 bytes", "7499 follow") if f not in message] == []
+
+
+def test_the_result_of_another_config_is_left_as_it_is(finished, refused):
+    shutil.copytree(finished.folder, "o")
+    message = refused(*finished.arguments, "--iterations", "31", "--out", "o")
+    assert message.count("\n") == 1
+    assert [f for f in ("output folder 'o'", "iterations", "30", "31", "another folder") if f not in message] == []
+
+
+def test_files_of_the_same_names_that_are_no_result_are_left_as_they_are(idx, refused):
+    pathlib.Path("config.json").write_text(json.dumps({"mine": 1}))
+    message = refused("--dataset", str(idx), *SMALL, "--out", ".")
+    assert message.count("\n") == 1
+    assert "not a result of this program" in message
+
+
+def test_a_process_refuses_bad_input_with_2_and_without_traceback(tmp_path):
+    process = run(["--dataset", "minst"], tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith("momentum-jax: dataset: unknown 'minst'; did you mean 'mnist'?")
+    assert process.stderr.count("\n") == 1
+    assert tree(tmp_path) == {}
+
+
+def interrupt(arguments, cwd, *, stream, beginning):
+    """Sends Ctrl-C once a line of the stream begins so; gives exit code and what came on standard error since."""
+    environment = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            next(line for line in getattr(process, stream) if line.startswith(beginning))
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, errors
+
+
+def test_ctrl_c_during_training_exits_with_130_and_saves_what_was_finished(idx, tmp_path):
+    # More iterations than anybody waits for.
+    arguments = ["--dataset", str(idx), *SMALL, *ONE, "--iterations", "10000000", "--out", "o"]
+    code, errors = interrupt(arguments, tmp_path, stream="stderr", beginning="training: ")
+    assert code == 130
+    result = mj.Result.load(tmp_path / "o")
+    done = len(result.iterations)
+    assert 0 < done < 10_000_000
+    assert done % 100 == 0
+    assert result.losses["a"].shape == (1, done)
+    assert np.isfinite(result.test_accuracy["a"]).all()
+    assert errors.splitlines()[-1] == (
+        f"momentum-jax: interrupted after {done} of 10000000 iterations; these are saved, and the same command goes on "
+        "from there"
+    )
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_before_anything_is_finished_exits_with_130_and_writes_nothing(idx, tmp_path):
+    arguments = ["--dataset", str(idx), *SMALL, *ONE, "--iterations", "10000000", "--out", "o"]
+    code, errors = interrupt(arguments, tmp_path, stream="stderr", beginning=str(idx))
+    assert code == 130
+    assert errors.splitlines()[-1] == "momentum-jax: interrupted"
+    assert "Traceback" not in errors
+    assert tree(tmp_path) == {}

@@ -1,0 +1,329 @@
+"""Comparisons against the same work done by hand with `sweep` and `train`."""
+
+import dataclasses
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import momentum_jax as mj
+from momentum_jax.analysis import median_of_cells
+from momentum_jax.comparison import procedure as comparison
+from momentum_jax.comparison import tuning
+from momentum_jax.comparison.procedure import HEAD, JUDGING
+from momentum_jax.sweeps.procedure import sweep_cells
+from momentum_jax.tasks import image_classification
+from momentum_jax.training import compile as programs
+from momentum_jax.training.loop import Interrupted
+from tests.compiling import compile_quickly, quick_options
+
+SPACE = {"learning_rate": mj.LogUniform(0.01, 1.0), "momentum": {"momentum": mj.Uniform(0.0, 0.9)}}
+# What an interval of 98.3 % needs, and not in order.
+SEEDS = (3, 0, 1, 4, 8, 7, 6)
+OPTIMIZERS = {
+    "sgd": mj.OptimizerConfig("sgd", learning_rate=0.05),
+    "momentum": mj.OptimizerConfig("momentum", learning_rate=0.05, momentum=0.9),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly_throughout():
+    """Bits are compared here between trainings of this module only."""
+    quick_options()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_compile", compile_quickly)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cfg(idx):
+    return mj.Config(
+        dataset=str(idx), hidden_sizes=(5,), iterations=20, batch_size=8, seeds=SEEDS, optimizers=OPTIMIZERS
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("comparison") / "c"
+
+
+@pytest.fixture(scope="module")
+def compared(cfg, folder):
+    return mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder)
+
+
+def test_tuning_holds_examples_out_and_takes_other_seeds_and_the_best_is_that_of_a_sweep_by_hand(cfg, compared):
+    dataset = mj.load_dataset(cfg.dataset)
+    held_out = image_classification(dataset.split_validation(50), hidden_sizes=cfg.hidden_sizes)
+    by_hand = mj.sweep(dataclasses.replace(cfg, seeds=(2, 5)), SPACE, search="random", budget=3, task=held_out)
+    for label in cfg.optimizers:
+        assert compared.tuning.cells[label] == by_hand.cells[label]
+        np.testing.assert_array_equal(compared.tuning.test_loss[label], by_hand.test_loss[label])
+        medians = median_of_cells(by_hand.test_loss[label], by_hand.failed[label], by_hand.missing[label])
+        best = by_hand.cells[label][int(np.argmin(medians))]
+        assert compared.situations["tuned"].arms[label].cell == best
+
+
+def test_the_judged_runs_are_those_of_train_with_the_same_optimizer_and_seeds(cfg, compared):
+    arms = compared.situations["matched"].arms
+    assert arms["sgd"].cell.optimizer == mj.OptimizerConfig("sgd", learning_rate=0.5)
+    assert arms["momentum"].cell.optimizer == OPTIMIZERS["momentum"]
+    alone = mj.train(dataclasses.replace(cfg, optimizers={label: arm.cell.optimizer for label, arm in arms.items()}))
+    for label, arm in arms.items():
+        assert tuple(arm.seeds) == SEEDS
+        np.testing.assert_array_equal(arm.losses_before, alone.losses_before[label])
+        expected = np.where(alone.failed[label], np.inf, alone.test_loss[label])
+        np.testing.assert_array_equal(arm.values["test_loss"], expected)
+
+
+def test_every_metric_of_every_pair_in_every_situation_gets_a_verdict(compared):
+    metrics = [
+        "train_loss",
+        "test_loss",
+        "test_accuracy",
+        "iterations_to_target",
+        "seconds_to_target",
+        "area",
+        "failed",
+    ]
+    assert [(v.situation, v.metric) for v in compared.verdicts] == [
+        (situation, metric) for situation in ("same", "matched", "tuned") for metric in metrics
+    ]
+    assert {(v.a, v.b) for v in compared.verdicts} == {("momentum", "sgd")}
+    # One pair in three situations.
+    assert {v.difference.level for v in compared.verdicts} == {1 - 0.05 / 3}
+    assert compared.table().num_rows == 21
+    titles = [s.title for s in compared.situations.values()]
+    assert titles == ["same learning rate, 0.05", "same effective learning rate, 0.5", "each at its best of 3 trials"]
+
+
+def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cfg, compared, folder, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("trained")
+
+    again = mj.Comparison.load(folder)
+    # By what they print, since a NaN is not equal to itself.
+    assert repr(again.verdicts) == repr(compared.verdicts)
+    assert (again.notes, again.target, again.plan) == (compared.notes, compared.target, compared.plan)
+    monkeypatch.setattr("momentum_jax.sweeps.procedure.train_waves", refuse)
+    monkeypatch.setattr(comparison, "measure_steps", refuse)
+    # Judging otherwise needs no run.
+    wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["area"], margin=9.0)
+    assert {v.metric for v in wider.verdicts} == {"area"}
+    outcomes = [{v.outcome for v in c.verdicts} for c in (compared, wider)]
+    assert [("equivalent" in found) for found in outcomes] == [False, True]
+
+
+def test_a_folder_of_another_comparison_or_of_something_else_is_refused(cfg, compared, folder, tmp_path):
+    del compared
+    with pytest.raises(mj.InputError, match="holds another comparison: tuning_seeds"):
+        mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=[5], folder=folder)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(mj.InputError, match="not a comparison"):
+        mj.compare(cfg, folder=tmp_path)
+    with pytest.raises(mj.InputError, match="holds no comparison"):
+        mj.Comparison.load(tmp_path)
+
+
+def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, folder, tmp_path, cfg):
+    copy = tmp_path / "c"
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / JUDGING)
+    with pytest.raises(mj.InputError, match="holds no complete result"):
+        mj.Comparison.load(copy)
+    # One seed of the seven, then Ctrl-C.
+    judged = compared.judged[0]
+    sweep_cells(dataclasses.replace(cfg, seeds=(3,)), judged.cells, folder=tmp_path / "one")
+    shutil.copytree(folder / JUDGING, copy / JUDGING)
+    for part in (copy / JUDGING / "parts").iterdir():
+        part.unlink()
+    for part in (tmp_path / "one" / "parts").iterdir():
+        shutil.copy(part, copy / JUDGING / "parts")
+    loaded = mj.Comparison.load(copy)
+    assert {v.pairs for v in loaded.verdicts} == {1}
+    assert {v.outcome for v in loaded.verdicts if v.metric != "failed"} == {"no verdict"}
+    assert any("unfinished, 12 runs are still to come" in note for note in loaded.notes)
+    assert any("single seed" in note for note in loaded.notes)
+    head = json.loads((copy / HEAD).read_bytes())
+    other = head | {"plan": head["plan"] | {"config": head["plan"]["config"] | {"batch_size": 9}}}
+    (copy / HEAD).write_text(json.dumps(other))
+    with pytest.raises(mj.InputError, match="is not of this comparison: batch_size is 8, not 9"):
+        mj.Comparison.load(copy)
+    del head["situations"]
+    (copy / HEAD).write_text(json.dumps(head))
+    with pytest.raises(mj.InputError, match=r"tuning in .* is unfinished"):
+        mj.Comparison.load(copy)
+
+
+def test_a_comparison_that_is_interrupted_goes_on_to_the_same_verdicts(cfg, compared, tmp_path):
+    def stop(phase, done, total, note=""):
+        if phase == "judging" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=tmp_path, progress=stop)
+    resumed = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=tmp_path)
+    for one, other in zip(compared.verdicts, resumed.verdicts, strict=True):
+        # Seconds are measured anew.
+        assert one.metric == "seconds_to_target" or repr(one) == repr(other)
+
+
+def test_where_the_effective_learning_rate_is_not_defined_that_comparison_is_left_out_and_said(cfg, tmp_path):
+    optimizers = {"sgd": OPTIMIZERS["sgd"], "adam": mj.OptimizerConfig("optax.adam", learning_rate=0.05)}
+    adam = dataclasses.replace(cfg, optimizers=optimizers, seeds=1)
+    compared = mj.compare(adam, space={"learning_rate": [0.05, 0.1]}, search="grid", tuning_seeds=1, folder=tmp_path)
+    assert {v.situation for v in compared.verdicts} == {"same", "tuned"}
+    assert any(
+        note.startswith("same effective learning rate: left out") and "'adam' (optax.adam)" in note
+        for note in compared.notes
+    )
+    assert any("single seed gives no interval" in note for note in compared.notes)
+    assert any("adam: the best cell has the" in note for note in compared.notes)
+
+
+def task_without_a_test_set():
+    return mj.Task(
+        init=lambda key: {"p": jnp.ones(2)},
+        loss=lambda params, batch: jnp.mean((params["p"][None] - batch) ** 2),
+        train=np.arange(24, dtype=np.float32).reshape(12, 2) / 24,
+    )
+
+
+def test_a_task_of_ones_own_is_tuned_on_examples_of_its_training_set(cfg):
+    compared = mj.compare(
+        dataclasses.replace(cfg, seeds=2), space=SPACE, trials=2, tuning_seeds=1, task=task_without_a_test_set()
+    )
+    assert compared.plan["validation"] == 2
+    assert "train_loss" in compared.situations["tuned"].arms["sgd"].values
+    assert "test_loss" not in compared.situations["tuned"].arms["sgd"].values
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["sgd", "momentun"]}, "did you mean 'momentum'"),
+        ({"labels": ["sgd"]}, "two or more optimizers, not only 'sgd'"),
+        ({"judge_by": ["test_accurac"]}, "metric to judge by: unknown 'test_accurac'; did you mean 'test_accuracy'"),
+        ({"judge_by": "test_loss"}, "judge_by must be one or more metrics"),
+        ({"tune_by": "test_los"}, "metric to tune by: unknown 'test_los'; did you mean 'test_loss'"),
+        ({"tune_by": "test_loss", "validation": 0}, "metric to tune by: unknown 'test_loss'"),
+        ({"tuning_seeds": [8, 3]}, "3 is both"),
+        ({"tuning_seeds": 0}, "tuning_seeds must be an integer of at least 1"),
+        ({"validation": 300}, "validation must be an integer of at least 0 and at most 299"),
+        ({"target": float("inf")}, "target must be"),
+        ({"margin": -1.0}, "margin must be"),
+        ({"level": 95}, "level must be in \\[0.5, 1\\)"),
+        (
+            {"space": {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}}, "search": "grid"},
+            "the same number of trials, and the space gives sgd 2, momentum 4",
+        ),
+        ({"space": {"sgd": {"learning_rate": [0.1]}}, "search": "grid", "trials": 2}, "here 2, and the space gives"),
+        ({"space": {"momentum": {"momentum": mj.Uniform(0, 0.9)}}}, "the space gives sgd 1, momentum 16"),
+        ({"effective_learning_rate": 0.0}, "effective_learning_rate must be"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes, message, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(comparison, "sweep_cells", refuse)
+    options = {"space": SPACE, "labels": [], **changes}
+    with pytest.raises(mj.InputError, match=message):
+        mj.compare(cfg, *options.pop("labels"), **options)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "contains"),
+    [
+        ({"momentum": mj.Uniform(0, 0.9)}, {}, True),
+        ({"momentum": [0.0, 0.5]}, {}, True),
+        ({"momentum": mj.Uniform(0.1, 0.9)}, {}, False),
+        ({"momentum": mj.Uniform(0, 0.9), "learning_rate": mj.LogUniform(0.01, 0.5)}, {}, False),
+        ({"momentum": mj.Uniform(0, 0.9)}, {"learning_rate": [0.02, 1.0]}, True),
+        ({"momentum": [0.0], "learning_rate": [0.1, 0.2]}, {"learning_rate": [0.1]}, True),
+        ({"momentum": [0.0], "learning_rate": [0.1, 0.2]}, {}, False),
+    ],
+    ids=str,
+)
+def test_a_space_contains_another_if_all_that_it_allows_is_in_it(cfg, outer, inner, contains):
+    rates = {"learning_rate": mj.LogUniform(0.01, 1.0)}
+    axes = {"momentum": rates | outer, "sgd": rates | inner}
+    assert tuning._contains(cfg, axes, "momentum", "sgd") is contains
+    assert tuning._contains(cfg, axes, "sgd", "momentum") is False
+
+
+def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was_too_small(compared):
+    plan = {"contained": [["momentum", "sgd"]], "trials": 3, "tune_by": "test_loss"}
+    tuned = compared.situations["tuned"]
+
+    def notes(values, plan):
+        arms = {
+            label: arm._replace(seeds=np.arange(9), values={"test_accuracy": np.full(9, values[label])})
+            for label, arm in tuned.arms.items()
+        }
+        return list(comparison._notes_on_budget({"tuned": tuned._replace(arms=arms)}, plan, 0.95))
+
+    (note,) = notes({"momentum": 0.8, "sgd": 0.9}, plan)
+    assert note == (
+        "the tuning budget was too small, or its choice unlucky: momentum, whose space contains that of sgd, loses to "
+        "it after 3 trials of each (accuracy on the test set)"
+    )
+    assert notes({"momentum": 0.9, "sgd": 0.8}, plan) == []
+    assert notes({"momentum": 0.8, "sgd": 0.9}, plan | {"contained": []}) == []
+
+
+def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
+    rates = {"learning_rate": [0.1]}
+    momentum = {"momentum": rates | {"momentum": [0.0, 0.9]}, "sgd": rates}
+    assert tuning._contains(cfg, momentum, "momentum", "sgd")
+    decay = momentum | {"momentum": momentum["momentum"] | {"weight_decay": [0.1]}}
+    assert not tuning._contains(cfg, decay, "momentum", "sgd")
+    inside = momentum | {"momentum": momentum["momentum"] | {"learning_rate.peak_value": [0.1]}}
+    assert not tuning._contains(cfg, inside, "momentum", "sgd")
+    sizes = {size: momentum | {"momentum": momentum["momentum"] | {"batch_size": [size, 9]}} for size in (8, 16)}
+    assert [tuning._contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
+
+
+def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_folder(cfg, tmp_path):
+    for changes in (
+        {"learning_rate": -0.1},
+        {"space": {"momentum": {"momentum": [0.5, 1.5]}, "sgd": {"learning_rate": [0.1, 0.2]}}, "search": "grid"},
+    ):
+        with pytest.raises(mj.InputError, match=r"learning_rate|momentum"):
+            mj.compare(cfg, **{"space": SPACE, **changes}, folder=tmp_path / "c")
+        assert not (tmp_path / "c").exists()
+
+
+def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_comparison_alone(compared):
+    tuning_ = compared.tuning
+    failed = tuning_.failed | {"sgd": np.ones_like(tuning_.failed["sgd"])}
+    plan = tuning.Plan({"tune_by": "test_loss", "trials": 3}, tuning_.cells, compared.config, None)
+    setting = comparison._tuned(plan, dataclasses.replace(tuning_, failed=failed))
+    assert (list(setting.cells), setting.skipped) == (["momentum"], None)
+
+
+def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):
+    errors = tuning.tuning_losses(compared.tuning, "test_accuracy")["sgd"]
+    np.testing.assert_array_equal(errors, 1 - compared.tuning.test_accuracy["sgd"].astype(float))
+    assert tuning.title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):
+    del compared
+    options = {"target": np.float32(0.5), "margin": np.float64(0.1), "validation": np.int64(50), "trials": np.int64(3)}
+    compared = mj.compare(cfg, space=SPACE, tuning_seeds=np.array([2, 5]), folder=folder, **options)
+    assert compared.target == 0.5
+
+
+def test_the_held_out_examples_of_a_task_are_those_of_its_dataset_and_all_others_are_trained_on(cfg):
+    dataset = mj.load_dataset(cfg.dataset)
+    split, of_dataset = image_classification(dataset).split_validation(50, 1), dataset.split_validation(50, 1)
+    for ours, theirs in zip(
+        (*split.train, *split.test),
+        (of_dataset.x_train, of_dataset.y_train, of_dataset.x_test, of_dataset.y_test),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,161 @@
+"""Every schedule against the Optax schedule of the same meaning, at every iteration."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from momentum_jax.optimizers.description import SCHEDULES, Schedule
+from momentum_jax.optimizers.schedules import FORMULAS
+
+ITERATIONS = 60
+
+
+def optax_warmup_linear(peak_value, warmup_steps, decay_steps, init_value, end_value):
+    up = optax.linear_schedule(init_value, peak_value, warmup_steps)
+    down = optax.linear_schedule(peak_value, end_value, decay_steps - warmup_steps)
+    return optax.join_schedules([up, down], [warmup_steps])
+
+
+def demon(init_value, decay_steps):
+    """Chen et al. 2019, algorithm 1: m_t/(1 − m_t) = (1 − t/T)·m_0/(1 − m_0), solved for m_t."""
+
+    def schedule(count):
+        odds = jnp.maximum(1 - count.astype(float) / decay_steps, 0.0) * init_value / (1 - init_value)
+        return odds / (1 + odds)
+
+    return schedule
+
+
+def sutskever(max_value, transition_steps=250):
+    """Sutskever et al. 2013, equation 5, in its own form."""
+
+    def schedule(count):
+        stage = (count // transition_steps).astype(float)
+        return jnp.minimum(1 - 2.0 ** (-1 - jnp.log2(stage + 1)), max_value)
+
+    return schedule
+
+
+ORACLES = {
+    "demon": demon,
+    "sutskever": sutskever,
+    "constant": optax.constant_schedule,
+    "warmup_cosine": optax.warmup_cosine_decay_schedule,
+    "warmup_linear": optax_warmup_linear,
+    "step_decay": lambda **parameters: optax.exponential_decay(**parameters, staircase=True),
+}
+
+CASES = [
+    Schedule("constant", value=0.1),
+    Schedule("constant", value=0),
+    *(
+        Schedule(name, **parameters)
+        for name in ("warmup_cosine", "warmup_linear")
+        for parameters in (
+            {"peak_value": 0.1, "warmup_steps": 10, "decay_steps": 50},
+            {"peak_value": 0.3, "warmup_steps": 0, "decay_steps": 7, "init_value": 0.2, "end_value": 0.01},
+            {"peak_value": 0.3, "warmup_steps": 1, "decay_steps": 2, "init_value": 0.5, "end_value": 0.4},
+            {"peak_value": 1.0, "warmup_steps": 59, "decay_steps": 1000, "end_value": 0.3},
+        )
+    ),
+    Schedule("step_decay", init_value=0.1, transition_steps=1, decay_rate=0.9),
+    Schedule("step_decay", init_value=0.1, transition_steps=7, decay_rate=0.5),
+    Schedule("step_decay", init_value=0.1, transition_steps=100, decay_rate=0.5),
+    Schedule("step_decay", init_value=0.1, transition_steps=3, decay_rate=1),
+    Schedule("demon", init_value=0.9, decay_steps=1),
+    Schedule("demon", init_value=0.9, decay_steps=40),
+    Schedule("demon", init_value=0.5, decay_steps=1000),
+    Schedule("demon", init_value=0.0, decay_steps=10),
+    Schedule("sutskever", max_value=0.99, transition_steps=7),
+    Schedule("sutskever", max_value=0.7),
+]
+
+
+def values(schedule, iterations=ITERATIONS):
+    return np.asarray(jax.vmap(schedule)(jnp.arange(iterations)))
+
+
+def largest(schedule):
+    return max(value for name, value in schedule.items if name.endswith("value"))
+
+
+def test_every_schedule_has_a_formula_and_is_tested():
+    assert set(FORMULAS) == set(SCHEDULES) == set(ORACLES) == {schedule.name for schedule in CASES}
+
+
+@pytest.mark.parametrize("x64", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("schedule", CASES, ids=repr)
+def test_a_schedule_is_optaxs_of_the_same_meaning_at_every_iteration(schedule, x64):
+    # Optax adds and multiplies in another order. Both make at most some ten roundings of numbers that are no larger
+    # than the largest value, and the power has an error of its own of a few units in the last place.
+    with jax.enable_x64(x64):
+        actual = values(FORMULAS[schedule.name](**schedule.hyperparameters))
+        with jax.numpy_dtype_promotion("standard"):
+            expected = values(ORACLES[schedule.name](**schedule.hyperparameters))
+    assert actual.dtype == (np.float64 if x64 else np.float32)
+    tolerance = 16 * np.finfo(actual.dtype).eps * largest(schedule)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("schedule", CASES, ids=repr)
+def test_traced_floats_give_the_values_of_concrete_ones(schedule):
+    fixed = {name: value for name, value in schedule.items if name.endswith("_steps")}
+    floats = {name: float(value) for name, value in schedule.items if name not in fixed}
+    traced = jax.jit(lambda floats: jax.vmap(FORMULAS[schedule.name](**fixed, **floats))(jnp.arange(ITERATIONS)))(
+        floats
+    )
+    # XLA may fuse a multiplication with an addition, or fold constants: some roundings fewer or more.
+    tolerance = 16 * np.finfo(np.float32).eps * largest(schedule)
+    np.testing.assert_allclose(traced, values(FORMULAS[schedule.name](**schedule.hyperparameters)), 0, tolerance)
+
+
+@pytest.mark.parametrize("name", ["warmup_cosine", "warmup_linear"])
+def test_a_warmup_starts_at_init_peaks_at_its_end_and_stays_at_end_value(name):
+    schedule = FORMULAS[name](peak_value=0.5, warmup_steps=10, decay_steps=30, init_value=0.25, end_value=0.125)
+    counts = jnp.asarray([0, 5, 10, 20, 30, 31, 2**31 - 1])
+    # Powers of two: both the straight line and the half cosine at its middle are exact up to the last rounding.
+    expected = [0.25, 0.375, 0.5, 0.3125, 0.125, 0.125, 0.125]
+    np.testing.assert_allclose(jax.vmap(schedule)(counts), expected, rtol=2 * np.finfo(np.float32).eps)
+
+
+def test_demon_starts_at_its_momentum_and_ends_at_none():
+    np.testing.assert_array_equal(values(FORMULAS["demon"](0.75, 3), 5)[[0, 3, 4]], [0.75, 0, 0])
+
+
+def test_a_step_decay_keeps_its_value_for_transition_steps_iterations():
+    schedule = FORMULAS["step_decay"](init_value=1.0, transition_steps=3, decay_rate=0.5)
+    np.testing.assert_array_equal(values(schedule, 7), [1, 1, 1, 0.5, 0.5, 0.5, 0.25])
+
+
+# XLA flushes subnormal numbers to zero.
+VALUE = st.floats(0, 1e3, width=32, allow_subnormal=False)
+
+
+@given(
+    st.sampled_from(["warmup_cosine", "warmup_linear"]),
+    VALUE,
+    VALUE,
+    VALUE,
+    st.integers(0, 80),
+    st.integers(1, 80),
+)
+def test_a_warmup_and_decay_stays_between_its_values(name, peak, init, end, warmup, decay):
+    formula = FORMULAS[name](peak, warmup, warmup + decay, init, end)
+    seen = values(formula)
+    ends = [peak, end, *([init] if warmup else [])]
+    # A weighted mean of two of them, rounded some four times.
+    slack = 8 * np.finfo(np.float32).eps * max(ends)
+    assert seen.min() >= min(ends) - slack
+    assert seen.max() <= max(ends) + slack
+
+
+@given(VALUE, st.integers(1, 80), st.floats(0.0078125, 1, width=32))
+def test_a_step_decay_never_rises_and_never_turns_negative(init, transition, rate):
+    seen = values(FORMULAS["step_decay"](init, transition, rate))
+    assert seen[0] == np.float32(init)
+    assert (np.diff(seen) <= 0).all()
+    assert (seen >= 0).all()

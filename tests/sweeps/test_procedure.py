@@ -1,0 +1,466 @@
+"""`sweep`: every run has the bits that it has alone, whatever the company, the devices and the interruptions."""
+
+import json
+import os
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peers import flops_per_step
+
+import momentum_jax as mj
+from momentum_jax._base.errors import InputError
+from momentum_jax.sweeps import jobs
+from momentum_jax.sweeps import procedure as sweeps
+from momentum_jax.training.compile import Group, matrix_product_flops
+from momentum_jax.training.devices import Slots, meshes
+from momentum_jax.training.waves import resolve_task
+from tests.compilations import compilations
+
+SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
+CHUNK = 10
+MOMENTUM = mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9)
+PAIR = {"sgd": mj.OptimizerConfig("sgd", learning_rate=0.1), "momentum": MOMENTUM}
+SPACE = {"learning_rate": [0.1, 0.3], "momentum": {"momentum": [0.5, 0.9]}}
+
+
+def small(**changes):
+    return mj.Config(**{**SMALL, "optimizers": PAIR, **changes})
+
+
+def same_bits(a, b):
+    """Histories, evaluations and parameters, to the last bit."""
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(_bytes(x), _bytes(y)),
+        [a.losses, a.losses_before, a.metrics, a.evaluations, a.params],
+        [b.losses, b.losses_before, b.metrics, b.evaluations, b.params],
+    )
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).view(np.uint8)
+
+
+def _loss(params, batch):
+    return jnp.mean(jnp.sum((params["w"][None] - batch) ** 2, axis=-1)) / 2
+
+
+def _init(key):
+    return {"w": jax.random.normal(key, [3])}
+
+
+def one_device():
+    """Options under which every wave is one run, so that all runs of a structure share a program with `alone`."""
+    return {"devices": jax.devices()[:1], "chunk": 7}
+
+
+def alone(label, cell, seed=0, **options):
+    """The run of one cell in `train`."""
+    cfg = small(seeds=(seed,), batch_size=cell.batch_size, optimizers={label: cell.optimizer})
+    return mj.train(cfg, **one_device(), **options)
+
+
+ROWS = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A sweep of six cells and three seeds, in one wave."""
+    return mj.sweep(small(seeds=3), SPACE, keep_params=True, chunk=CHUNK)
+
+
+@pytest.fixture
+def short_waves(monkeypatch):
+    """Waves of one run on each device."""
+    monkeypatch.setattr(jobs, "WAVE_ITERATIONS", SMALL["iterations"])
+
+
+@pytest.mark.parametrize(
+    ("label", "position", "i"), [("sgd", 0, 0), ("sgd", 1, 2), ("momentum", 0, 2), ("momentum", 3, 1)]
+)
+def test_every_run_of_a_sweep_has_the_bits_that_it_has_in_train_alone(whole, label, position, i):
+    run = alone(label, whole.cells[label][position], seed=i)
+    for name in ("losses", "losses_before", "failed", "diverged_at", "train_loss", "test_loss", "test_accuracy"):
+        assert getattr(whole, name)[label][position, i].tobytes() == getattr(run, name)[label][0].tobytes()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a[position, i], b[0]), whole.params[label], run.params[label]
+    )
+
+
+def test_devices_chunks_and_waves_do_not_change_a_bit(whole, short_waves):
+    same_bits(mj.sweep(small(seeds=3), SPACE, keep_params=True, **one_device()), whole)
+
+
+def test_histories_are_by_cell_seed_and_iteration_in_the_order_of_the_table(whole):
+    assert {label: a.shape for label, a in whole.losses.items()} == {"sgd": (2, 3, 30), "momentum": (4, 3, 30)}
+    assert whole.evaluations["test_loss"]["momentum"].shape == (4, 3, 1)
+    assert whole.test_accuracy["sgd"].shape == whole.failed["sgd"].shape == (2, 3)
+    assert {leaf.shape[:2] for leaf in jax.tree.leaves(whole.params["momentum"])} == {(4, 3)}
+    assert not any(missing.any() for missing in whole.missing.values())
+    table = whole.table()
+    assert table.column_names == [
+        *("optimizer", "learning_rate", "momentum", "seed"),
+        *("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at"),
+    ]
+    described = list(zip(*(table.column(name).to_pylist() for name in table.column_names[:4]), strict=True))
+    cells = [("sgd", 0.1, None), ("sgd", 0.3, None)]
+    # Bare names come first, so that they change last.
+    cells += [("momentum", rate, momentum) for rate in (0.1, 0.3) for momentum in (0.5, 0.9)]
+    assert described == [(*cell, seed) for cell in cells for seed in range(3)]
+    for column, by_label in (("test_loss", whole.test_loss), ("final_train_loss", whole.train_loss)):
+        assert table.column(column).to_pylist() == [float(v) for a in by_label.values() for v in a.reshape(-1)]
+
+
+def test_a_sweep_of_batch_sizes_has_a_column_of_them_and_the_bits_of_runs_alone():
+    cfg = small(optimizers={"momentum": MOMENTUM})
+    result = mj.sweep(cfg, {"batch_size": [8, 16]}, task=QUADRATIC, chunk=CHUNK)
+    assert result.table().column("batch_size").to_pylist() == [8, 16]
+    for position, size in enumerate((8, 16)):
+        run = alone("momentum", result.cells["momentum"][position], task=QUADRATIC)
+        assert run.config.batch_size == size
+        assert result.losses["momentum"][position].tobytes() == run.losses["momentum"].tobytes()
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_the_only_batch_size_has_a_column_where_it_is_not_the_configs():
+    columns = [
+        mj.sweep(small(), {"batch_size": [size]}, task=QUADRATIC, chunk=CHUNK).table().column_names for size in (8, 16)
+    ]
+    assert ["batch_size" in names for names in columns] == [True, False]
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_one_program_serves_all_runs_of_a_structure_however_many_they_are():
+    cfg = {seeds: small(optimizers={"momentum": MOMENTUM}, seeds=seeds) for seeds in (1, 2)}
+    # A loss of its own is a program of its own.
+    one, other = (mj.Task(_init, lambda params, batch: _loss(params, batch), ROWS, ROWS[:50]) for _ in range(2))
+
+    def run(task, rates, seeds):
+        mj.sweep(cfg[seeds], {"learning_rate": rates, "momentum": [0.5, 0.9]}, task=task, chunk=CHUNK)
+
+    few = compilations(lambda: run(one, [0.1], 1))
+    many = compilations(lambda: run(other, [0.1, 0.2, 0.3, 0.4], 2))
+    # Initialisation, chunk and evaluation, and the first time the draw and what is run eagerly.
+    assert 3 <= many <= few
+    assert compilations(lambda: run(other, [1.0, 0.7, 0.5, 0.01], 2)) == 0
+    # Another number of runs has other shapes, of the initialisation and the chunk.
+    assert compilations(lambda: run(other, [1.0, 0.7, 0.5], 2)) <= 2
+
+
+def test_more_runs_than_a_wave_has_room_for_compile_nothing_more(short_waves):
+    def run(rates):
+        mj.sweep(small(optimizers={"momentum": MOMENTUM}), {"learning_rate": rates}, task=QUADRATIC, chunk=CHUNK)
+
+    run([0.1, 0.2])
+    assert compilations(lambda: run([0.1, 0.2, 0.3, 0.4, 0.5])) == 0
+
+
+def test_groups_of_unequal_size_share_the_waves(short_waves):
+    space = {
+        "sgd": {"learning_rate": [0.1]},
+        "momentum": {"momentum": [0.1, 0.2, 0.3, 0.4, 0.5], "convention": ["inside", "outside"]},
+    }
+    result = mj.sweep(small(seeds=2), space, task=QUADRATIC, chunk=CHUNK)
+    assert {label: a.shape for label, a in result.losses.items()} == {"sgd": (1, 2, 30), "momentum": (10, 2, 30)}
+    for label, position in (("sgd", 0), ("momentum", 0), ("momentum", 3), ("momentum", 9)):
+        run = alone(label, result.cells[label][position], seed=1, task=QUADRATIC)
+        assert result.losses[label][position, 1].tobytes() == run.losses[label][0].tobytes()
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6)), min_size=1, max_size=6), st.integers(1, 2))
+def test_the_waves_train_every_run_once_and_no_device_has_two_lanes_at_a_time(sizes, devices):
+    found = meshes([size for size, _ in sizes], jax.devices()[:devices])
+    groups = [Group(None, 16, (None,) * size, ({},) * size) for size, _ in sizes]
+    slots = [Slots(mesh, room) for mesh, (_, room) in zip(found, sizes, strict=True)]
+    waves = jobs.plan(groups, slots)
+    trained = [(lane.group, run) for wave in waves for lane in wave for run in lane.runs]
+    assert sorted(trained) == [(group, run) for group, (size, _) in enumerate(sizes) for run in range(size)]
+    for wave in waves:
+        busy = [device for lane in wave for device in slots[lane.group].mesh.devices]
+        assert len(busy) == len(set(busy))
+        assert all(0 < len(lane.runs) <= slots[lane.group].total for lane in wave)
+
+
+def test_thinned_histories_are_those_of_the_whole_and_divergence_is_still_known_to_the_iteration(whole):
+    cfg = small(seeds=3, record_every=7, evaluate_every=13)
+    thin = mj.sweep(cfg, SPACE, keep_params=True, chunk=CHUNK)
+    assert thin.iterations.tolist() == [0, 7, 14, 21, 28, 29]
+    assert thin.evaluation_iterations.tolist() == [13, 26, 30]
+    for label in PAIR:
+        np.testing.assert_array_equal(thin.losses[label], whole.losses[label][..., thin.iterations])
+        for name, by_label in whole.evaluations.items():
+            assert thin.evaluations[name][label].shape == (*by_label[label].shape[:2], 3)
+            np.testing.assert_array_equal(thin.evaluations[name][label][..., -1:], by_label[label])
+    # The error of a coordinate grows by |1 − η| an iteration, and its square leaves float32 at 2^128.
+    space = {"sgd": {"learning_rate": [0.1, 50.0, 10.0]}}
+    cfg = small(optimizers={"sgd": PAIR["sgd"]})
+    whole, thin = (
+        mj.sweep(c, space, task=QUADRATIC, chunk=CHUNK) for c in (cfg, small(optimizers=cfg.optimizers, record_every=7))
+    )
+    diverged_at = whole.diverged_at["sgd"][:, 0].tolist()
+    assert diverged_at[0] == -1
+    for position in (1, 2):
+        first = np.flatnonzero(~np.isfinite(whole.losses["sgd"][position, 0]))[0]
+        assert diverged_at[position] == first
+        assert first % 7
+    assert thin.diverged_at["sgd"][:, 0].tolist() == diverged_at
+    assert thin.table().column("diverged_at").to_pylist() == [None, *diverged_at[1:]]
+
+
+def test_a_run_that_diverges_is_recorded_and_does_not_touch_its_neighbours(whole, short_waves):
+    space = {"learning_rate": [0.1, 1e20, 0.3], "momentum": {"momentum": [0.5, 0.9]}}
+    result = mj.sweep(small(seeds=3), space, **one_device())
+    assert result.failed["sgd"].tolist() == [[False] * 3, [True] * 3, [False] * 3]
+    assert (result.diverged_at["momentum"][2:4] >= 0).all()
+    np.testing.assert_array_equal(result.losses["sgd"][[0, 2]], whole.losses["sgd"])
+    np.testing.assert_array_equal(result.losses["momentum"][[0, 1, 4, 5]], whole.losses["momentum"])
+
+
+METRICS = {
+    "position": lambda params, state, grads: params["w"],
+    "uphill": lambda params, state, grads: jnp.sum(grads["w"]) > 0,
+    "half": lambda params, state, grads: params["w"].astype(jnp.bfloat16),
+}
+
+
+def test_metrics_of_ones_own_task_are_those_that_train_records(tmp_path):
+    cfg = small(seeds=2, record_every=4)
+    result = mj.sweep(cfg, {"learning_rate": [0.1, 0.2]}, task=QUADRATIC, metrics=METRICS, folder=tmp_path)
+    assert result.metrics["position"]["sgd"].shape == (2, 2, 9, 3)
+    assert [str(result.metrics[name]["sgd"].dtype) for name in METRICS] == ["float32", "bool", "bfloat16"]
+    apart = mj.train(cfg, task=QUADRATIC, metrics=METRICS)
+    for name, by_label in apart.metrics.items():
+        for label, values in by_label.items():
+            assert result.metrics[name][label].dtype == values.dtype
+            assert result.metrics[name][label][0].tobytes() == values.tobytes()
+    assert mj.Result.load(tmp_path) == result
+    assert result.table().column("test_accuracy").null_count == 8
+
+
+def test_a_metric_may_have_another_shape_and_dtype_for_every_optimizer(tmp_path):
+    # The first leaf of the state: a count for Adam, the velocity for momentum.
+    optimizers = {"adam": mj.OptimizerConfig("optax.adam", learning_rate=0.1), "momentum": MOMENTUM}
+    metrics = {"first": lambda params, state, grads: jax.tree.leaves(state)[0]}
+    # One run of each, side by side in one wave, so that both are in one part.
+    cfg = small(optimizers=optimizers)
+    result = mj.sweep(cfg, {}, task=QUADRATIC, metrics=metrics, folder=tmp_path, chunk=CHUNK)
+    assert len(list((tmp_path / "parts").iterdir())) == 1
+    apart = mj.train(cfg, task=QUADRATIC, metrics=metrics)
+    for label in optimizers:
+        assert result.metrics["first"][label][0].tobytes() == apart.metrics["first"][label].tobytes()
+        assert result.metrics["first"][label].dtype == apart.metrics["first"][label].dtype
+
+
+def test_a_sweep_of_ones_own_task_goes_on_where_it_was_and_other_data_are_refused(tmp_path):
+    cfg, space = small(seeds=2), {"learning_rate": [0.1, 0.2]}
+    result = mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path)
+    assert mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path) == result
+    other = mj.Task(init=_init, loss=_loss, train=ROWS + 1, test=ROWS[:50])
+    with pytest.raises(InputError, match="holds another sweep: data is"):
+        mj.sweep(cfg, space, task=other, folder=tmp_path)
+    with pytest.raises(InputError, match=r"holds another sweep: functions\.position is not there"):
+        mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path, metrics={"position": METRICS["position"]})
+
+
+def test_vmap_agrees_with_map_to_rounding_and_is_recorded(tmp_path):
+    cfg = small(seeds=3)
+    batched, one_by_one = (
+        mj.sweep(cfg, SPACE, task=QUADRATIC, layout=layout, chunk=CHUNK, folder=tmp_path / layout)
+        for layout in ("vmap", "map")
+    )
+    assert batched.provenance["environment"]["layout"] == "vmap"
+    assert one_by_one.provenance["environment"]["layout"] == "map"
+    for label in PAIR:
+        # float32 rounds at 6e-8; thirty steps of a linear recurrence that contracts add up less than a hundred.
+        np.testing.assert_allclose(batched.losses[label], one_by_one.losses[label], rtol=1e-5)
+        np.testing.assert_allclose(batched.train_loss[label], one_by_one.train_loss[label], rtol=1e-5)
+    with pytest.raises(InputError, match=r'holds another sweep: environment\.layout is "vmap", not "map"'):
+        mj.sweep(cfg, SPACE, task=QUADRATIC, layout="map", folder=tmp_path / "vmap")
+
+
+def my_momentum(rate, m=0.9):
+    return optax.chain(optax.clip(1.0), mj.momentum(rate, m))
+
+
+def test_a_factory_of_ones_own_is_swept_and_read_but_not_run_from_a_file(tmp_path):
+    cfg = small(optimizers={"mine": mj.OptimizerConfig(my_momentum, rate=0.1)})
+    space = {"rate": [0.1, 0.2], "m": [0.5, 0.9]}
+    result = mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK)
+    assert result.table().column("m").to_pylist() == [0.5, 0.9, 0.5, 0.9]
+    run = alone("mine", result.cells["mine"][2], task=QUADRATIC)
+    assert result.losses["mine"][2].tobytes() == run.losses["mine"].tobytes()
+    loaded = mj.Result.load(tmp_path)
+    assert loaded.losses["mine"].tobytes() == result.losses["mine"].tobytes()
+    with pytest.raises(InputError, match="nothing is imported by a name"):
+        mj.sweep(loaded.config, space, task=QUADRATIC)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({}, {"space": {"learning_rte": [1]}}, "did you mean 'learning_rate'?"),
+        ({}, {"space": {"momentum": {"momentum": [0.9, 1.0]}}}, "momentum must be in [0, 1), not 1.0"),
+        ({}, {"space": {"learning_rate": [0.1, -0.1]}}, "learning_rate must be finite and at least 0, not -0.1"),
+        ({"optimizers": {"a": mj.OptimizerConfig("momentun")}}, {}, "did you mean 'momentum'?"),
+        ({"sampling": "epochs"}, {"space": {"batch_size": [16, 300]}}, "batch_size must be at most the 200"),
+        ({}, {"chunk": 0}, "chunk must be an integer of at least 1, not 0"),
+        ({}, {"layout": "vmapp"}, "layout: unknown 'vmapp'; did you mean 'vmap'"),
+        ({}, {"search": "soboll"}, "search: unknown 'soboll'; did you mean 'sobol'"),
+        ({}, {"search": "random"}, "budget must be an integer of at least 1, not None"),
+        ({}, {"task": mj.Task(_init, lambda p, b: b.sum(axis=-1), ROWS)}, "loss must give a scalar"),
+        ({}, {"task": mj.Task(lambda key: {"n": jnp.zeros([], jnp.int32)}, _loss, ROWS)}, "has dtype int32"),
+        ({}, {"task": mj.Task(_init, _loss, ROWS, evaluate=lambda p, a, b: jnp.zeros(3))}, "evaluate must give"),
+        ({}, {"task": mj.Task(_init, _loss, ROWS[:0])}, "of at least 1"),
+        ({}, {"metrics": {"none": lambda params, state, grads: None}}, "metrics['none'] must give a number"),
+        (
+            {},
+            {"metrics": {"complex": lambda params, state, grads: jax.lax.complex(params["w"], params["w"])}},
+            "not complex64",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_is_refused_before_anything_is_written_or_compiled(tmp_path, changes, options, words):
+    folder = tmp_path / "sweep"
+    options = {"task": QUADRATIC, "space": {"learning_rate": [0.1]}, **options}
+
+    def attempt():
+        with pytest.raises(InputError) as error:
+            mj.sweep(small(**changes), options.pop("space"), folder=folder, **options)
+        assert words in str(error.value)
+
+    assert compilations(attempt) == 0
+    assert not folder.exists()
+
+
+def stop_after(calls):
+    """A progress that presses Ctrl-C at the so many-th sign of life of the runs."""
+    left = [calls]
+
+    def progress(phase, done, total, note=""):
+        left[0] -= phase == "runs"
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+            # The signal is handled at the next bytecode of the main thread, which this is.
+            time.sleep(0.1)
+
+    return progress
+
+
+def test_ctrl_c_leaves_the_finished_runs_and_the_same_call_goes_on_to_the_same_bits(whole, tmp_path, short_waves):
+    cfg, calls, stops = small(seeds=3), 0, []
+    while True:
+        try:
+            result = mj.sweep(
+                cfg, SPACE, folder=tmp_path, keep_params=True, **one_device(), progress=stop_after(13 + calls)
+            )
+            break
+        except mj.Interrupted as stop:
+            stops.append(stop.result)
+            calls += 9
+    assert len(stops) >= 2
+    for partial in stops:
+        finished = sum(int((~missing).sum()) for missing in partial.missing.values())
+        assert 0 < finished < 18
+        assert len(partial.table()) == finished
+        assert mj.Result.load(tmp_path).table().slice(0, 1) == partial.table().slice(0, 1)
+        for label in PAIR:
+            there = ~partial.missing[label]
+            assert np.isnan(partial.losses[label][partial.missing[label]]).all()
+            np.testing.assert_array_equal(partial.losses[label][there], whole.losses[label][there])
+            np.testing.assert_array_equal(partial.test_loss[label][there], whole.test_loss[label][there])
+    assert result.table().equals(whole.table())
+    assert result == whole
+    assert mj.Result.load(tmp_path) == whole
+
+
+def test_ctrl_c_before_anything_is_finished_leaves_no_result(tmp_path):
+    with pytest.raises(mj.Interrupted) as stop:
+        mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=CHUNK, progress=stop_after(1))
+    assert stop.value.result is None
+    with pytest.raises(InputError, match="no run of this sweep is finished"):
+        mj.Result.load(tmp_path)
+
+
+def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, short_waves):
+    seen = []
+    space = {"learning_rate": [0.1, 1e30]}
+    mj.sweep(small(), space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK, progress=lambda *call: seen.append(call))
+    runs = [(done, total) for phase, done, total, _ in seen if phase == "runs"]
+    assert runs == sorted(runs)
+    assert runs[-1] == (4, 4)
+    assert "2 failed" in seen[-1][3]
+    assert "MiB" in seen[-1][3]
+    assert "runs/s" in seen[-1][3]
+    status = json.loads((tmp_path / "status.json").read_bytes())
+    assert (status["runs"], status["finished"], status["failed"]) == (4, 4, 2)
+    assert status["seconds_left"] == 0
+    seen.clear()
+    mj.sweep(small(), space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK, progress=lambda *call: seen.append(call))
+    assert [(done, total) for _, done, total, _ in seen] == [(4, 4)]
+
+
+def test_the_rate_is_of_all_the_time_since_compiling_also_when_a_run_takes_many_chunks(monkeypatch):
+    # A second for every look at the clock.
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(sweeps.time, "monotonic", lambda: float(next(ticks)))
+    notes = []
+    cfg = small(optimizers={"a": mj.OptimizerConfig("sgd", learning_rate=0.1)})
+    mj.sweep(cfg, {}, task=QUADRATIC, chunk=CHUNK, progress=lambda *call: notes.append(call))
+    rates = [float(note.split(" runs/s")[0]) for phase, *_, note in notes if phase == "runs" and "runs/s" in note]
+    # Never faster than a run between two looks, and the chunks of a run count as parts of it.
+    assert rates
+    assert all(0 < rate <= 1 for rate in rates)
+    assert len([done for phase, done, *_ in notes if phase == "runs" and done == 0]) > 1
+
+
+def test_the_work_of_a_step_is_that_of_its_matrix_products():
+    cfg = mj.Config()
+    # Counted by hand from the widths of the layers.
+    assert matrix_product_flops(cfg, resolve_task(cfg, None), cfg.batch_size) == flops_per_step()
+
+
+def test_a_convolution_counts_as_the_products_that_it_is_forward_and_backward():
+    def loss(params, x):
+        for kernel in params:
+            x = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return x.mean()
+
+    task = mj.Task(
+        lambda key: (jnp.ones([3, 3, 2, 3]), jnp.ones([3, 3, 3, 5])), loss, np.ones([9, 8, 8, 2], np.float32)
+    )
+    # For each of 4 images: 16 places of 9·2·3 products, then 4 of 9·3·5. Forward twice, the gradients by both kernels,
+    # and that by the inputs of the second.
+    assert matrix_product_flops(small(), task, 4) == 2 * 4 * (3 * 16 * 9 * 2 * 3 + 4 * 4 * 9 * 3 * 5)
+
+
+def test_equal_numbers_are_one_cell(tmp_path):
+    cells = mj.sweep(small(), {"learning_rate": [1, 1.0, 0.5]}, task=QUADRATIC, chunk=CHUNK).cells
+    assert [cell.optimizer.hyperparameters["learning_rate"] for cell in cells["momentum"]] == [1, 0.5]
+
+
+def test_a_sweep_that_is_finished_trains_and_compiles_nothing(tmp_path):
+    first = mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=CHUNK)
+    # With a chunk that nothing was compiled for.
+    again = []
+    assert compilations(lambda: again.append(mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=9))) == 0
+    assert again == [first]
+
+
+def test_a_sweep_without_a_folder_leaves_no_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    mj.sweep(small(), SPACE, task=QUADRATIC, chunk=CHUNK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_is_kept_in_its_folder_not_saved(whole, tmp_path):
+    with pytest.raises(InputError, match="a sweep is kept in the folder that it is given"):
+        whole.save(tmp_path)

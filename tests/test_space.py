@@ -1,0 +1,247 @@
+"""From a space to cells: every combination once, or draws that fill it."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.stats import qmc
+
+import momentum_jax as mj
+from momentum_jax._base.errors import InputError
+from momentum_jax.space import make_cells
+
+WARMUP = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
+OPTIMIZERS = {
+    "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
+    "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),
+    "scheduled": mj.OptimizerConfig("momentum", learning_rate=WARMUP),
+}
+CFG = mj.Config(batch_size=16, optimizers=OPTIMIZERS)
+
+
+def values(cells, *names):
+    """The hyperparameters of these names, cell by cell."""
+    return [tuple(cell.optimizer.hyperparameters[name] for name in names) for cell in cells]
+
+
+def test_a_grid_is_all_combinations_in_the_order_of_the_values():
+    cells = make_cells(CFG, {"momentum": {"learning_rate": [0.3, 0.1], "momentum": [0.5, 0.9, 0]}})
+    expected = list(itertools.product([0.3, 0.1], [0.5, 0.9, 0]))
+    assert values(cells["momentum"], "learning_rate", "momentum") == expected
+
+
+def test_an_optimizer_without_anything_to_vary_is_one_cell_as_the_config_has_it():
+    cells = make_cells(CFG, {"momentum": {"momentum": [0.5, 0.9]}})
+    assert list(cells) == ["sgd", "momentum", "scheduled"]
+    for label in ("sgd", "scheduled"):
+        assert [(cell.optimizer, cell.batch_size) for cell in cells[label]] == [(OPTIMIZERS[label], 16)]
+
+
+def test_a_bare_name_is_for_every_optimizer_that_has_it():
+    cells = make_cells(CFG, {"learning_rate": [0.1, 0.2], "momentum": [0.5, 0.6]})
+    # The label "momentum" has the name of a hyperparameter; a list of values tells which is meant.
+    assert {label: len(own) for label, own in cells.items()} == {"sgd": 2, "momentum": 4, "scheduled": 4}
+
+
+def test_the_values_of_a_label_go_before_those_of_the_bare_name():
+    cells = make_cells(CFG, {"learning_rate": [0.1, 0.2], "sgd": {"learning_rate": [0.5]}})
+    assert values(cells["sgd"], "learning_rate") == [(0.5,)]
+    assert values(cells["momentum"], "learning_rate") == [(0.1,), (0.2,)]
+
+
+def test_batch_sizes_vary_like_hyperparameters():
+    cells = make_cells(CFG, {"batch_size": [8, np.int64(32)], "sgd": {"learning_rate": [0.1, 0.2]}})
+    assert [cell.batch_size for cell in cells["momentum"]] == [8, 32]
+    # Grids go through the bare names first.
+    assert [cell.batch_size for cell in cells["sgd"]] == [8, 8, 32, 32]
+    assert all(type(cell.batch_size) is int for own in cells.values() for cell in own)
+    assert all("batch_size" not in cell.optimizer.hyperparameters for own in cells.values() for cell in own)
+
+
+def test_schedules_are_values_and_their_parameters_vary_by_name():
+    constant = mj.Schedule("constant", value=0.2)
+    cells = make_cells(
+        CFG, {"sgd": {"learning_rate": [0.1, constant]}, "learning_rate.peak_value": [0.1, np.float32(0.5)]}
+    )
+    assert values(cells["sgd"], "learning_rate") == [(0.1,), (constant,)]
+    assert [schedule.hyperparameters["peak_value"] for (schedule,) in values(cells["scheduled"], "learning_rate")] == [
+        0.1,
+        0.5,
+    ]
+    assert len(cells["momentum"]) == 1
+
+
+def test_no_two_cells_are_the_same_and_equal_values_of_other_types_are_not_the_same():
+    cells = make_cells(CFG, {"momentum": {"learning_rate": np.array([0.1, 0.2, 0.1]), "momentum": [0.5, 0.5]}})
+    assert values(cells["momentum"], "learning_rate", "momentum") == [(0.1, 0.5), (0.2, 0.5)]
+    cells = make_cells(CFG, {"momentum": {"decoupled_weight_decay": [True, False, True, 1]}})
+    assert [repr(value) for (value,) in values(cells["momentum"], "decoupled_weight_decay")] == ["True", "False", "1"]
+
+
+NUMBERS = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
+
+
+@given(NUMBERS, NUMBERS, st.lists(st.integers(1, 64), min_size=1, max_size=3))
+def test_the_cells_of_a_grid_are_its_combinations_each_once(rates, momenta, sizes):
+    cells = make_cells(CFG, {"momentum": {"learning_rate": rates, "momentum": momenta, "batch_size": sizes}})
+    found = [
+        (cell.optimizer.hyperparameters["learning_rate"], cell.optimizer.hyperparameters["momentum"], cell.batch_size)
+        for cell in cells["momentum"]
+    ]
+    assert set(found) == set(itertools.product(rates, momenta, sizes))
+    # 0.0 and −0.0 are equal but not the same.
+    distinct = [len({repr(value) for value in of_one}) for of_one in (rates, momenta, sizes)]
+    assert len(found) == np.prod(distinct)
+
+
+SPACE = {"learning_rate": mj.LogUniform(1e-4, 1), "momentum": mj.Uniform(0.2, 0.9)}
+
+
+@pytest.mark.parametrize("search", ["random", "sobol"])
+@pytest.mark.parametrize("budget", [1, 7, 32])
+def test_a_search_has_as_many_distinct_cells_as_its_budget_within_the_bounds(search, budget):
+    cells = make_cells(CFG, {"momentum": SPACE}, search=search, budget=budget)
+    assert {label: len(own) for label, own in cells.items()} == {"sgd": 1, "momentum": budget, "scheduled": 1}
+    drawn = values(cells["momentum"], "learning_rate", "momentum")
+    assert len(set(drawn)) == budget
+    assert all(1e-4 <= rate <= 1 and 0.2 <= momentum <= 0.9 for rate, momentum in drawn)
+
+
+@pytest.mark.parametrize("search", ["random", "sobol"])
+def test_a_search_among_few_values_fills_its_budget_without_repeating_itself(search):
+    space = {"learning_rate": list(np.arange(1, 7) / 10), "momentum": list(np.arange(6) / 10)}
+    for seed in range(5):
+        cells = make_cells(CFG, {"momentum": space}, search=search, budget=35, search_seed=seed)["momentum"]
+        assert len({repr(cell) for cell in cells}) == len(cells) == 35
+    everything = make_cells(CFG, {"momentum": space}, search=search, budget=40)["momentum"]
+    assert everything == make_cells(CFG, {"momentum": space})["momentum"]
+
+
+@pytest.mark.parametrize("search", ["random", "sobol"])
+def test_a_search_among_fewer_distinct_values_than_its_budget_finds_them_all(search):
+    space = {"learning_rate": [0.1, 0.1, 0.2, 0.1], "momentum": [0.5, 0.5]}
+    cells = make_cells(CFG, {"momentum": space}, search=search, budget=3)["momentum"]
+    assert sorted(values(cells, "learning_rate", "momentum")) == [(0.1, 0.5), (0.2, 0.5)]
+
+
+@pytest.mark.parametrize("search", ["random", "sobol"])
+def test_what_is_drawn_for_a_label_depends_on_the_search_seed_but_not_on_other_labels(search):
+    def draw(cfg, space, seed):
+        return make_cells(cfg, space, search=search, budget=8, search_seed=seed)["momentum"]
+
+    alone = mj.Config(batch_size=16, optimizers={"momentum": OPTIMIZERS["momentum"]})
+    beside = {"momentum": SPACE, "sgd": {"learning_rate": mj.LogUniform(0.1, 1)}}
+    reordered = mj.Config(batch_size=16, optimizers=dict(reversed(OPTIMIZERS.items())))
+    assert draw(CFG, beside, 3) == draw(alone, {"momentum": SPACE}, 3) == draw(reordered, beside, 3)
+    assert draw(CFG, beside, 3) != draw(CFG, beside, 4)
+
+
+def test_two_optimizers_draw_differently_from_the_same_bare_name():
+    cells = make_cells(CFG, {"momentum": mj.Uniform(0, 0.9)}, search="random", budget=5)
+    assert not {m for (m,) in values(cells["momentum"], "momentum")} & {
+        m for (m,) in values(cells["scheduled"], "momentum")
+    }
+
+
+def test_a_sobol_sequence_fills_the_space_more_evenly_than_independent_draws():
+    def discrepancies(search):
+        for seed in range(5):
+            cells = make_cells(CFG, {"momentum": SPACE}, search=search, budget=64, search_seed=seed)["momentum"]
+            rates, momenta = np.transpose(values(cells, "learning_rate", "momentum"))
+            yield qmc.discrepancy(np.stack([np.log10(rates) / 4 + 1, (momenta - 0.2) / 0.7], axis=1).clip(0, 1))
+
+    assert max(discrepancies("sobol")) < min(discrepancies("random"))
+
+
+@pytest.mark.parametrize("search", ["random", "sobol"])
+def test_the_logarithms_of_log_uniform_draws_and_uniform_draws_themselves_are_uniform(search):
+    cells = make_cells(CFG, {"momentum": SPACE}, search=search, budget=512, search_seed=1)["momentum"]
+    rates, momenta = np.transpose(values(cells, "learning_rate", "momentum"))
+    # Kolmogorov-Smirnov; with this seed nothing is left to chance.
+    assert stats.kstest(np.log(rates), stats.uniform(np.log(1e-4), -np.log(1e-4)).cdf).pvalue > 0.05
+    assert stats.kstest(momenta, stats.uniform(0.2, 0.7).cdf).pvalue > 0.05
+    # What the test would find of draws that are not.
+    assert stats.kstest(rates, stats.uniform(1e-4, 1).cdf).pvalue < 1e-9
+
+
+def test_a_search_mixes_distributions_values_schedules_and_batch_sizes():
+    space = {"learning_rate.peak_value": mj.LogUniform(0.01, 1), "batch_size": [8, 32], "nesterov_": [1]}
+    with pytest.raises(InputError, match="nesterov_"):
+        make_cells(CFG, space, search="random", budget=16)
+    del space["nesterov_"]
+    cells = make_cells(CFG, space, search="random", budget=16)
+    assert {label: len(own) for label, own in cells.items()} == {"sgd": 2, "momentum": 2, "scheduled": 16}
+    assert {cell.batch_size for cell in cells["scheduled"]} == {8, 32}
+    assert len({schedule.hyperparameters["peak_value"] for (schedule,) in values(cells["scheduled"], "learning_rate")})
+
+
+@given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300), st.floats(0, 1))
+def test_what_a_distribution_gives_lies_between_its_ends_to_twelve_digits(a, b, u):
+    low, high = sorted((a, b))
+    if low == high:
+        return
+    for kind in (mj.Uniform, mj.LogUniform):
+        # Logarithms up to 690 lose three digits of sixteen; the sum of two ends rounds at 2^-52.
+        assert low * (1 - 1e-11) <= kind(low, high).at(u) <= high * (1 + 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "words"),
+    [
+        ({"learning_rte": [0.1]}, {}, "unknown 'learning_rte'; did you mean 'learning_rate'?"),
+        ({"momentun": {"learning_rate": [0.1]}}, {}, "optimizer's label: unknown 'momentun'; did you mean 'momentum'?"),
+        ({"sgd": {"momentum": [0.9]}}, {}, "hyperparameter of 'sgd': unknown 'momentum'"),
+        ({"momentum": {"momentm": [0.9]}}, {}, "hyperparameter of 'momentum': unknown 'momentm'; did you mean"),
+        ({"batchsize": [8]}, {}, "did you mean 'batch_size'?"),
+        ({"sgd": {"learning_rate.value": [0.1]}}, {}, "unknown 'learning_rate.value'"),
+        ({"learning_rate.peak_vale": [0.1]}, {}, "did you mean 'learning_rate.peak_value'?"),
+        ({"scheduled": {"learning_rate.peakvalue": [0.1]}}, {}, "did you mean 'learning_rate.peak_value'?"),
+        ({"learning_rate": mj.Uniform(0, 1)}, {}, "a grid needs values: .grid(n) gives n of them"),
+        ({"learning_rate": []}, {}, "learning_rate needs a sequence of at least one value, not []"),
+        ({"learning_rate": 0.1}, {}, "learning_rate needs a sequence of at least one value, not 0.1"),
+        ({"learning_rate": {0.1, 0.2}}, {}, "learning_rate needs a sequence"),
+        ({"learning_rate": "0.1"}, {}, "learning_rate needs a sequence of at least one value, not '0.1'"),
+        ({"learning_rate": ""}, {"search": "random", "budget": 2}, "learning_rate needs a sequence"),
+        ({"batch_size": [0]}, {}, "batch_size of 'sgd' must be an integer of at least 1, not 0"),
+        ({"batch_size": [16.0]}, {}, "must be an integer of at least 1, not 16.0"),
+        ({"batch_size": [8.5]}, {}, "batch_size of 'sgd' must be an int"),
+        ({"scheduled": {"learning_rate.peak_value": [-1.0]}}, {}, "peak_value of schedule 'warmup_cosine' must be"),
+        ({"learning_rate": [{0.1}]}, {}, "learning_rate must be a number"),
+        (
+            {"scheduled": {"learning_rate": [0.1], "learning_rate.peak_value": [1.0]}},
+            {},
+            "learning_rate is no schedule but 0.1",
+        ),
+        ([("learning_rate", [0.1])], {}, "what varies is a mapping from names to values"),
+        ({"learning_rate": [0.1]}, {"budget": 3}, "budget is for search='random' or 'sobol'"),
+        ({"learning_rate": [0.1]}, {"search": "random"}, "budget must be an integer of at least 1, not None"),
+        ({"learning_rate": [0.1]}, {"search": "sobol", "budget": 0}, "budget must be an integer of at least 1, not 0"),
+        ({"learning_rate": [0.1]}, {"search": "soboll", "budget": 2}, "search: unknown 'soboll'; did you mean 'sobol'"),
+        ({"learning_rate": [0.1]}, {"search_seed": -1}, "search_seed must be an integer of at least 0, not -1"),
+    ],
+    ids=str,
+)
+def test_a_space_that_cannot_be_is_refused(space, options, words):
+    with pytest.raises(InputError) as error:
+        make_cells(CFG, space, **options)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: mj.Uniform(1, 1), "low must be less than high, not 1 to 1"),
+        (lambda: mj.Uniform(2, 1), "low must be less than high, not 2 to 1"),
+        (lambda: mj.Uniform(0, float("inf")), "high must be"),
+        (lambda: mj.Uniform("0", 1), "low must be"),
+        (lambda: mj.LogUniform(0, 1), "low must be more than 0 on a logarithmic scale, not 0"),
+        (lambda: mj.Uniform(0, 1).grid(1), "count must be an integer of at least 2, not 1"),
+    ],
+)
+def test_a_distribution_that_cannot_be_is_refused(make, words):
+    with pytest.raises(InputError) as error:
+        make()
+    assert words in str(error.value)
