@@ -31,7 +31,7 @@ from momentum_jax.analysis import (
     Interval,
     iterations_to,
     median_interval,
-    median_of_cells,
+    median_of_trials,
     paired_differences,
     simultaneous_level,
 )
@@ -142,7 +142,7 @@ def compare(design: Design, task: mj.Task, size: int, folder: pathlib.Path | Non
 
     effective = mj.LogUniform(highest / RANGE, highest).grid(design.rates)
     tried = count(design.tuning, dict.fromkeys(OPTIMIZERS, effective), "tuning")
-    medians = {label: median_of_cells(t, np.isinf(t), np.zeros_like(t, bool)) for label, t in tried.items()}
+    medians = {label: median_of_trials(t, np.isinf(t), np.zeros_like(t, bool)) for label, t in tried.items()}
     chosen = {label: int(of_label.argmin()) for label, of_label in medians.items()}
     best = {label: effective[at] for label, at in chosen.items()}
     final = count(design.judged, {label: [rate] for label, rate in best.items()}, "judged")

@@ -42,7 +42,7 @@ TOLD = ("train_loss", "test_accuracy", "iterations_to_target")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=30, help="runs of each cell that is judged")
+    parser.add_argument("--seeds", type=int, default=30, help="runs of each trial that is judged")
     parser.add_argument("--tuning-seeds", type=int, default=20, help="runs of each trial")
     parser.add_argument("--trials", type=int, default=24, help="of each optimizer")
     parser.add_argument("--iterations", type=int, default=2000)
@@ -72,10 +72,10 @@ def main() -> None:
 
 def tell(compared: mj.Comparison, out: pathlib.Path, page: pathlib.Path) -> None:
     """Prints the verdicts, and writes the figures, what the README repeats, and the page."""
-    for name, situation in compared.situations.items():
-        print(f"{situation.title}:")
+    for name, protocol in compared.protocols.items():
+        print(f"{protocol.title}:")
         for verdict in compared.verdicts:
-            if verdict.situation == name:
+            if verdict.protocol == name:
                 print(f"  {verdict.sentence}")
     for note in compared.notes:
         print(f"note: {note}")
@@ -83,8 +83,8 @@ def tell(compared: mj.Comparison, out: pathlib.Path, page: pathlib.Path) -> None
     save_figure(three_way_figure(compared, ["train_loss", "iterations_to_target"]), out / "does_momentum_help")
     save_figure(tuning_figure(compared), out / "does_momentum_help_tuning")
     told = {
-        situation.title: [v.sentence for v in compared.verdicts if v.situation == name and v.metric in TOLD]
-        for name, situation in compared.situations.items()
+        protocol.title: [v.sentence for v in compared.verdicts if v.protocol == name and v.metric in TOLD]
+        for name, protocol in compared.protocols.items()
     }
     (out / "does_momentum_help.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     write_page(compared, page, command_of(compared))

@@ -46,8 +46,8 @@ from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import (
     Interval,
     nearest_minimum,
-    share_difference_interval,
-    share_interval,
+    proportion_difference_interval,
+    proportion_interval,
     simultaneous_level,
 )
 from momentum_jax.report import STYLES
@@ -101,7 +101,7 @@ class Moved(NamedTuple):
         return float(self.lower.mean() - self.higher.mean())
 
     def interval(self, level: float) -> Interval:
-        return share_difference_interval(self.lower, self.higher, level)
+        return proportion_difference_interval(self.lower, self.higher, level)
 
 
 # By landscape and method.
@@ -270,7 +270,7 @@ def rate(tenths: int) -> float:
 
 
 def share(which: Bool[np.ndarray, " starts"]) -> list[float]:
-    return rounded(share_interval(int(which.sum()), len(which)), 4)
+    return rounded(proportion_interval(int(which.sum()), len(which)), 4)
 
 
 def find(numbers: Mapping[str, Any]) -> str:

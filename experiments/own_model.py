@@ -109,9 +109,9 @@ def main() -> None:
         progress=line_progress(sys.stderr),
     )
     for verdict in compared.verdicts:
-        print(f"{compared.situations[verdict.situation].title}: {verdict.sentence}")
-    for label, arm in compared.situations["tuned"].arms.items():
-        print(f"{label} at its best: {arm.cell.optimizer}")
+        print(f"{compared.protocols[verdict.protocol].title}: {verdict.sentence}")
+    for label, arm in compared.protocols["tuned"].arms.items():
+        print(f"{label} at its best: {arm.trial.optimizer}")
     for note in compared.notes:
         print(f"note: {note}")
     arguments.out.mkdir(parents=True, exist_ok=True)

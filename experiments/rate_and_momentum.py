@@ -17,7 +17,7 @@ import numpy as np
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
 from momentum_jax._base.progress import line_progress
-from momentum_jax.analysis import median_of_cells
+from momentum_jax.analysis import median_of_trials
 from momentum_jax.report import heatmap_figure, save_figure
 
 HERE = pathlib.Path(__file__).parent
@@ -26,7 +26,7 @@ MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each cell")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each trial")
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--rates", type=int, default=9, help="learning rates from 1e-3 to 10")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the figure")
@@ -50,15 +50,15 @@ def main() -> None:
 
 def describe(result: mj.Result) -> list[str]:
     """The best learning rate for each momentum."""
-    assert result.cells is not None
-    cells = [cell.optimizer.hyperparameters for cell in result.cells["momentum"]]
+    assert result.trials is not None
+    trials = [trial.optimizer.hyperparameters for trial in result.trials["momentum"]]
     losses = result.final_losses("momentum")
-    medians = median_of_cells(losses, result.failed["momentum"], result.missing["momentum"])
+    medians = median_of_trials(losses, result.failed["momentum"], result.missing["momentum"])
     lines = []
     for momentum in MOMENTA:
-        mine = [i for i, cell in enumerate(cells) if cell["momentum"] == momentum]
+        mine = [i for i, trial in enumerate(trials) if trial["momentum"] == momentum]
         best = min(mine, key=lambda i: medians[i])
-        rate = cells[best]["learning_rate"]
+        rate = trials[best]["learning_rate"]
         lines.append(
             f"momentum {momentum:4}: best learning rate {rate:.4g}, effective {rate / (1 - momentum):.3g}; "
             f"training loss {medians[best]:.4f} ({np.min(losses[best]):.4f} to {np.max(losses[best]):.4f})"

@@ -104,8 +104,8 @@ def comparison() -> str:
     """The verdicts of the study, as it printed them."""
     verdicts = json.loads((HERE / "does_momentum_help.json").read_text())
     lines = []
-    for situation, sentences in verdicts.items():
-        lines += [f"- *{situation[0].upper()}{situation[1:]}.* " + " ".join(sentences)]
+    for protocol, sentences in verdicts.items():
+        lines += [f"- *{protocol[0].upper()}{protocol[1:]}.* " + " ".join(sentences)]
     return "\n".join(lines)
 
 

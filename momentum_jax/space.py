@@ -1,4 +1,4 @@
-"""From a config and what is to vary in it to cells: optimizers with their hyperparameters, and batch sizes."""
+"""From a config and what is to vary in it to trials: optimizers with their hyperparameters, and batch sizes."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ SEARCHES = ("grid", "random", "sobol")
 _ROUNDS = 64
 
 
-class Cell(NamedTuple):
+class Trial(NamedTuple):
     """One optimizer with one set of hyperparameters, and the size of its batches."""
 
     optimizer: OptimizerConfig
@@ -77,46 +77,46 @@ Space = Mapping[str, Values | Mapping[str, Values]]
 """What varies: by label and hyperparameter, or by the bare name for every optimizer that has it."""
 
 
-def make_cells(
+def make_trials(
     cfg: Config, space: Space, *, search: str = "grid", budget: int | None = None, search_seed: int = 0
-) -> dict[str, tuple[Cell, ...]]:
-    """The cells of each optimizer of a config, no two the same.
+) -> dict[str, tuple[Trial, ...]]:
+    """The trials of each optimizer of a config, no two the same.
 
     Args:
-      cfg: what every cell has where the space does not say otherwise.
+      cfg: what every trial has where the space does not say otherwise.
       space: by label, or bare: hyperparameters, "batch_size", or "hyperparameter.parameter" inside a schedule, each
         with the values to try.
       search: "grid" for all combinations, in the order of the values; "random" for independent draws; "sobol" for
         the points of a scrambled Sobol sequence (Sobol 1967; Owen 1998), which fill the space more evenly.
-      budget: cells of each optimizer that has something to vary; for a search only.
+      budget: trials of each optimizer that has something to vary; for a search only.
       search_seed: of the draws. Those of one optimizer do not depend on the others.
 
     Raises:
       InputError: a label or hyperparameter that there is not, no values, a distribution in a grid.
 
-    >>> cells = make_cells(Config(), {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}})
-    >>> {label: len(of_label) for label, of_label in cells.items()}
+    >>> trials = make_trials(Config(), {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}})
+    >>> {label: len(of_label) for label, of_label in trials.items()}
     {'sgd': 2, 'momentum': 4, 'optax': 2}
     """
     if search not in SEARCHES:
         raise unknown("search", search, SEARCHES)
     if search == "grid" and budget is not None:
-        raise InputError("budget is for search='random' or 'sobol'; a grid has as many cells as it has combinations")
+        raise InputError("budget is for search='random' or 'sobol'; a grid has as many trials as it has combinations")
     if search != "grid":
         check_integer("budget", budget, 1)
     check_integer("search_seed", search_seed, 0)
     axes = axes_of(cfg, space)
-    cells = {}
+    trials = {}
     for label, optimizer in cfg.optimizers.items():
-        own, base = axes[label], Cell(optimizer, cfg.batch_size)
+        own, base = axes[label], Trial(optimizer, cfg.batch_size)
         if search == "grid" or not own:
             combinations: Iterator[Sequence[Any]] = itertools.product(*(_values(k, v) for k, v in own.items()))
             chosen = (_with(base, label, dict(zip(own, values, strict=True))) for values in combinations)
-            cells[label] = tuple(_distinct(chosen))
+            trials[label] = tuple(_distinct(chosen))
         else:
             assert budget is not None
-            cells[label] = _draw(base, label, own, search, budget, search_seed)
-    return cells
+            trials[label] = _draw(base, label, own, search, budget, search_seed)
+    return trials
 
 
 def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
@@ -241,7 +241,7 @@ def _values(name: str, values: Values) -> Sequence[Any]:
     return values
 
 
-def _with(base: Cell, label: str, changes: Mapping[str, Any]) -> Cell:
+def _with(base: Trial, label: str, changes: Mapping[str, Any]) -> Trial:
     hyperparameters, batch_size = base.optimizer.hyperparameters, base.batch_size
     for name, value in changes.items():
         hyperparameter, dot, parameter = name.partition(".")
@@ -257,27 +257,27 @@ def _with(base: Cell, label: str, changes: Mapping[str, Any]) -> Cell:
             )
         else:
             hyperparameters[name] = value
-    return Cell(OptimizerConfig(base.optimizer.name, **hyperparameters), batch_size)
+    return Trial(OptimizerConfig(base.optimizer.name, **hyperparameters), batch_size)
 
 
 def _plain_number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _distinct(cells: Iterator[Cell]) -> Iterator[Cell]:
-    return iter({_what_runs(cell): cell for cell in cells}.values())
+def _distinct(trials: Iterator[Trial]) -> Iterator[Trial]:
+    return iter({_what_runs(trial): trial for trial in trials}.values())
 
 
-def _what_runs(cell: Cell) -> Any:
-    """What two cells that train the same have in common: 1 is 1.0 as a learning rate, but not as a word."""
-    structure, floats = registry.split(cell.optimizer)
-    return structure, tuple(floats.items()), cell.batch_size
+def _what_runs(trial: Trial) -> Any:
+    """What two trials that train the same have in common: 1 is 1.0 as a learning rate, but not as a word."""
+    structure, traced = registry.split(trial.optimizer)
+    return structure, tuple(traced.items()), trial.batch_size
 
 
 def _draw(
-    base: Cell, label: str, axes: Mapping[str, Values], search: str, budget: int, search_seed: int
-) -> tuple[Cell, ...]:
-    """`budget` distinct cells; all there are if there are no more."""
+    base: Trial, label: str, axes: Mapping[str, Values], search: str, budget: int, search_seed: int
+) -> tuple[Trial, ...]:
+    """`budget` distinct trials; all there are if there are no more."""
     combinations = 1.0
     for name, values in axes.items():
         combinations *= math.inf if isinstance(values, Uniform) else len(_values(name, values))
@@ -288,17 +288,17 @@ def _draw(
         )
     word = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
     points = _points(len(axes), budget, search, np.random.default_rng([search_seed, word]))
-    cells: dict[Any, Cell] = {}
+    trials: dict[Any, Trial] = {}
     for point in points:
-        cell = _with(base, label, {name: _pick(name, v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
-        cells.setdefault(_what_runs(cell), cell)
-        if len(cells) == budget:
+        trial = _with(base, label, {name: _pick(name, v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
+        trials.setdefault(_what_runs(trial), trial)
+        if len(trials) == budget:
             break
-    return tuple(cells.values())
+    return tuple(trials.values())
 
 
 def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Points of the unit cube, some more than the budget since some may give the same cell."""
+    """Points of the unit cube, some more than the budget since some may give the same trial."""
     if search == "random":
         for _ in range(_ROUNDS * budget):
             yield rng.random(dimensions)

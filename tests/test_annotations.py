@@ -78,8 +78,8 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     between = analysis.paired_differences(a, b)
     analysis.median_interval(*between), analysis.wins_interval(*between)
     analysis.mean_interval(result.train_loss["a"]), analysis.interquartile_mean_interval(np.arange(20.0))
-    analysis.share_difference_interval(result.failed["a"], result.failed["b"])
-    analysis.expected_best(a, np.array([1, 2])), analysis.share_interval(1, 3)
+    analysis.proportion_difference_interval(result.failed["a"], result.failed["b"])
+    analysis.expected_best(a, np.array([1, 2])), analysis.proportion_interval(1, 3)
     analysis.tolerated_range(np.array([0.1, 0.2]), np.array([1.0, 2.0]), 2)
     print("checked", mj.batch_indices.__wrapped__.__name__)
 """

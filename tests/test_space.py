@@ -1,4 +1,4 @@
-"""From a space to cells: every combination once, or draws that fill it."""
+"""From a space to trials: every combination once, or draws that fill it."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from scipy.stats import qmc
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
-from momentum_jax.space import make_cells
+from momentum_jax.space import make_trials
 
 WARMUP = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
 OPTIMIZERS = {
@@ -22,74 +22,78 @@ OPTIMIZERS = {
 CFG = mj.Config(batch_size=16, optimizers=OPTIMIZERS)
 
 
-def values(cells, *names):
-    """The hyperparameters of these names, cell by cell."""
-    return [tuple(cell.optimizer.hyperparameters[name] for name in names) for cell in cells]
+def values(trials, *names):
+    """The hyperparameters of these names, trial by trial."""
+    return [tuple(trial.optimizer.hyperparameters[name] for name in names) for trial in trials]
 
 
 def test_a_grid_is_all_combinations_in_the_order_of_the_values():
-    cells = make_cells(CFG, {"momentum": {"learning_rate": [0.3, 0.1], "momentum": [0.5, 0.9, 0]}})
+    trials = make_trials(CFG, {"momentum": {"learning_rate": [0.3, 0.1], "momentum": [0.5, 0.9, 0]}})
     expected = list(itertools.product([0.3, 0.1], [0.5, 0.9, 0]))
-    assert values(cells["momentum"], "learning_rate", "momentum") == expected
+    assert values(trials["momentum"], "learning_rate", "momentum") == expected
 
 
-def test_an_optimizer_without_anything_to_vary_is_one_cell_as_the_config_has_it():
-    cells = make_cells(CFG, {"momentum": {"momentum": [0.5, 0.9]}})
-    assert list(cells) == ["sgd", "momentum", "scheduled"]
+def test_an_optimizer_without_anything_to_vary_is_one_trial_as_the_config_has_it():
+    trials = make_trials(CFG, {"momentum": {"momentum": [0.5, 0.9]}})
+    assert list(trials) == ["sgd", "momentum", "scheduled"]
     for label in ("sgd", "scheduled"):
-        assert [(cell.optimizer, cell.batch_size) for cell in cells[label]] == [(OPTIMIZERS[label], 16)]
+        assert [(trial.optimizer, trial.batch_size) for trial in trials[label]] == [(OPTIMIZERS[label], 16)]
 
 
 def test_a_bare_name_is_for_every_optimizer_that_has_it():
-    cells = make_cells(CFG, {"learning_rate": [0.1, 0.2], "momentum": [0.5, 0.6]})
+    trials = make_trials(CFG, {"learning_rate": [0.1, 0.2], "momentum": [0.5, 0.6]})
     # The label "momentum" has the name of a hyperparameter; a list of values tells which is meant.
-    assert {label: len(own) for label, own in cells.items()} == {"sgd": 2, "momentum": 4, "scheduled": 4}
+    assert {label: len(own) for label, own in trials.items()} == {"sgd": 2, "momentum": 4, "scheduled": 4}
 
 
 def test_the_values_of_a_label_go_before_those_of_the_bare_name():
-    cells = make_cells(CFG, {"learning_rate": [0.1, 0.2], "sgd": {"learning_rate": [0.5]}})
-    assert values(cells["sgd"], "learning_rate") == [(0.5,)]
-    assert values(cells["momentum"], "learning_rate") == [(0.1,), (0.2,)]
+    trials = make_trials(CFG, {"learning_rate": [0.1, 0.2], "sgd": {"learning_rate": [0.5]}})
+    assert values(trials["sgd"], "learning_rate") == [(0.5,)]
+    assert values(trials["momentum"], "learning_rate") == [(0.1,), (0.2,)]
 
 
 def test_batch_sizes_vary_like_hyperparameters():
-    cells = make_cells(CFG, {"batch_size": [8, np.int64(32)], "sgd": {"learning_rate": [0.1, 0.2]}})
-    assert [cell.batch_size for cell in cells["momentum"]] == [8, 32]
+    trials = make_trials(CFG, {"batch_size": [8, np.int64(32)], "sgd": {"learning_rate": [0.1, 0.2]}})
+    assert [trial.batch_size for trial in trials["momentum"]] == [8, 32]
     # Grids go through the bare names first.
-    assert [cell.batch_size for cell in cells["sgd"]] == [8, 8, 32, 32]
-    assert all(type(cell.batch_size) is int for own in cells.values() for cell in own)
-    assert all("batch_size" not in cell.optimizer.hyperparameters for own in cells.values() for cell in own)
+    assert [trial.batch_size for trial in trials["sgd"]] == [8, 8, 32, 32]
+    assert all(type(trial.batch_size) is int for own in trials.values() for trial in own)
+    assert all("batch_size" not in trial.optimizer.hyperparameters for own in trials.values() for trial in own)
 
 
 def test_schedules_are_values_and_their_parameters_vary_by_name():
     constant = mj.Schedule("constant", value=0.2)
-    cells = make_cells(
+    trials = make_trials(
         CFG, {"sgd": {"learning_rate": [0.1, constant]}, "learning_rate.peak_value": [0.1, np.float32(0.5)]}
     )
-    assert values(cells["sgd"], "learning_rate") == [(0.1,), (constant,)]
-    assert [schedule.hyperparameters["peak_value"] for (schedule,) in values(cells["scheduled"], "learning_rate")] == [
+    assert values(trials["sgd"], "learning_rate") == [(0.1,), (constant,)]
+    assert [schedule.hyperparameters["peak_value"] for (schedule,) in values(trials["scheduled"], "learning_rate")] == [
         0.1,
         0.5,
     ]
-    assert len(cells["momentum"]) == 1
+    assert len(trials["momentum"]) == 1
 
 
-def test_no_two_cells_are_the_same_and_equal_values_of_other_types_are_not_the_same():
-    cells = make_cells(CFG, {"momentum": {"learning_rate": np.array([0.1, 0.2, 0.1]), "momentum": [0.5, 0.5]}})
-    assert values(cells["momentum"], "learning_rate", "momentum") == [(0.1, 0.5), (0.2, 0.5)]
-    cells = make_cells(CFG, {"momentum": {"decoupled_weight_decay": [True, False, True, 1]}})
-    assert [repr(value) for (value,) in values(cells["momentum"], "decoupled_weight_decay")] == ["True", "False", "1"]
+def test_no_two_trials_are_the_same_and_equal_values_of_other_types_are_not_the_same():
+    trials = make_trials(CFG, {"momentum": {"learning_rate": np.array([0.1, 0.2, 0.1]), "momentum": [0.5, 0.5]}})
+    assert values(trials["momentum"], "learning_rate", "momentum") == [(0.1, 0.5), (0.2, 0.5)]
+    trials = make_trials(CFG, {"momentum": {"decoupled_weight_decay": [True, False, True, 1]}})
+    assert [repr(value) for (value,) in values(trials["momentum"], "decoupled_weight_decay")] == ["True", "False", "1"]
 
 
 NUMBERS = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
 
 
 @given(NUMBERS, NUMBERS, st.lists(st.integers(1, 64), min_size=1, max_size=3))
-def test_the_cells_of_a_grid_are_its_combinations_each_once(rates, momenta, sizes):
-    cells = make_cells(CFG, {"momentum": {"learning_rate": rates, "momentum": momenta, "batch_size": sizes}})
+def test_the_trials_of_a_grid_are_its_combinations_each_once(rates, momenta, sizes):
+    trials = make_trials(CFG, {"momentum": {"learning_rate": rates, "momentum": momenta, "batch_size": sizes}})
     found = [
-        (cell.optimizer.hyperparameters["learning_rate"], cell.optimizer.hyperparameters["momentum"], cell.batch_size)
-        for cell in cells["momentum"]
+        (
+            trial.optimizer.hyperparameters["learning_rate"],
+            trial.optimizer.hyperparameters["momentum"],
+            trial.batch_size,
+        )
+        for trial in trials["momentum"]
     ]
     assert set(found) == set(itertools.product(rates, momenta, sizes))
     # 0.0 and −0.0 are equal but not the same.
@@ -102,10 +106,10 @@ SPACE = {"learning_rate": mj.LogUniform(1e-4, 1), "momentum": mj.Uniform(0.2, 0.
 
 @pytest.mark.parametrize("search", ["random", "sobol"])
 @pytest.mark.parametrize("budget", [1, 7, 32])
-def test_a_search_has_as_many_distinct_cells_as_its_budget_within_the_bounds(search, budget):
-    cells = make_cells(CFG, {"momentum": SPACE}, search=search, budget=budget)
-    assert {label: len(own) for label, own in cells.items()} == {"sgd": 1, "momentum": budget, "scheduled": 1}
-    drawn = values(cells["momentum"], "learning_rate", "momentum")
+def test_a_search_has_as_many_distinct_trials_as_its_budget_within_the_bounds(search, budget):
+    trials = make_trials(CFG, {"momentum": SPACE}, search=search, budget=budget)
+    assert {label: len(own) for label, own in trials.items()} == {"sgd": 1, "momentum": budget, "scheduled": 1}
+    drawn = values(trials["momentum"], "learning_rate", "momentum")
     assert len(set(drawn)) == budget
     assert all(1e-4 <= rate <= 1 and 0.2 <= momentum <= 0.9 for rate, momentum in drawn)
 
@@ -114,23 +118,23 @@ def test_a_search_has_as_many_distinct_cells_as_its_budget_within_the_bounds(sea
 def test_a_search_among_few_values_fills_its_budget_without_repeating_itself(search):
     space = {"learning_rate": list(np.arange(1, 7) / 10), "momentum": list(np.arange(6) / 10)}
     for seed in range(5):
-        cells = make_cells(CFG, {"momentum": space}, search=search, budget=35, search_seed=seed)["momentum"]
-        assert len({repr(cell) for cell in cells}) == len(cells) == 35
-    everything = make_cells(CFG, {"momentum": space}, search=search, budget=40)["momentum"]
-    assert everything == make_cells(CFG, {"momentum": space})["momentum"]
+        trials = make_trials(CFG, {"momentum": space}, search=search, budget=35, search_seed=seed)["momentum"]
+        assert len({repr(trial) for trial in trials}) == len(trials) == 35
+    everything = make_trials(CFG, {"momentum": space}, search=search, budget=40)["momentum"]
+    assert everything == make_trials(CFG, {"momentum": space})["momentum"]
 
 
 @pytest.mark.parametrize("search", ["random", "sobol"])
 def test_a_search_among_fewer_distinct_values_than_its_budget_finds_them_all(search):
     space = {"learning_rate": [0.1, 0.1, 0.2, 0.1], "momentum": [0.5, 0.5]}
-    cells = make_cells(CFG, {"momentum": space}, search=search, budget=3)["momentum"]
-    assert sorted(values(cells, "learning_rate", "momentum")) == [(0.1, 0.5), (0.2, 0.5)]
+    trials = make_trials(CFG, {"momentum": space}, search=search, budget=3)["momentum"]
+    assert sorted(values(trials, "learning_rate", "momentum")) == [(0.1, 0.5), (0.2, 0.5)]
 
 
 @pytest.mark.parametrize("search", ["random", "sobol"])
 def test_what_is_drawn_for_a_label_depends_on_the_search_seed_but_not_on_other_labels(search):
     def draw(cfg, space, seed):
-        return make_cells(cfg, space, search=search, budget=8, search_seed=seed)["momentum"]
+        return make_trials(cfg, space, search=search, budget=8, search_seed=seed)["momentum"]
 
     alone = mj.Config(batch_size=16, optimizers={"momentum": OPTIMIZERS["momentum"]})
     beside = {"momentum": SPACE, "sgd": {"learning_rate": mj.LogUniform(0.1, 1)}}
@@ -140,17 +144,17 @@ def test_what_is_drawn_for_a_label_depends_on_the_search_seed_but_not_on_other_l
 
 
 def test_two_optimizers_draw_differently_from_the_same_bare_name():
-    cells = make_cells(CFG, {"momentum": mj.Uniform(0, 0.9)}, search="random", budget=5)
-    assert not {m for (m,) in values(cells["momentum"], "momentum")} & {
-        m for (m,) in values(cells["scheduled"], "momentum")
+    trials = make_trials(CFG, {"momentum": mj.Uniform(0, 0.9)}, search="random", budget=5)
+    assert not {m for (m,) in values(trials["momentum"], "momentum")} & {
+        m for (m,) in values(trials["scheduled"], "momentum")
     }
 
 
 def test_a_sobol_sequence_fills_the_space_more_evenly_than_independent_draws():
     def discrepancies(search):
         for seed in range(5):
-            cells = make_cells(CFG, {"momentum": SPACE}, search=search, budget=64, search_seed=seed)["momentum"]
-            rates, momenta = np.transpose(values(cells, "learning_rate", "momentum"))
+            trials = make_trials(CFG, {"momentum": SPACE}, search=search, budget=64, search_seed=seed)["momentum"]
+            rates, momenta = np.transpose(values(trials, "learning_rate", "momentum"))
             yield qmc.discrepancy(np.stack([np.log10(rates) / 4 + 1, (momenta - 0.2) / 0.7], axis=1).clip(0, 1))
 
     assert max(discrepancies("sobol")) < min(discrepancies("random"))
@@ -158,8 +162,8 @@ def test_a_sobol_sequence_fills_the_space_more_evenly_than_independent_draws():
 
 @pytest.mark.parametrize("search", ["random", "sobol"])
 def test_the_logarithms_of_log_uniform_draws_and_uniform_draws_themselves_are_uniform(search):
-    cells = make_cells(CFG, {"momentum": SPACE}, search=search, budget=512, search_seed=1)["momentum"]
-    rates, momenta = np.transpose(values(cells, "learning_rate", "momentum"))
+    trials = make_trials(CFG, {"momentum": SPACE}, search=search, budget=512, search_seed=1)["momentum"]
+    rates, momenta = np.transpose(values(trials, "learning_rate", "momentum"))
     # Kolmogorov-Smirnov; with this seed nothing is left to chance.
     assert stats.kstest(np.log(rates), stats.uniform(np.log(1e-4), -np.log(1e-4)).cdf).pvalue > 0.05
     assert stats.kstest(momenta, stats.uniform(0.2, 0.7).cdf).pvalue > 0.05
@@ -170,12 +174,12 @@ def test_the_logarithms_of_log_uniform_draws_and_uniform_draws_themselves_are_un
 def test_a_search_mixes_distributions_values_schedules_and_batch_sizes():
     space = {"learning_rate.peak_value": mj.LogUniform(0.01, 1), "batch_size": [8, 32], "nesterov_": [1]}
     with pytest.raises(InputError, match="nesterov_"):
-        make_cells(CFG, space, search="random", budget=16)
+        make_trials(CFG, space, search="random", budget=16)
     del space["nesterov_"]
-    cells = make_cells(CFG, space, search="random", budget=16)
-    assert {label: len(own) for label, own in cells.items()} == {"sgd": 2, "momentum": 2, "scheduled": 16}
-    assert {cell.batch_size for cell in cells["scheduled"]} == {8, 32}
-    assert len({schedule.hyperparameters["peak_value"] for (schedule,) in values(cells["scheduled"], "learning_rate")})
+    trials = make_trials(CFG, space, search="random", budget=16)
+    assert {label: len(own) for label, own in trials.items()} == {"sgd": 2, "momentum": 2, "scheduled": 16}
+    assert {trial.batch_size for trial in trials["scheduled"]} == {8, 32}
+    assert len({schedule.hyperparameters["peak_value"] for (schedule,) in values(trials["scheduled"], "learning_rate")})
 
 
 @given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300), st.floats(0, 1))
@@ -226,7 +230,7 @@ def test_what_a_distribution_gives_lies_between_its_ends_to_twelve_digits(a, b, 
 )
 def test_a_space_that_cannot_be_is_refused(space, options, words):
     with pytest.raises(InputError) as error:
-        make_cells(CFG, space, **options)
+        make_trials(CFG, space, **options)
     assert words in str(error.value)
 
 

@@ -13,13 +13,13 @@ from momentum_jax.analysis.statistics import (
     mean_interval,
     median_interval,
     paired_differences,
-    share_difference_interval,
-    share_interval,
+    proportion_difference_interval,
+    proportion_interval,
     simultaneous_level,
     tolerated_range,
     wins_interval,
 )
-from momentum_jax.analysis.trials import ends_of_axes, median_of_cells
+from momentum_jax.analysis.trials import ends_of_axes, median_of_trials
 
 __all__ = [
     "Interval",
@@ -32,13 +32,13 @@ __all__ = [
     "iterations_to",
     "mean_interval",
     "median_interval",
-    "median_of_cells",
+    "median_of_trials",
     "nearest_minimum",
     "overshoot",
     "paired_differences",
     "path_length",
-    "share_difference_interval",
-    "share_interval",
+    "proportion_difference_interval",
+    "proportion_interval",
     "simultaneous_level",
     "smooth_curve",
     "tolerated_range",

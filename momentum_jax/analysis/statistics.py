@@ -205,10 +205,12 @@ def wins_interval(
     n = len(lower)
     wins, losses = int((upper < 0).sum()), int((lower > 0).sum())
     value = (n + wins - losses) / (2 * n) if n else math.nan
-    return Interval(value, share_interval(wins, n, level).low, share_interval(n - losses, n, level).high, level)
+    return Interval(
+        value, proportion_interval(wins, n, level).low, proportion_interval(n - losses, n, level).high, level
+    )
 
 
-def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """The share of successes in n independent runs, with Clopper and Pearson's interval.
 
     Its ends are the shares at which so many successes or more, and so many or fewer, have the probability
@@ -223,7 +225,7 @@ def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     Source: Clopper and Pearson (1934), The use of confidence or fiducial limits illustrated in the case of the
     binomial.
 
-    >>> interval = share_interval(0, 10)
+    >>> interval = proportion_interval(0, 10)
     >>> interval.value, interval.low, round(interval.high, 3)
     (0.0, 0.0, 0.308)
     """
@@ -237,7 +239,7 @@ def share_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(successes / n, float(low), float(high), level)
 
 
-def share_difference_interval(
+def proportion_difference_interval(
     a: Bool[np.ndarray, " seeds"], b: Bool[np.ndarray, " seeds"], level: float = 0.95
 ) -> Interval:
     """The difference of two shares, P(a) − P(b), from runs paired by seed, with guaranteed coverage.
@@ -257,7 +259,7 @@ def share_difference_interval(
     Raises:
       ValueError: for shares that are not paired or a level outside (0, 1).
 
-    >>> interval = share_difference_interval(np.ones(10, bool), np.zeros(10, bool))
+    >>> interval = proportion_difference_interval(np.ones(10, bool), np.zeros(10, bool))
     >>> interval.value, round(interval.low, 3), interval.high
     (1.0, 0.29, 1.0)
     """
@@ -266,7 +268,7 @@ def share_difference_interval(
     only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
     value = (only_a - only_b) / n if n else math.nan
     both = simultaneous_level(level, 2)
-    share_a, share_b = share_interval(only_a, n, both), share_interval(only_b, n, both)
+    share_a, share_b = proportion_interval(only_a, n, both), proportion_interval(only_b, n, both)
     return Interval(value, share_a.low - share_b.high, share_a.high - share_b.low, level)
 
 

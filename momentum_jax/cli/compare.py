@@ -12,8 +12,8 @@ from rich.table import Table
 from momentum_jax.cli.arguments import arguments_type, config_of, counted, flag, flags_of, set_up_jax, slug
 from momentum_jax.cli.terminal import console, show_progress, table_of
 from momentum_jax.comparison import procedure as comparison
-from momentum_jax.comparison.judging import format_value, metric_of, middle_of
-from momentum_jax.comparison.procedure import Comparison, Situation
+from momentum_jax.comparison.judging import format_value, median_of, metric_of
+from momentum_jax.comparison.procedure import Comparison, Protocol
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import parse_values
 from momentum_jax.report import PAGE, write_page
@@ -93,14 +93,14 @@ def main(argv: Sequence[str], began: float) -> None:
     write_page(compared, folder / PAGE, command_of(compared))
 
     out = console(quiet=arguments.quiet)
-    for name, situation in compared.situations.items():
-        if situation.arms:
-            metrics = list(dict.fromkeys(v.metric for v in compared.verdicts if v.situation == name))
-            out.print(_table(situation, metrics, plain=not out.is_terminal))
-    for name, situation in compared.situations.items():
-        out.print(f"{situation.title}:" + (f" left out, since {situation.skipped}" if situation.skipped else ""))
+    for name, protocol in compared.protocols.items():
+        if protocol.arms:
+            metrics = list(dict.fromkeys(v.metric for v in compared.verdicts if v.protocol == name))
+            out.print(_table(protocol, metrics, plain=not out.is_terminal))
+    for name, protocol in compared.protocols.items():
+        out.print(f"{protocol.title}:" + (f" left out, since {protocol.skipped}" if protocol.skipped else ""))
         for verdict in compared.verdicts:
-            if verdict.situation == name:
+            if verdict.protocol == name:
                 out.print(f"  {verdict.sentence}")
     for note in compared.notes:
         out.print(f"note: {note}")
@@ -129,11 +129,11 @@ def _headline(cfg: Config, labels: Sequence[str]) -> str:
     return f"{cfg.dataset}: {', '.join(labels)}; {cfg.iterations} iterations; {counted(len(cfg.seed_tuple), 'seed')}"
 
 
-def _table(situation: Situation, metrics: Sequence[str], *, plain: bool) -> Table:
-    """What the runs of a situation come to."""
+def _table(protocol: Protocol, metrics: Sequence[str], *, plain: bool) -> Table:
+    """What the runs of a protocol come to."""
     table = table_of(
-        f"{situation.title}: medians over seeds", ["optimizer", *(metric_of(m).title for m in metrics)], plain=plain
+        f"{protocol.title}: medians over seeds", ["optimizer", *(metric_of(m).title for m in metrics)], plain=plain
     )
-    for label, arm in situation.arms.items():
-        table.add_row(label, *(format_value(metric, middle_of(metric, arm.values[metric])) for metric in metrics))
+    for label, arm in protocol.arms.items():
+        table.add_row(label, *(format_value(metric, median_of(metric, arm.values[metric])) for metric in metrics))
     return table

@@ -16,7 +16,7 @@ from momentum_jax.comparison.procedure import HEAD, Comparison
 from momentum_jax.report import PAGE, write_figures, write_page
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import varying_hyperparameters
-from momentum_jax.space import Cell, text_of_axis
+from momentum_jax.space import Trial, text_of_axis
 
 DESCRIPTION = """Writes the page of what momentum-jax compare, sweep or train left in a folder: one HTML file.
 
@@ -68,10 +68,10 @@ def _arguments(
 def _command(result: Result) -> str:
     """The command that repeats a training, or the sweep of a grid."""
     flags = flags_of(result.config)
-    if result.cells is None:
+    if result.trials is None:
         return shlex.join(["momentum-jax", "train", *flags])
-    axes = {label: varying_hyperparameters(own) for label, own in result.cells.items()}
-    if not all(_is_grid(axes[label], own) for label, own in result.cells.items()):
+    axes = {label: varying_hyperparameters(own) for label, own in result.trials.items()}
+    if not all(_is_grid(axes[label], own) for label, own in result.trials.items()):
         return "# a search: momentum-jax sweep --search ... with\n" + shlex.join(["momentum-jax", "sweep", *flags])
     words = [
         word
@@ -82,7 +82,7 @@ def _command(result: Result) -> str:
     return shlex.join(["momentum-jax", "sweep", *flags, *words])
 
 
-def _is_grid(axes: Mapping[str, Sequence[object]], cells: Sequence[Cell]) -> bool:
+def _is_grid(axes: Mapping[str, Sequence[object]], trials: Sequence[Trial]) -> bool:
     sizes = [len(dict.fromkeys(map(repr, values))) for values in axes.values()]
     rows = set(map(repr, zip(*axes.values(), strict=True))) if axes else set()
-    return math.prod(sizes) == len(cells) == max(len(rows), 1)
+    return math.prod(sizes) == len(trials) == max(len(rows), 1)

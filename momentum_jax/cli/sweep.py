@@ -10,16 +10,16 @@ import tyro
 from rich.table import Table
 
 from momentum_jax._base.errors import InputError
-from momentum_jax.analysis import median_of_cells
+from momentum_jax.analysis import median_of_trials
 from momentum_jax.cli.arguments import arguments_type, config_of, counted, flag, set_up_jax, slug, switch
 from momentum_jax.cli.terminal import console, show_progress, table_of
-from momentum_jax.comparison.judging import warnings_of_cells
+from momentum_jax.comparison.judging import warnings_of_trials
 from momentum_jax.config import Config
 from momentum_jax.report import heatmap_figure, save_figure
 from momentum_jax.results.result import Result
 from momentum_jax.results.store import PARTS, sweep_digest
 from momentum_jax.results.tables import text_of, varying_hyperparameters
-from momentum_jax.space import Cell, make_cells, parse_axis, space_of
+from momentum_jax.space import Trial, make_trials, parse_axis, space_of
 from momentum_jax.sweeps import procedure as sweeps
 from momentum_jax.training.loop import Interrupted
 
@@ -43,7 +43,7 @@ _BEST = 10
 
 
 def main(argv: Sequence[str], began: float) -> None:
-    """Trains what the command line describes, draws the heatmap and prints the best cells.
+    """Trains what the command line describes, draws the heatmap and prints the best trials.
 
     Raises:
       InputError: something that was given cannot be used.
@@ -53,7 +53,7 @@ def main(argv: Sequence[str], began: float) -> None:
     more = [
         flag("grid", tyro.conf.UseAppendAction[tuple[str, ...]], (), _GRID, metavar="[LABEL.]NAME=VALUES"),
         flag("search", Literal["grid", "random", "sobol"], "grid", "all combinations, or draws within a budget."),
-        flag("budget", int | None, None, "cells of each optimizer, for a search."),
+        flag("budget", int | None, None, "trials of each optimizer, for a search."),
         flag("search_seed", int, 0, "seed of the search's draws."),
         flag("layout", Literal["auto", "map", "vmap"], "auto", "how a device goes through its runs."),
         flag("cluster", str | None, None, _CLUSTER, metavar="ADDRESS"),
@@ -65,12 +65,12 @@ def main(argv: Sequence[str], began: float) -> None:
         raise InputError("--grid says what varies and is needed at least once, such as --grid learning_rate=0.01,0.1")
     space = space_of([parse_axis(text) for text in arguments.grid], cfg.optimizers)
     searched = {"search": arguments.search, "budget": arguments.budget, "search_seed": arguments.search_seed}
-    cells = make_cells(cfg, space, **searched)
-    folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-sweep-{sweep_digest(cfg, cells)[:8]}"
+    trials = make_trials(cfg, space, **searched)
+    folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-sweep-{sweep_digest(cfg, trials)[:8]}"
     set_up_jax(arguments.compilation_cache)
 
     interrupted = None
-    with show_progress(_headline(cfg, cells), quiet=arguments.quiet) as progress:
+    with show_progress(_headline(cfg, trials), quiet=arguments.quiet) as progress:
         try:
             result = sweeps.sweep(
                 cfg,
@@ -90,37 +90,37 @@ def main(argv: Sequence[str], began: float) -> None:
 
     out = console(quiet=arguments.quiet)
     out.print(_best_table(result, plain=not out.is_terminal))
-    for line in warnings_of_cells(result, {label: result.final_losses(label) for label in cells}):
+    for line in warnings_of_trials(result, {label: result.final_losses(label) for label in trials}):
         out.print(line)
     out.print(f"written: {folder}{os.sep} with heatmap.png and heatmap.svg; the runs are in {PARTS}{os.sep}*.parquet")
     if interrupted is not None:
-        total = sum(map(len, cells.values())) * len(cfg.seed_tuple)
+        total = sum(map(len, trials.values())) * len(cfg.seed_tuple)
         raise KeyboardInterrupt(
             f"interrupted after {interrupted} of {total} runs; these are saved, and the same command goes on from there"
         )
 
 
-def _headline(cfg: Config, cells: Mapping[str, Sequence[Cell]]) -> str:
-    of_labels = ", ".join(f"{label} {len(own)}" for label, own in cells.items())
-    total = sum(map(len, cells.values())) * len(cfg.seed_tuple)
+def _headline(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> str:
+    of_labels = ", ".join(f"{label} {len(own)}" for label, own in trials.items())
+    total = sum(map(len, trials.values())) * len(cfg.seed_tuple)
     return (
-        f"{cfg.dataset}: {counted(total, 'run')} of {cfg.iterations} iterations; cells: {of_labels}; "
+        f"{cfg.dataset}: {counted(total, 'run')} of {cfg.iterations} iterations; trials: {of_labels}; "
         f"{counted(len(cfg.seed_tuple), 'seed')}"
     )
 
 
 def _best_table(result: Result, *, plain: bool) -> Table:
-    """The best cells of all optimizers, by the median final training loss over the seeds."""
-    assert result.cells is not None
-    varying = {label: varying_hyperparameters(own) for label, own in result.cells.items()}
+    """The best trials of all optimizers, by the median final training loss over the seeds."""
+    assert result.trials is not None
+    varying = {label: varying_hyperparameters(own) for label, own in result.trials.items()}
     names = list(dict.fromkeys(name for own in varying.values() for name in own))
     rows = []
-    for label, own in result.cells.items():
-        losses = median_of_cells(result.final_losses(label), result.failed[label], result.missing[label])
+    for label, own in result.trials.items():
+        losses = median_of_trials(result.final_losses(label), result.failed[label], result.missing[label])
         rows += [(losses[i], label, i) for i in range(len(own)) if not result.missing[label][i].all()]
     seeds = len(result.config.seed_tuple)
     table = table_of(
-        f"the best cells of {len(rows)}" + (f", medians of {seeds} seeds" if seeds > 1 else ""),
+        f"the best trials of {len(rows)}" + (f", medians of {seeds} seeds" if seeds > 1 else ""),
         ["optimizer", *names, "training loss", "test accuracy", "failed runs"],
         plain=plain,
     )

@@ -15,16 +15,16 @@ from momentum_jax.analysis import (
     iterations_to,
     mean_interval,
     median_interval,
-    median_of_cells,
+    median_of_trials,
     paired_differences,
-    share_difference_interval,
+    proportion_difference_interval,
     smooth_curve,
     wins_interval,
 )
 from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 
 Outcome = Literal["better", "worse", "equivalent", "no difference found", "no verdict"]
 TIMES = ("iterations_to_target", "seconds_to_target")
@@ -42,11 +42,11 @@ class Metric(NamedTuple):
 METRICS = {
     "train_loss": Metric("loss on the training set", "nats"),
     "test_loss": Metric("loss on the test set", "nats"),
-    "test_accuracy": Metric("accuracy on the test set", "share", less_is_better=False),
+    "test_accuracy": Metric("accuracy on the test set", "proportion", less_is_better=False),
     "iterations_to_target": Metric("iterations to the target", "iterations"),
     "seconds_to_target": Metric("seconds to the target", "seconds"),
-    "area": Metric("mean loss over the run", "nats"),
-    "failed": Metric("share of failed runs", "share"),
+    "mean_loss": Metric("mean loss over the run", "nats"),
+    "failed": Metric("proportion of failed runs", "proportion"),
 }
 
 
@@ -59,7 +59,7 @@ class Arm(NamedTuple):
     """The finished runs of one optimizer with one set of hyperparameters.
 
     Attributes:
-      cell: the optimizer and the size of its batches.
+      trial: the optimizer and the size of its batches.
       seeds: of the runs.
       missing: how many runs are still to come.
       losses_before: the loss of each run on each batch before its update.
@@ -69,7 +69,7 @@ class Arm(NamedTuple):
         is not reached.
     """
 
-    cell: Cell
+    trial: Trial
     seeds: Int[np.ndarray, " seeds"]
     missing: int
     losses_before: Float[np.ndarray, "seeds recorded"]
@@ -79,18 +79,18 @@ class Arm(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What may be said of two optimizers by one metric in one situation.
+    """What may be said of two optimizers by one metric in one protocol.
 
     Attributes:
-      situation: how the two were set.
+      protocol: how the two were set.
       metric: its name.
       a: the optimizer that is held against the other.
       b: the other, given earlier.
       pairs: seeds that both have runs of.
-      middle_a: the median of a's runs; of failed runs their share.
-      middle_b: likewise.
+      median_a: the median of a's runs; of failed runs their share.
+      median_b: likewise.
       difference: a − b, the interval that the outcome rests on: of the median of the paired differences, of failed runs
-        of their shares. NaN where there are too few seeds for the level: 7 for one pair in three situations at 95 %.
+        of their shares. NaN where there are too few seeds for the level: 7 for one pair in three protocols at 95 %.
       mean: the mean of the paired differences with its t interval.
       interquartile_mean: likewise, from 20 seeds on.
       wins: the probability that a is better than b with the same seed.
@@ -98,13 +98,13 @@ class Verdict(NamedTuple):
       sentence: the outcome in words.
     """
 
-    situation: str
+    protocol: str
     metric: str
     a: str
     b: str
     pairs: int
-    middle_a: float
-    middle_b: float
+    median_a: float
+    median_b: float
     difference: Interval
     mean: Interval
     interquartile_mean: Interval
@@ -114,17 +114,17 @@ class Verdict(NamedTuple):
 
 
 def arm_of(result: Result, label: str, position: int | None) -> Arm:
-    """The runs of a label in a result, of a sweep those of one of its cells, without times to a target."""
+    """The runs of a label in a result, of a sweep those of one of its trials, without times to a target."""
 
     def own(values: np.ndarray) -> np.ndarray:
         return (values if position is None else values[position])[there]
 
     if position is None:
-        cell = Cell(result.config.optimizers[label], result.config.batch_size)
+        trial = Trial(result.config.optimizers[label], result.config.batch_size)
         there = np.ones(len(result.config.seed_tuple), bool)
     else:
-        assert result.cells is not None
-        cell = result.cells[label][position]
+        assert result.trials is not None
+        trial = result.trials[label][position]
         there = ~result.missing[label][position]
     failed = own(result.failed[label])
     losses = own(result.losses_before[label])
@@ -132,10 +132,10 @@ def arm_of(result: Result, label: str, position: int | None) -> Arm:
     finals = {name: own(by_label[label])[:, -1] for name, by_label in result.evaluations.items() if complete}
     values = {name: _with_failures(name, numbers, failed) for name, numbers in finals.items()}
     with np.errstate(over="ignore", invalid="ignore"):
-        values["area"] = _with_failures("area", losses.astype(np.float64).mean(axis=1), failed)
+        values["mean_loss"] = _with_failures("mean_loss", losses.astype(np.float64).mean(axis=1), failed)
     values["failed"] = failed.astype(np.float64)
     seeds = np.asarray(result.config.seed_tuple)[there]
-    return Arm(cell, seeds, int((~there).sum()), losses, failed, None, values)
+    return Arm(trial, seeds, int((~there).sum()), losses, failed, None, values)
 
 
 def with_times(arm: Arm, iterations: Int[np.ndarray, " recorded"], target: float) -> Arm:
@@ -167,7 +167,7 @@ def common_target(arms: Sequence[Arm]) -> float | None:
 
 
 def judge(
-    situation: str,
+    protocol: str,
     metric: str,
     arms: Mapping[str, Arm],
     a: str,
@@ -180,7 +180,7 @@ def judge(
     """Holds the runs of a against those of b with the same seeds.
 
     Args:
-      situation: how the two were set.
+      protocol: how the two were set.
       metric: a key of the arms' values.
       arms: by label.
       a: a label.
@@ -201,26 +201,26 @@ def judge(
         iterations = x / np.median(step_a)
         least, most = np.median(step_b) * np.quantile(step_a / step_b, [0, 1])
         low, high = paired_differences(iterations * least, y)[0], paired_differences(iterations * most, y)[1]
-    difference = share_difference_interval(x > 0, y > 0, level) if shares else median_interval(low, high, level)
+    difference = proportion_difference_interval(x > 0, y > 0, level) if shares else median_interval(low, high, level)
     exact = bool((low == high).all())
     if metric == "seconds_to_target" and not exact:
         difference = difference._replace(value=median_interval(*paired_differences(x, y), level).value)
     finite = exact and bool(np.isfinite(low).all()) and not shares
     none = Interval(math.nan, math.nan, math.nan, level)
-    unit = _unit_of_margin(metric, middle_of(metric, y))
+    unit = _unit_of_margin(metric, median_of(metric, y))
     outcome = _outcome(difference, None if margin is None else margin * unit) if len(seeds) > 1 else "no verdict"
     mean = mean_interval(low, level) if finite else none
     interquartile_mean = interquartile_mean_interval(low, level) if finite else none
     # The intervals of a − b as the metric counts.
     turned = (lambda interval: interval) if about.less_is_better else _mirrored
     verdict = Verdict(
-        situation=situation,
+        protocol=protocol,
         metric=metric,
         a=a,
         b=b,
         pairs=len(seeds),
-        middle_a=middle_of(metric, x),
-        middle_b=middle_of(metric, y),
+        median_a=median_of(metric, x),
+        median_b=median_of(metric, y),
         difference=turned(difference),
         mean=turned(mean),
         interquartile_mean=turned(interquartile_mean),
@@ -231,33 +231,33 @@ def judge(
     return verdict._replace(sentence=_sentence(verdict, margin, target))
 
 
-def middle_of(metric: str, values: Float[np.ndarray, " runs"]) -> float:
+def median_of(metric: str, values: Float[np.ndarray, " runs"]) -> float:
     """The median over runs; of failed runs their share."""
     return _median(values) if metric != "failed" or not len(values) else float(values.mean())
 
 
-def warnings_of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seeds"]]) -> Iterator[str]:
-    """Where the best cell of a sweep lies on an edge of what was tried, or every cell failed.
+def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]]) -> Iterator[str]:
+    """Where the best trial of a sweep lies on an edge of what was tried, or every trial failed.
 
     Args:
       result: of a sweep.
-      losses: by label, what the best cell has the least median of.
+      losses: by label, what the best trial has the least median of.
     """
-    assert result.cells is not None
-    for label, own in result.cells.items():
+    assert result.trials is not None
+    for label, own in result.trials.items():
         if result.missing[label].all():
             continue
-        medians = median_of_cells(losses[label], result.failed[label], result.missing[label])
+        medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
         if not np.isfinite(medians).any():
-            yield f"{label}: every cell failed"
+            yield f"{label}: every trial failed"
             continue
         best = int(np.argmin(medians))
         for name, (end, value) in ends_of_axes(varying_hyperparameters(own), best).items():
             if is_bound(own[best].optimizer, name, value):
                 continue
             yield (
-                f"{label}: the best cell has the {end} {name} that was tried, {text_of(value)}; what is better may lie "
-                "beyond it"
+                f"{label}: the best trial has the {end} {name} that was tried, {text_of(value)}; what is better may "
+                "lie beyond it"
             )
 
 
@@ -314,7 +314,7 @@ def _mirrored(interval: Interval) -> Interval:
 
 def _unit_of_margin(metric: str, reference: float) -> float:
     """What a margin is a multiple of."""
-    if metric_of(metric).unit == "share":
+    if metric_of(metric).unit == "proportion":
         return 1.0
     return abs(reference) if np.isfinite(reference) else math.nan
 
@@ -340,7 +340,7 @@ def title_of(metric: str, target: float | None) -> str:
 def _sentence(verdict: Verdict, margin: float | None, target: float | None) -> str:
     a, b, title = verdict.a, verdict.b, title_of(verdict.metric, target)
     values = (
-        f"{format_value(verdict.metric, verdict.middle_a)} against {format_value(verdict.metric, verdict.middle_b)}"
+        f"{format_value(verdict.metric, verdict.median_a)} against {format_value(verdict.metric, verdict.median_b)}"
     )
     if verdict.outcome == "no verdict":
         return f"No verdict on the {title} of {a} and {b}, {values}: {_why_none(verdict)}."
@@ -349,7 +349,7 @@ def _sentence(verdict: Verdict, margin: float | None, target: float | None) -> s
         return f"No difference found in the {title} between {a} and {b}: {found}."
     if verdict.outcome == "equivalent":
         assert margin is not None
-        unit = "percentage points" if metric_of(verdict.metric).unit == "share" else "%"
+        unit = "percentage points" if metric_of(verdict.metric).unit == "proportion" else "%"
         return f"{a} and {b} are equivalent in the {title}, within ±{100 * margin:g} {unit}: {found}."
     less = (verdict.outcome == "better") == metric_of(verdict.metric).less_is_better
     if verdict.metric in TIMES:
@@ -362,7 +362,7 @@ def _why_none(verdict: Verdict) -> str:
         return "no seed has runs of both"
     if verdict.pairs == 1:
         return "one seed gives no interval"
-    if verdict.metric in TIMES and verdict.middle_a == verdict.middle_b == np.inf:
+    if verdict.metric in TIMES and verdict.median_a == verdict.median_b == np.inf:
         return "neither reaches the target"
     if np.isinf(verdict.difference.low) and np.isinf(verdict.difference.high):
         return "too many runs failed or missed the target" if verdict.metric in TIMES else "too many runs failed"
@@ -372,8 +372,8 @@ def _why_none(verdict: Verdict) -> str:
 def _range(verdict: Verdict) -> str:
     """The interval of the difference, relative to b where that can be said."""
     low, high = verdict.difference.low, verdict.difference.high
-    reference = abs(verdict.middle_b)
-    if metric_of(verdict.metric).unit == "share":
+    reference = abs(verdict.median_b)
+    if metric_of(verdict.metric).unit == "proportion":
         unit, factor = "percentage points", 100.0
     elif 0 < reference < np.inf:
         unit, factor = "%", 100 / reference
@@ -400,7 +400,7 @@ def format_value(metric: str, value: float) -> str:
         return "unknown"
     if not np.isfinite(value):
         return "never" if metric in TIMES else "failed"
-    if metric_of(metric).unit == "share":
+    if metric_of(metric).unit == "proportion":
         return f"{100 * value:.2f} %"
     if metric == "iterations_to_target":
         return f"{value:.0f}"

@@ -17,7 +17,7 @@ from momentum_jax._base.errors import InputError, check_real, unknown
 from momentum_jax._base.files import write_atomically
 from momentum_jax._base.progress import Progress, default_progress
 from momentum_jax._base.trees import json_bytes
-from momentum_jax.analysis import median_of_cells, simultaneous_level
+from momentum_jax.analysis import median_of_trials, simultaneous_level
 from momentum_jax.comparison.judging import (
     METRICS,
     TIMES,
@@ -28,7 +28,7 @@ from momentum_jax.comparison.judging import (
     common_target,
     judge,
     metric_of,
-    warnings_of_cells,
+    warnings_of_trials,
     with_times,
 )
 from momentum_jax.comparison.protocols import at_effective_learning_rate, at_learning_rate, effective_learning_rate_of
@@ -39,8 +39,8 @@ from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.result import Result
 from momentum_jax.results.store import FORMAT, read_head
 from momentum_jax.results.tables import text_of
-from momentum_jax.space import Cell, LogUniform, Space
-from momentum_jax.sweeps.procedure import check_cells, sweep_cells
+from momentum_jax.space import LogUniform, Space, Trial
+from momentum_jax.sweeps.procedure import check_trials, sweep_trials
 from momentum_jax.tasks import Task
 from momentum_jax.training.compile import evaluation_names
 from momentum_jax.training.cost import measure_steps
@@ -51,12 +51,12 @@ HEAD, TUNING, JUDGING = "comparison.json", "tuning", "judging"
 SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}
 
 
-class Situation(NamedTuple):
+class Protocol(NamedTuple):
     """One way to set optimizers beside each other.
 
     Attributes:
       title: how they are set.
-      arms: by label, their runs; empty if the situation was left out.
+      arms: by label, their runs; empty if the protocol was left out.
       skipped: why it was left out, or None.
     """
 
@@ -71,21 +71,21 @@ class Comparison:
 
     Attributes:
       config: of the runs that were judged.
-      situations: by name: "same" learning rate, "matched" effective learning rate, "tuned"; or "given" for results
+      protocols: by name: "same" learning rate, "matched" effective learning rate, "tuned"; or "given" for results
         that were only judged.
-      verdicts: of every situation, metric and pair of optimizers. The intervals of one metric hold together, over
-        all its pairs and situations, with the level that was asked for (Bonferroni).
+      verdicts: of every protocol, metric and pair of optimizers. The intervals of one metric hold together, over
+        all its pairs and protocols, with the level that was asked for (Bonferroni).
       notes: what a reader must know: best values on the edge of the space, a budget that was too small, what was left
         out or is unfinished.
       iterations: those that the histories of the arms hold.
       target: the loss to reach, of `iterations_to_target` and `seconds_to_target`; None if no run can.
-      tuning: the sweep on the validation split whose best cells are "tuned", or None.
+      tuning: the sweep on the validation split whose best trials are "tuned", or None.
       judged: the results that the arms' runs are from.
       plan: what was asked for, as JSON.
     """
 
     config: Config
-    situations: dict[str, Situation]
+    protocols: dict[str, Protocol]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     iterations: Int[np.ndarray, " recorded"]
@@ -94,17 +94,17 @@ class Comparison:
     judged: tuple[Result, ...]
     plan: dict[str, Any]
 
-    def verdict(self, situation: str, metric: str, a: str, b: str) -> Verdict:
+    def verdict(self, protocol: str, metric: str, a: str, b: str) -> Verdict:
         """The verdict on a pair; the labels in the order in which they were given, the later one first.
 
         Raises:
           InputError: there is no such verdict.
         """
         for verdict in self.verdicts:
-            if (verdict.situation, verdict.metric, verdict.a, verdict.b) == (situation, metric, a, b):
+            if (verdict.protocol, verdict.metric, verdict.a, verdict.b) == (protocol, metric, a, b):
                 return verdict
-        there = {f"{v.situation}, {v.metric}, {v.a}, {v.b}" for v in self.verdicts}
-        raise unknown("verdict", f"{situation}, {metric}, {a}, {b}", there)
+        there = {f"{v.protocol}, {v.metric}, {v.a}, {v.b}" for v in self.verdicts}
+        raise unknown("verdict", f"{protocol}, {metric}, {a}, {b}", there)
 
     def table(self) -> Any:
         """One row a verdict, as a `pyarrow.Table`: its fields, of the intervals low and high."""
@@ -128,7 +128,7 @@ class Comparison:
         """
         folder = pathlib.Path(folder)
         head = read_head(folder, HEAD, "comparison")
-        if "situations" not in head:
+        if "protocols" not in head:
             raise InputError(
                 f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
             )
@@ -168,7 +168,7 @@ def compare(
     """Compares optimizers in three ways: at one learning rate, at one effective learning rate, and each at its best.
 
     At its best: every optimizer is tuned with the same number of trials over the space, on training examples held out
-    for that and with seeds of its own; the cell with the least median loss over those seeds is then trained on all
+    for that and with seeds of its own; the trial with the least median loss over those seeds is then trained on all
     training examples with the config's seeds, beside the other two ways, and judged on the test set. So the choice
     flatters nobody. The runs of two optimizers with the same seed share initial weights and batches, and are judged
     by their differences.
@@ -178,7 +178,7 @@ def compare(
       *labels: which of the config's optimizers, the one that others are held against first; by default all.
       space: what the tuning varies, as in `sweep`; by default the learning rate from 0.001 to 1.
       search: "random", "sobol" or "grid".
-      trials: cells of each optimizer in the tuning, 16 by default; a grid must have as many for each.
+      trials: trials of each optimizer in the tuning, 16 by default; a grid must have as many for each.
       search_seed: of the search's draws.
       tuning_seeds: how many seeds each trial is run with, none of them the config's, or which.
       validation: how many training examples the tuning holds out, by default a sixth; 0 tunes on all of them by the
@@ -203,7 +203,7 @@ def compare(
 
     >>> cfg = Config(iterations=20, hidden_sizes=(10,), seeds=2)
     >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1)
-    >>> comparison.situations["matched"].title
+    >>> comparison.protocols["matched"].title
     'same effective learning rate, 0.1'
     >>> print(comparison.verdict("matched", "test_loss", "momentum", "sgd").outcome)  # two seeds say nothing
     no verdict
@@ -229,13 +229,13 @@ def compare(
         validation=validation,
         tune_by=tune_by,
     )
-    known = {*evaluation_names(cfg, task), "area", "failed", *TIMES}
+    known = {*evaluation_names(cfg, task), "mean_loss", "failed", *TIMES}
     for name in judge_by or ():
         if name not in known:
             raise unknown("metric to judge by", name, known)
     settings = _fixed_settings(cfg, learning_rate, effective_learning_rate)
-    check_cells(plan.tuning_cfg, plan.cells, plan.tuning_task)
-    check_cells(cfg, _cells_of(cfg, settings), task)
+    check_trials(plan.tuning_cfg, plan.trials, plan.tuning_task)
+    check_trials(cfg, _trials_of(cfg, settings), task)
     judging = {
         "judge_by": None if judge_by is None else list(judge_by),
         "target": target,
@@ -251,9 +251,9 @@ def compare(
             | {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
             | {"own_task": own_task},
         )
-        tuning = sweep_cells(
+        tuning = sweep_trials(
             plan.tuning_cfg,
-            plan.cells,
+            plan.trials,
             folder=folder / TUNING,
             task=plan.tuning_task,
             layout=layout,
@@ -261,14 +261,14 @@ def compare(
             progress=_named(progress, "tuning"),
         )
         settings["tuned"] = _tuned(plan, tuning)
-        cells = _cells_of(cfg, settings)
-        if not all(cells.values()):
+        chosen = _trials_of(cfg, settings)
+        if not all(chosen.values()):
             raise InputError("nothing can be compared: " + "; ".join(str(s.skipped) for s in settings.values()))
-        head |= {"judging": judging, "situations": {name: _positions(s, cells) for name, s in settings.items()}}
+        head |= {"judging": judging, "protocols": {name: _positions(s, chosen) for name, s in settings.items()}}
         _write_head(folder, head)
-        judged = sweep_cells(
+        judged = sweep_trials(
             cfg,
-            cells,
+            chosen,
             folder=folder / JUDGING,
             task=task,
             layout=layout,
@@ -277,9 +277,9 @@ def compare(
         )
         if "seconds_per_step" not in head:
             try:
-                head["seconds_per_step"] = measure_steps(cfg, cells, task, progress)
+                head["seconds_per_step"] = measure_steps(cfg, chosen, task, progress)
             except Interrupted:
-                runs = sum(map(len, cells.values())) * len(cfg.seed_tuple)
+                runs = sum(map(len, chosen.values())) * len(cfg.seed_tuple)
                 raise Interrupted(judged, runs) from None
             _write_head(folder, head)
         return _comparison(head, tuning, judged)
@@ -303,9 +303,9 @@ def compare_results(
     optimizers: dict[str, OptimizerConfig] = {}
     arms: dict[str, Arm] = {}
     for result in results:
-        if result.cells is not None:
+        if result.trials is not None:
             raise InputError(
-                "the best cell of a sweep, judged by the runs that it was chosen by, is flattered: compare tunes with "
+                "the best trial of a sweep, judged by the runs that it was chosen by, is flattered: compare tunes with "
                 "one set of seeds and judges with another"
             )
         if result.iterations[-1] != result.config.iterations - 1:
@@ -326,14 +326,14 @@ def compare_results(
         if name not in known:
             raise unknown("metric to judge by", name, known)
     judging = {"judge_by": judge_by, "target": target, "margin": margin, "level": level}
-    return _judged(config, {"given": Situation("as configured", arms, None)}, [], results, judging, None, {})
+    return _judged(config, {"given": Protocol("as configured", arms, None)}, [], results, judging, None, {})
 
 
 class _Setting(NamedTuple):
-    """A situation before its runs."""
+    """A protocol before its runs."""
 
     title: str
-    cells: dict[str, Cell]
+    trials: dict[str, Trial]
     skipped: str | None
 
 
@@ -368,7 +368,7 @@ def _fixed_settings(
     def setting(title: str, make: Callable[[], dict[str, OptimizerConfig]]) -> _Setting:
         try:
             return _Setting(
-                title, {label: Cell(optimizer, cfg.batch_size) for label, optimizer in make().items()}, None
+                title, {label: Trial(optimizer, cfg.batch_size) for label, optimizer in make().items()}, None
             )
         except InputError as error:
             return _Setting(title, {}, str(error))
@@ -394,10 +394,10 @@ def _fixed_settings(
     }
 
 
-def _cells_of(cfg: Config, settings: Mapping[str, _Setting]) -> dict[str, tuple[Cell, ...]]:
-    """All cells of some situations, by label, each once."""
+def _trials_of(cfg: Config, settings: Mapping[str, _Setting]) -> dict[str, tuple[Trial, ...]]:
+    """All trials of some protocols, by label, each once."""
     return {
-        label: tuple(dict.fromkeys(s.cells[label] for s in settings.values() if label in s.cells))
+        label: tuple(dict.fromkeys(s.trials[label] for s in settings.values() if label in s.trials))
         for label in cfg.optimizers
     }
 
@@ -405,48 +405,48 @@ def _cells_of(cfg: Config, settings: Mapping[str, _Setting]) -> dict[str, tuple[
 def _tuned(plan: Plan, tuning: Result) -> _Setting:
     """The best trial of each optimizer."""
     title = f"each at its best of {plan.values['trials']} trials"
-    cells = {}
+    trials = {}
     for label, losses in tuning_losses(tuning, plan.values["tune_by"]).items():
-        medians = median_of_cells(losses, tuning.failed[label], tuning.missing[label])
+        medians = median_of_trials(losses, tuning.failed[label], tuning.missing[label])
         if not np.isfinite(medians).any():
             continue
-        cells[label] = plan.cells[label][int(np.argmin(medians))]
-    return _Setting(title, cells, None if cells else "every trial of every optimizer failed")
+        trials[label] = plan.trials[label][int(np.argmin(medians))]
+    return _Setting(title, trials, None if trials else "every trial of every optimizer failed")
 
 
-def _positions(setting: _Setting, cells: Mapping[str, Sequence[Cell]]) -> dict[str, Any]:
-    """A situation as JSON: which cells of the judged sweep are in it."""
+def _positions(setting: _Setting, trials: Mapping[str, Sequence[Trial]]) -> dict[str, Any]:
+    """A protocol as JSON: which trials of the judged sweep are in it."""
     return {
         "title": setting.title,
         "skipped": setting.skipped,
-        "cells": {label: cells[label].index(cell) for label, cell in setting.cells.items()},
+        "trials": {label: trials[label].index(trial) for label, trial in setting.trials.items()},
     }
 
 
 def _comparison(head: Mapping[str, Any], tuning: Result, judged: Result) -> Comparison:
-    situations, plan = {}, head["plan"]
-    for name, entry in head["situations"].items():
-        arms = {label: arm_of(judged, label, position) for label, position in entry["cells"].items()}
+    protocols, plan = {}, head["plan"]
+    for name, entry in head["protocols"].items():
+        arms = {label: arm_of(judged, label, position) for label, position in entry["trials"].items()}
         if "seconds_per_step" in head:
-            for label, position in entry["cells"].items():
+            for label, position in entry["trials"].items():
                 rounds = np.asarray(head["seconds_per_step"][label][position])
                 arms[label] = arms[label]._replace(seconds_per_step=rounds)
-        situations[name] = Situation(entry["title"], arms, entry["skipped"])
-    notes = [f"{s.title}: left out, since {s.skipped}" for s in situations.values() if s.skipped]
+        protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
+    notes = [f"{s.title}: left out, since {s.skipped}" for s in protocols.values() if s.skipped]
     notes += [
         f"tuning: the schedule of {label} gives way to the constants of the space"
         for label in plan.get("schedules_replaced", ())
     ]
-    warned = warnings_of_cells(tuning, tuning_losses(tuning, plan["tune_by"]))
+    warned = warnings_of_trials(tuning, tuning_losses(tuning, plan["tune_by"]))
     notes += [f"tuning: {warning}" for warning in warned]
     if tuning.missing and any(missing.any() for missing in tuning.missing.values()):
         notes.append("the tuning is unfinished; the best are those of the trials that are there")
-    return _judged(judged.config, situations, notes, (judged,), head["judging"], tuning, plan)
+    return _judged(judged.config, protocols, notes, (judged,), head["judging"], tuning, plan)
 
 
 def _judged(
     config: Config,
-    situations: Mapping[str, Situation],
+    protocols: Mapping[str, Protocol],
     notes: Sequence[str],
     results: Sequence[Result],
     judging: Mapping[str, Any],
@@ -454,20 +454,20 @@ def _judged(
     plan: Mapping[str, Any],
 ) -> Comparison:
     """All verdicts."""
-    arms = [arm for situation in situations.values() for arm in situation.arms.values()]
+    arms = [arm for protocol in protocols.values() for arm in protocol.arms.values()]
     iterations = results[0].iterations
     target = judging["target"] if judging["target"] is not None else common_target(arms)
     if target is not None:
-        situations = {
+        protocols = {
             name: s._replace(arms={label: with_times(arm, iterations, target) for label, arm in s.arms.items()})
-            for name, s in situations.items()
+            for name, s in protocols.items()
         }
-    there = {name: s for name, s in situations.items() if s.arms}
+    there = {name: s for name, s in protocols.items() if s.arms}
     pairs = [
         (name, a, b)
-        for name, situation in there.items()
+        for name, protocol in there.items()
         for b, a in itertools.combinations(config.optimizers, 2)
-        if a in situation.arms and b in situation.arms
+        if a in protocol.arms and b in protocol.arms
     ]
     level = simultaneous_level(judging["level"], max(len(pairs), 1))
     verdicts = [
@@ -478,7 +478,7 @@ def _judged(
     notes = [*notes, *_notes_on_runs(there), *_notes_on_target(there, target), *_notes_on_budget(there, plan, level)]
     return Comparison(
         config=config,
-        situations=dict(situations),
+        protocols=dict(protocols),
         verdicts=tuple(verdicts),
         notes=tuple(notes),
         iterations=iterations,
@@ -495,32 +495,32 @@ def _metrics(judge_by: Sequence[str] | None, arms: Mapping[str, Arm]) -> list[st
     return [name for name in judge_by or names if all(name in arm.values for arm in arms.values())]
 
 
-def _notes_on_runs(situations: Mapping[str, Situation]) -> Iterator[str]:
-    for situation in situations.values():
-        counts = {label: len(arm.seeds) for label, arm in situation.arms.items()}
-        missing = sum(arm.missing for arm in situation.arms.values())
+def _notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
+    for protocol in protocols.values():
+        counts = {label: len(arm.seeds) for label, arm in protocol.arms.items()}
+        missing = sum(arm.missing for arm in protocol.arms.values())
         if missing:
-            yield f"{situation.title}: unfinished, {missing} runs are still to come; this is of those that are there"
+            yield f"{protocol.title}: unfinished, {missing} runs are still to come; this is of those that are there"
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
-            yield f"{situation.title}: the numbers of runs differ ({listed}); pairs are the seeds that both have"
+            yield f"{protocol.title}: the numbers of runs differ ({listed}); pairs are the seeds that both have"
         if set(counts.values()) == {1}:
-            yield f"{situation.title}: a single seed gives no interval; use more to judge"
+            yield f"{protocol.title}: a single seed gives no interval; use more to judge"
 
 
-def _notes_on_target(situations: Mapping[str, Situation], target: float | None) -> Iterator[str]:
+def _notes_on_target(protocols: Mapping[str, Protocol], target: float | None) -> Iterator[str]:
     if target is None:
         yield "most runs failed, so there is no loss whose time could be taken; give a target"
         return
-    for situation in situations.values():
-        times = [arm.values["iterations_to_target"] for arm in situation.arms.values()]
+    for protocol in protocols.values():
+        times = [arm.values["iterations_to_target"] for arm in protocol.arms.values()]
         if not any(np.isfinite(own).any() for own in times):
-            yield f"{situation.title}: no run reaches the target loss {target:g}"
+            yield f"{protocol.title}: no run reaches the target loss {target:g}"
 
 
-def _notes_on_budget(situations: Mapping[str, Situation], plan: Mapping[str, Any], level: float) -> Iterator[str]:
+def _notes_on_budget(protocols: Mapping[str, Protocol], plan: Mapping[str, Any], level: float) -> Iterator[str]:
     """A method whose space contains another's cannot lose to it when it is tuned enough, whatever it is judged by."""
-    arms = situations["tuned"].arms if "tuned" in situations else {}
+    arms = protocols["tuned"].arms if "tuned" in protocols else {}
     for outer, inner in plan.get("contained", ()):
         if outer not in arms or inner not in arms:
             continue

@@ -14,7 +14,7 @@ from momentum_jax.comparison.judging import metric_of
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
-from momentum_jax.space import BATCH_SIZE, Cell, Space, Uniform, Values, axes_of, factory_of, make_cells, text_of_axis
+from momentum_jax.space import BATCH_SIZE, Space, Trial, Uniform, Values, axes_of, factory_of, make_trials, text_of_axis
 from momentum_jax.tasks import Task
 from momentum_jax.training.compile import evaluation_names
 from momentum_jax.training.waves import resolve_task
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     """What is asked for, as JSON, with the trials and the config and task of the tuning."""
 
     values: dict[str, Any]
-    cells: dict[str, tuple[Cell, ...]]
+    trials: dict[str, tuple[Trial, ...]]
     tuning_cfg: Config
     tuning_task: Task
 
@@ -49,8 +49,8 @@ def plan_tuning(
       InputError: it cannot be used.
     """
     budget = None if search == "grid" else TRIALS if trials is None else trials
-    cells = make_cells(cfg, space, search=search, budget=budget, search_seed=search_seed)
-    counts = {label: len(own) for label, own in cells.items()}
+    chosen = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
+    counts = {label: len(own) for label, own in chosen.items()}
     if len(set(counts.values())) > 1 or (trials is not None and trials not in counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
         asked = "" if trials is None else f", here {trials}"
@@ -68,11 +68,11 @@ def plan_tuning(
     check_integer("validation", validation, 0, task.num_examples - 1)
     tuning_task = task.split_validation(validation) if validation else task
     resolve_task(tuning_cfg, tuning_task)
-    names = [*evaluation_names(tuning_cfg, tuning_task), "area"]
+    names = [*evaluation_names(tuning_cfg, tuning_task), "mean_loss"]
     # Without a validation split the test set is not to be tuned on.
     allowed = [name for name in names if validation or not name.startswith("test")]
     if tune_by is None:
-        tune_by = next(name for name in ("test_loss", "train_loss", "area") if name in allowed)
+        tune_by = next(name for name in ("test_loss", "train_loss", "mean_loss") if name in allowed)
     if tune_by not in allowed:
         raise unknown("metric to tune by", tune_by, allowed)
     axes = axes_of(cfg, space)
@@ -93,7 +93,7 @@ def plan_tuning(
             if any(isinstance(optimizer.hyperparameters.get(name), Schedule) for name in axes[label])
         ],
     }
-    return Plan(plan, cells, tuning_cfg, tuning_task)
+    return Plan(plan, chosen, tuning_cfg, tuning_task)
 
 
 def _tuning_seeds(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
@@ -140,9 +140,9 @@ def _covers(outer: Values, inner: Values) -> bool:
     return not isinstance(inner, Uniform) and all(value in outer for value in inner)
 
 
-def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, "cells seeds"]]:
+def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, "trials seeds"]]:
     """By label, what a tuning makes small: the metric that it goes by, of an accuracy what it lacks of 1."""
-    if tuned_by == "area":
+    if tuned_by == "mean_loss":
         with np.errstate(over="ignore", invalid="ignore"):
             return {label: losses.astype(np.float64).mean(axis=-1) for label, losses in tuning.losses_before.items()}
     of_labels = {label: values[..., -1].astype(np.float64) for label, values in tuning.evaluations[tuned_by].items()}

@@ -101,36 +101,36 @@ def is_bound(config: OptimizerConfig, name: str, value: float) -> bool:
 
 
 class TracedSchedule(NamedTuple):
-    """A schedule without its floats, as part of an optimizer's structure."""
+    """A schedule without its traced, as part of an optimizer's structure."""
 
     name: str
     fixed: tuple[tuple[str, int], ...]
-    floats: tuple[str, ...]
+    traced: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """What of an optimizer is part of the compiled program: everything but its floats.
+    """What of an optimizer is part of the compiled program: everything but its traced.
 
-    Two optimizers of the same structure run in one program, which takes the floats as arguments.
+    Two optimizers of the same structure run in one program, which takes the traced as arguments.
     """
 
     name: str | Callable[..., Any]
     fixed: tuple[tuple[str, str, Any], ...]
     """Name, repr and value; the repr tells True from 1 and 1 from 1.0, which are equal."""
-    floats: tuple[str, ...]
+    traced: tuple[str, ...]
     tuples: tuple[tuple[str, int], ...]
-    """Tuples of floats, such as the betas of `aggmo`: name and length; entry i is the float "name.i"."""
+    """Tuples of traced, such as the betas of `aggmo`: name and length; entry i is the float "name.i"."""
     schedules: tuple[tuple[str, TracedSchedule], ...]
 
 
-Floats = dict[str, float]
+Traced = dict[str, float]
 
 
-def split(config: OptimizerConfig) -> tuple[Structure, Floats]:
-    """Separates the floats, by name or "name.parameter" inside a schedule or tuple, from the rest of a description."""
+def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
+    """Separates the traced, by name or "name.parameter" inside a schedule or tuple, from the rest of a description."""
     fixed: dict[str, Any] = {}
-    floats: Floats = {}
+    traced: Traced = {}
     tuples: dict[str, int] = {}
     schedules: dict[str, TracedSchedule] = {}
     for key, value in config.items:
@@ -139,16 +139,16 @@ def split(config: OptimizerConfig) -> tuple[Structure, Floats]:
             inside = {k: v for k, v in value.items if isinstance(v, float)}
             steps = tuple((k, v) for k, v in value.items if k not in inside)
             schedules[key] = TracedSchedule(value.name, steps, tuple(inside))
-            floats |= {f"{key}.{k}": v for k, v in inside.items()}
+            traced |= {f"{key}.{k}": v for k, v in inside.items()}
         elif isinstance(value, float) or (_is_number(value) and (is_own or key == "learning_rate")):
-            floats[key] = _as_float(key, value)
+            traced[key] = _as_float(key, value)
         elif isinstance(value, tuple) and value and is_own and all(map(_is_number, value)):
             tuples[key] = len(value)
-            floats |= {f"{key}.{i}": _as_float(key, entry) for i, entry in enumerate(value)}
+            traced |= {f"{key}.{i}": _as_float(key, entry) for i, entry in enumerate(value)}
         else:
             fixed[key] = value
-    own = tuple(key for key in floats if "." not in key)
-    return Structure(config.name, _with_repr(fixed), own, tuple(tuples.items()), tuple(schedules.items())), floats
+    own = tuple(key for key in traced if "." not in key)
+    return Structure(config.name, _with_repr(fixed), own, tuple(tuples.items()), tuple(schedules.items())), traced
 
 
 def _is_number(value: Any) -> bool:
@@ -171,8 +171,8 @@ def fixed(config: OptimizerConfig) -> Structure:
     return Structure(config.name, _with_repr(config.hyperparameters), (), (), ())
 
 
-def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-    """Makes the optimizer; the floats may be traced.
+def build(structure: Structure, traced: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
+    """Makes the optimizer; the traced may be traced.
 
     Raises:
       InputError: an unknown optimizer or hyperparameter, a missing one, or a concrete one out of its range.
@@ -182,10 +182,10 @@ def build(structure: Structure, floats: Mapping[str, Any]) -> optax.GradientTran
         key: FORMULAS[value.name](**value.hyperparameters) if isinstance(value, Schedule) else value
         for key, _, value in structure.fixed
     }
-    arguments |= {key: floats[key] for key in structure.floats}
-    arguments |= {key: tuple(floats[f"{key}.{i}"] for i in range(length)) for key, length in structure.tuples}
+    arguments |= {key: traced[key] for key in structure.traced}
+    arguments |= {key: tuple(traced[f"{key}.{i}"] for i in range(length)) for key, length in structure.tuples}
     for key, schedule in structure.schedules:
-        inside = {name: floats[f"{key}.{name}"] for name in schedule.floats}
+        inside = {name: traced[f"{key}.{name}"] for name in schedule.traced}
         arguments[key] = FORMULAS[schedule.name](**dict(schedule.fixed), **inside)
     _check_arguments(structure.name, make, arguments)
     try:
@@ -219,14 +219,14 @@ def check(config: OptimizerConfig) -> None:
     Raises:
       InputError: as `build`, and for a schedule whose values leave the range of its hyperparameter.
     """
-    structure, floats = split(config)
+    structure, traced = split(config)
     if config.name in _METHODS:
         for key, value in config.items:
             if isinstance(value, Schedule) and key in _ALLOWED and key not in RANGES:
                 raise InputError(f"{key} must be {_ALLOWED[key]}; it cannot be a schedule")
-    build(structure, floats)
+    build(structure, traced)
     if config.name in _METHODS:
-        for key, value in floats.items():
+        for key, value in traced.items():
             hyperparameter, _, parameter = key.partition(".")
             if parameter.endswith("value"):
                 check_hyperparameter(hyperparameter, value)

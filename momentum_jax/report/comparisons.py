@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
-from momentum_jax.analysis import expected_best, median_interval, median_of_cells, share_interval, smooth_curve
-from momentum_jax.comparison.judging import metric_of, middle_of, title_of
+from momentum_jax.analysis import expected_best, median_interval, median_of_trials, proportion_interval, smooth_curve
+from momentum_jax.comparison.judging import median_of, metric_of, title_of
 from momentum_jax.comparison.procedure import Comparison
 from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
 from momentum_jax.report.figures import BAND, STYLES, Style
@@ -33,26 +33,26 @@ _SETTINGS: Any = {
 
 @mpl.rc_context(_SETTINGS)
 def three_way_figure(compared: Comparison, metrics: Sequence[str]) -> Figure:
-    """A panel a metric: every run of each optimizer in each situation, with the median and its 95 % interval.
+    """A panel a metric: every run of each optimizer in each protocol, with the median and its 95 % interval.
 
     Runs that failed, or missed the target, stand at the upper edge (of an accuracy at the lower one).
     """
-    situations = [s for s in compared.situations.values() if s.arms]
+    protocols = [s for s in compared.protocols.values() if s.arms]
     styles = _styles(compared)
     figure = Figure(figsize=(COLUMN, 0.5 + 1.8 * len(metrics)), layout="constrained")
     panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
         values = [
             (column, label, arm.values[metric])
-            for column, situation in enumerate(situations)
-            for label, arm in situation.arms.items()
+            for column, protocol in enumerate(protocols)
+            for label, arm in protocol.arms.items()
         ]
         _limit(axes, np.concatenate([own for *_, own in values]), logarithmic=_is_wide(values))
         for column, label, own in values:
             _draw_runs(axes, column, list(styles).index(label), len(styles), metric, own, styles[label])
-        axes.set(xlim=(-0.5, len(situations) - 0.5), ylabel=_wrapped(_with_unit(compared, metric)))
-        axes.set_xticks(range(len(situations)), [_wrapped(s.title, 18) for s in situations])
-        if metric_of(metric).unit == "share":
+        axes.set(xlim=(-0.5, len(protocols) - 0.5), ylabel=_wrapped(_with_unit(compared, metric)))
+        axes.set_xticks(range(len(protocols)), [_wrapped(s.title, 18) for s in protocols])
+        if metric_of(metric).unit == "proportion":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(axis="y", alpha=0.25)
     _legend(figure, styles)
@@ -61,13 +61,13 @@ def three_way_figure(compared: Comparison, metrics: Sequence[str]) -> Figure:
 
 @mpl.rc_context(_SETTINGS)
 def curves_figure(compared: Comparison) -> Figure:
-    """The smoothed loss before the update in each situation: medians over runs, with the 10th to 90th percentile."""
-    situations = [s for s in compared.situations.values() if s.arms]
+    """The smoothed loss before the update in each protocol: medians over runs, with the 10th to 90th percentile."""
+    protocols = [s for s in compared.protocols.values() if s.arms]
     styles = _styles(compared)
-    figure = Figure(figsize=(COLUMN, 0.5 + 1.6 * len(situations)), layout="constrained")
-    panels = figure.subplots(len(situations), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-    for axes, situation in zip(panels, situations, strict=True):
-        for label, arm in situation.arms.items():
+    figure = Figure(figsize=(COLUMN, 0.5 + 1.6 * len(protocols)), layout="constrained")
+    panels = figure.subplots(len(protocols), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for axes, protocol in zip(panels, protocols, strict=True):
+        for label, arm in protocol.arms.items():
             if not len(arm.seeds):
                 continue
             curves = smooth_curve(arm.losses_before)
@@ -84,7 +84,7 @@ def curves_figure(compared: Comparison) -> Figure:
             )
             low, high = np.percentile(np.minimum(curves, 1e6), BAND, axis=0)
             axes.fill_between(compared.iterations, low, high, color=style.color, alpha=0.2, linewidth=0)
-        axes.set(title=situation.title)
+        axes.set(title=protocol.title)
         _make_logarithmic(axes)
         axes.grid(alpha=0.25)
     panels[-1].set_xlabel("Iterations (parameter updates)")
@@ -103,26 +103,26 @@ def tuning_figure(compared: Comparison) -> Figure:
     assert compared.tuning is not None
     styles = _styles(compared)
     tuning = compared.tuning
-    assert tuning.cells is not None
+    assert tuning.trials is not None
     losses = tuning_losses(tuning, compared.plan["tune_by"])
     medians = {
-        label: median_of_cells(own, tuning.failed[label], tuning.missing[label]) for label, own in losses.items()
+        label: median_of_trials(own, tuning.failed[label], tuning.missing[label]) for label, own in losses.items()
     }
     figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
     above, below = figure.subplots(2, 1)
     finite = np.concatenate([own[np.isfinite(own)] for own in medians.values()])
     logarithmic = len(finite) > 0 and bool(finite.min() > 0)
     _limit(above, finite, logarithmic=logarithmic)
-    for label, cells in tuning.cells.items():
-        style, varying = styles[label], varying_hyperparameters(cells)
+    for label, trials in tuning.trials.items():
+        style, varying = styles[label], varying_hyperparameters(trials)
         tried = varying.get("learning_rate", [])
         rates = np.asarray(
-            [rate if isinstance(rate, int | float) else np.nan for rate in tried] or [np.nan] * len(cells)
+            [rate if isinstance(rate, int | float) else np.nan for rate in tried] or [np.nan] * len(trials)
         )
         points = np.minimum(medians[label], above.get_ylim()[1])
         above.plot(rates, points, style.marker, color=style.color, markersize=4, alpha=0.8, clip_on=False)
-        trials = np.arange(1, len(cells) + 1)
-        below.plot(trials, expected_best(medians[label], trials), color=style.color, linestyle=style.linestyle)
+        budgets = np.arange(1, len(trials) + 1)
+        below.plot(budgets, expected_best(medians[label], budgets), color=style.color, linestyle=style.linestyle)
     what = title_of_tuning(compared.plan)
     above.set(xscale="log", xlabel="Learning rate", ylabel=_wrapped(what))
     above.xaxis.set_major_formatter(_plain)
@@ -158,8 +158,8 @@ def _draw_runs(
     spread = np.linspace(-0.25, 0.25, len(values)) / places if len(values) > 1 else np.zeros(len(values))
     shown = np.clip(values, low, high)
     axes.plot(x + spread, shown, ".", color=style.color, markersize=2, alpha=0.4, clip_on=False)
-    interval = share_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
-    middle = float(np.clip(middle_of(metric, values), low, high))
+    interval = proportion_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
+    middle = float(np.clip(median_of(metric, values), low, high))
     if not np.isnan(interval.low):
         ends = np.clip([[interval.low], [interval.high]], low, high)
         axes.errorbar(x, middle, np.abs(ends - middle), color=style.color, linewidth=1.2, capsize=3)

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from momentum_jax.analysis import expected_best, median_interval, median_of_cells, share_interval, tolerated_range
+from momentum_jax.analysis import expected_best, median_interval, median_of_trials, proportion_interval, tolerated_range
 from momentum_jax.comparison.judging import (
     Arm,
     arm_of,
     check_same_task,
+    median_of,
     metric_of,
-    middle_of,
     title_of,
-    warnings_of_cells,
+    warnings_of_trials,
 )
 from momentum_jax.comparison.procedure import Comparison, compare_results
 from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 
 # What the page has room for beside Plotly: numbers in all curves together, points of one, rows of the table, runs of an
-# optimizer in a situation that are drawn as dots.
+# optimizer in a protocol that are drawn as dots.
 _NUMBERS, _MOST_POINTS, _FEWEST_POINTS, _ROWS, _DOTS = 100_000, 500, 50, 3000, 100
 _AXES = ("learning_rate", "momentum")
 
@@ -36,17 +36,17 @@ Document = dict[str, Any]
 
 
 def comparison_document(compared: Comparison, command: str) -> Document:
-    """Of a comparison: verdicts, all situations, and the tuning."""
+    """Of a comparison: verdicts, all protocols, and the tuning."""
     level = f"{100 * compared.plan['level']:g} %"
     document = _common(compared.judged, command) | {
         "title": " against ".join(list(compared.config.optimizers)[::-1])
         + f" on {compared.plan.get('data', _data_of(compared.judged[0]))}",
         "kind": "comparison",
         "question": "Does it help here, and by how much: at one learning rate, at one effective learning rate, and "
-        f"each at its best? The intervals of one metric hold together with {level}, over all its pairs and situations.",
+        f"each at its best? The intervals of one metric hold together with {level}, over all its pairs and protocols.",
         "verdicts": [
             {
-                "situation": compared.situations[v.situation].title,
+                "protocol": compared.protocols[v.protocol].title,
                 "metric": title_of(v.metric, compared.target),
                 **{name: getattr(v, name) for name in ("a", "b", "outcome", "sentence")},
             }
@@ -55,7 +55,7 @@ def comparison_document(compared: Comparison, command: str) -> Document:
         "notes": list(compared.notes),
         "optimizers": list(compared.config.optimizers),
         **_curves(
-            {(s.title, label): arm for s in compared.situations.values() for label, arm in s.arms.items()},
+            {(s.title, label): arm for s in compared.protocols.values() for label, arm in s.arms.items()},
             compared.iterations,
         ),
         "three_way": {"metrics": _three_way(compared), "note": _note_on_dots(compared)},
@@ -63,41 +63,41 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     stages = {f"training {i}": result for i, result in enumerate(compared.judged, 1)}
     if compared.tuning is not None:
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        document |= _of_cells(compared.tuning, losses, title_of_tuning(compared.plan))
+        document |= _of_trials(compared.tuning, losses, title_of_tuning(compared.plan))
         stages = {"judging": compared.judged[0], "tuning": compared.tuning}
     document["config"] = compared.config.to_json() | {"comparison": compared.plan}
     return document | {"table": _table(stages)}
 
 
 def sweep_document(result: Result, command: str) -> Document:
-    """Of a sweep: what each cell came to; no verdicts, since the best cell is known only by the runs that chose it."""
-    assert result.cells is not None
-    losses = {label: result.final_losses(label) for label in result.cells}
+    """Of a sweep: what each trial came to; no verdicts, since the best one is known only by the runs that chose it."""
+    assert result.trials is not None
+    losses = {label: result.final_losses(label) for label in result.trials}
     best = {}
-    for label in result.cells:
-        medians = median_of_cells(losses[label], result.failed[label], result.missing[label])
+    for label in result.trials:
+        medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
         best[label] = arm_of(result, label, int(np.argmin(medians)))
     missing = sum(int(m.sum()) for m in result.missing.values())
     unfinished = [f"unfinished: {missing} runs are still to come; this is of those that are there"] if missing else []
     return (
         _common([result], command)
         | {
-            "title": f"{', '.join(result.cells)} on {result.config.dataset}: a sweep",
+            "title": f"{', '.join(result.trials)} on {result.config.dataset}: a sweep",
             "kind": "sweep",
             "question": "Which hyperparameters are best, and how much depends on them?",
             "verdicts": [],
             "notes": [
                 *unfinished,
-                *warnings_of_cells(result, losses),
-                "the best cells are shown by the runs that chose them, which flatters them: momentum-jax compare tunes "
-                "with one set of seeds and judges with another",
+                *warnings_of_trials(result, losses),
+                "the best trials are shown by the runs that chose them, which flatters them: momentum-jax compare "
+                "tunes with one set of seeds and judges with another",
             ],
-            "optimizers": list(result.cells),
-            **_curves({("the best cell of each", label): arm for label, arm in best.items()}, result.iterations),
+            "optimizers": list(result.trials),
+            **_curves({("the best trial of each", label): arm for label, arm in best.items()}, result.iterations),
             "three_way": None,
             "table": _table({"sweep": result}),
         }
-        | _of_cells(result, losses, "final training loss (nats)")
+        | _of_trials(result, losses, "final training loss (nats)")
     )
 
 
@@ -195,13 +195,13 @@ def _three_way(compared: Comparison) -> list[Document]:
             "title": title_of(metric, compared.target),
             "unit": metric_of(metric).unit,
             "less_is_better": metric_of(metric).less_is_better,
-            "situations": [
+            "protocols": [
                 {
-                    "title": situation.title,
-                    "skipped": situation.skipped,
-                    "arms": [_arm(metric, label, arm) for label, arm in situation.arms.items()],
+                    "title": protocol.title,
+                    "skipped": protocol.skipped,
+                    "arms": [_arm(metric, label, arm) for label, arm in protocol.arms.items()],
                 }
-                for situation in compared.situations.values()
+                for protocol in compared.protocols.values()
             ],
         }
         for metric in metrics
@@ -209,31 +209,31 @@ def _three_way(compared: Comparison) -> list[Document]:
 
 
 def _note_on_dots(compared: Comparison) -> str:
-    most = max(len(arm.seeds) for situation in compared.situations.values() for arm in situation.arms.values())
+    most = max(len(arm.seeds) for protocol in compared.protocols.values() for arm in protocol.arms.values())
     return f"Of {most} runs the first {_DOTS} are dots; medians and intervals are of all." if most > _DOTS else ""
 
 
 def _arm(metric: str, label: str, arm: Arm) -> Document:
     values = arm.values[metric]
-    interval = share_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
+    interval = proportion_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
     return {
         "label": label,
-        "detail": _detail(arm.cell),
-        "value": _number(middle_of(metric, values)),
+        "detail": _detail(arm.trial),
+        "value": _number(median_of(metric, values)),
         "low": _number(interval.low),
         "high": _number(interval.high),
         "values": [_number(value) for value in values[:_DOTS]],
     }
 
 
-def _detail(cell: Cell) -> str:
-    own = [f"{name.replace('_', ' ')} {text_of(value)}" for name, value in cell.optimizer.items]
-    return ", ".join([*own, f"batches of {cell.batch_size}"])
+def _detail(trial: Trial) -> str:
+    own = [f"{name.replace('_', ' ')} {text_of(value)}" for name, value in trial.optimizer.items]
+    return ", ".join([*own, f"batches of {trial.batch_size}"])
 
 
-def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seeds"]], what: str) -> Document:
+def _of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]], what: str) -> Document:
     """Heatmaps, sensitivity to the learning rate and the value of more trials."""
-    assert result.cells is not None
+    assert result.trials is not None
     document: Document = {
         "heatmaps": [],
         "sensitivity": [],
@@ -245,14 +245,14 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
         "budget_note": "The mean over all choices of that many trials: exact for a random search, of a grid or a "
         "Sobol sequence a random subsample. It begins where every choice has one that did not fail.",
     }
-    for label, cells in result.cells.items():
-        medians = median_of_cells(losses[label], result.failed[label], result.missing[label])
+    for label, trials in result.trials.items():
+        medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
         there = np.asarray((~result.missing[label]).any(axis=1))
         if not there.any():
             continue
         varying = {
             name: values
-            for name, values in varying_hyperparameters(cells).items()
+            for name, values in varying_hyperparameters(trials).items()
             if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         }
         axes = [*(name for name in _AXES if name in varying), *(name for name in varying if name not in _AXES)]
@@ -263,10 +263,10 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
             curve = _sensitivity(label, varying["learning_rate"], losses[label], medians, there, len(varying) - 1)
             document["sensitivity"].append(curve)
             document["sensitivity_note"] += _tolerated(curve) if curve["joined"] else ""
-        trials = np.arange(1, int(there.sum()) + 1)
-        best = expected_best(medians[there], trials)
+        budgets = np.arange(1, int(there.sum()) + 1)
+        best = expected_best(medians[there], budgets)
         document["budget"].append(
-            {"label": label, "trials": trials.tolist(), "best": [_number(b) if np.isfinite(b) else None for b in best]}
+            {"label": label, "trials": budgets.tolist(), "best": [_number(b) if np.isfinite(b) else None for b in best]}
         )
     return document
 
@@ -274,11 +274,11 @@ def _of_cells(result: Result, losses: Mapping[str, Float[np.ndarray, "cells seed
 def _heatmap(
     label: str,
     places: Mapping[str, Sequence[float]],
-    medians: Float[np.ndarray, " cells"],
-    there: Bool[np.ndarray, " cells"],
-    failed: Int[np.ndarray, " cells"],
+    medians: Float[np.ndarray, " trials"],
+    there: Bool[np.ndarray, " trials"],
+    failed: Int[np.ndarray, " trials"],
 ) -> Document:
-    """Of cells at one place the best; a matrix if they fill a grid, and points otherwise."""
+    """Of trials at one place the best; a matrix if they fill a grid, and points otherwise."""
     (x_name, x), (y_name, y) = places.items()
     best: dict[tuple[float, float], int] = {}
     for i in np.argsort(medians, kind="stable").tolist():
@@ -313,12 +313,12 @@ def _heatmap(
 def _sensitivity(
     label: str,
     rates: Sequence[float],
-    losses: Float[np.ndarray, "cells seeds"],
-    medians: Float[np.ndarray, " cells"],
-    there: Bool[np.ndarray, " cells"],
+    losses: Float[np.ndarray, "trials seeds"],
+    medians: Float[np.ndarray, " trials"],
+    there: Bool[np.ndarray, " trials"],
     others: int,
 ) -> Document:
-    """By learning rate, the best of the cells that have it, with the range of its seeds."""
+    """By learning rate, the best of the trials that have it, with the range of its seeds."""
     best: dict[float, int] = {}
     for i in np.flatnonzero(there).tolist():
         rate = float(rates[i])
@@ -329,7 +329,7 @@ def _sensitivity(
         "label": label,
         "rates": sorted(best),
         "losses": [_number(medians[i]) for i in chosen],
-        # Cells that share no rate differ in more than the rate, and a line through them would be no curve.
+        # Trials that share no rate differ in more than the rate, and a line through them would be no curve.
         "joined": others == 0 or len(best) < int(there.sum()),
         "low": [_number(np.nanmin(losses[i])) if np.isfinite(medians[i]) else None for i in chosen],
         "high": [_number(np.nanmax(losses[i])) if np.isfinite(medians[i]) else None for i in chosen],

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from momentum_jax.analysis import median_of_cells
+from momentum_jax.analysis import median_of_trials
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 
@@ -28,22 +28,22 @@ _BEST = "#D55E00"
 @mpl.rc_context({"text.parse_math": False})
 def heatmap_figure(
     result: Result,
-    losses: Mapping[str, Float[np.ndarray, "cells seeds"]] | None = None,
+    losses: Mapping[str, Float[np.ndarray, "trials seeds"]] | None = None,
     what: str = "final training loss (nats)",
 ) -> Figure:
     """The median final training loss over seeds against two hyperparameters, a panel for each optimizer.
 
     In its place something else of which less is better, by label, with what it is.
 
-    Cells in which a run failed are hatched, grey where the median run did; the best is framed. Where the axes are
+    Trials in which a run failed are hatched, grey where the median run did; the best is framed. Where the axes are
     learning rate and momentum, lines join points of the same effective learning rate lr/(1 − momentum). If more than
-    two hyperparameters vary, a place shows the best of the others. Cells of a search are points.
+    two hyperparameters vary, a place shows the best of the others. Trials of a search are points.
     """
-    assert result.cells is not None
-    panels = [label for label, own in result.cells.items() if _numeric(varying_hyperparameters(own))]
-    panels = panels or list(result.cells)
+    assert result.trials is not None
+    panels = [label for label, own in result.trials.items() if _numeric(varying_hyperparameters(own))]
+    panels = panels or list(result.trials)
     medians = {
-        label: median_of_cells(
+        label: median_of_trials(
             result.final_losses(label) if losses is None else losses[label], result.failed[label], result.missing[label]
         )
         for label in panels
@@ -75,7 +75,7 @@ def heatmap_figure(
     return figure
 
 
-def _norm(finite: Float[np.ndarray, " cells"]) -> Normalize:
+def _norm(finite: Float[np.ndarray, " trials"]) -> Normalize:
     if not len(finite):
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
@@ -94,22 +94,22 @@ def _numeric(varying: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
     return {name: numbers[name] for name in sorted(numbers, key=lambda n: (n not in _FIRST, list(numbers).index(n)))}
 
 
-def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " cells"], norm: Normalize) -> bool:
-    """Draws what is finished of an optimizer's cells; says whether there are lines of one effective learning rate."""
-    assert result.cells is not None
-    cells = result.cells[label]
-    names = list(numeric := _numeric(varying_hyperparameters(cells)))[:2]
+def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " trials"], norm: Normalize) -> bool:
+    """Draws what is finished of an optimizer's trials; says whether there are lines of one effective learning rate."""
+    assert result.trials is not None
+    trials = result.trials[label]
+    names = list(numeric := _numeric(varying_hyperparameters(trials)))[:2]
     x_name, y_name = [*names, "", ""][:2]
-    x = np.asarray(numeric[x_name]) if x_name else np.zeros(len(cells))
-    y = np.asarray(numeric[y_name]) if y_name else np.zeros(len(cells))
+    x = np.asarray(numeric[x_name]) if x_name else np.zeros(len(trials))
+    y = np.asarray(numeric[y_name]) if y_name else np.zeros(len(trials))
     failed = result.failed[label].sum(axis=1)
-    # Of cells at one place the last one, the best, stays.
+    # Of trials at one place the last one, the best, stays.
     finished = (~result.missing[label]).sum(axis=1)
     worst_first = [i for i in np.argsort(-medians, kind="stable").tolist() if finished[i]]
     points = {(float(x[i]), float(y[i])): (float(medians[i]), bool(failed[i])) for i in worst_first}
     xs, ys = np.unique(x), np.unique(y)
     on_grid = len(set(zip(x, y, strict=True))) > len(xs) * len(ys) / 2
-    axes.set(xlabel=x_name or "the only cell", ylabel=y_name)
+    axes.set(xlabel=x_name or "the only trial", ylabel=y_name)
     if not points:
         axes.set(xticks=[], yticks=[])
         axes.annotate("no run is finished", (0.5, 0.5), xycoords="axes fraction", ha="center")
@@ -138,7 +138,7 @@ def _grid(
     ys: Float[np.ndarray, " rows"],
     norm: Normalize,
 ) -> None:
-    """Cells of one size, whatever the values: they are written on the axes."""
+    """Trials of one size, whatever the values: they are written on the axes."""
     values = np.full((len(ys), len(xs)), np.nan)
     for (x, y), (loss, failed) in points.items():
         row, column = int(np.searchsorted(ys, y)), int(np.searchsorted(xs, x))

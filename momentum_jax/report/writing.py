@@ -52,7 +52,7 @@ def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) ->
 def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
     if isinstance(shown, Comparison):
         return comparison_document(shown, command)
-    sweeps = [result for result in shown if result.cells is not None]
+    sweeps = [result for result in shown if result.trials is not None]
     if sweeps and len(shown) > 1:
         raise InputError("a sweep has a page of its own; show it alone")
     return sweep_document(sweeps[0], command) if sweeps else training_document(shown, command)
@@ -61,8 +61,8 @@ def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
 def _figures(shown: Comparison | Sequence[Result]) -> dict[str, Figure]:
     if not isinstance(shown, Comparison):
         return {
-            f"losses{i or ''}" if result.cells is None else "heatmap": losses_figure(result)
-            if result.cells is None
+            f"losses{i or ''}" if result.trials is None else "heatmap": losses_figure(result)
+            if result.trials is None
             else heatmap_figure(result)
             for i, result in enumerate(shown)
         }

@@ -12,7 +12,7 @@ from jaxtyping import Float, PyTree
 from momentum_jax._base.trees import pack_whole, unpack_whole
 from momentum_jax.results.parquet import read_parquet
 from momentum_jax.results.tables import with_finals
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 
 _KINDS = b"momentum_jax"
 _METRIC, _EVALUATION, _PARAMS = "metric.", "evaluation.", "params"
@@ -30,11 +30,11 @@ class Run(NamedTuple):
 
     label: str
     position: int
-    trial: Cell
+    trial: Trial
     seed: int
 
 
-class Outcome(NamedTuple):
+class Record(NamedTuple):
     """What one run left behind.
 
     Attributes:
@@ -68,38 +68,38 @@ class Outcome(NamedTuple):
         }
 
 
-def to_parquet(described: Any, outcomes: Sequence[Outcome]) -> bytes:
+def to_parquet(described: Any, records: Sequence[Record]) -> bytes:
     """One row a run: its description, the final columns, its histories as lists, its parameters if they are kept."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    finals = [outcome.finals for outcome in outcomes]
+    finals = [record.finals for record in records]
     table = with_finals(described, {name: [row[name] for row in finals] for name in finals[0]})
     # Dtype and shape of each row: a metric of the optimizer's state may differ between optimizers.
     kinds: dict[str, list[list[Any]]] = {}
-    for name in _histories(outcomes[0]):
-        arrays = [_histories(outcome)[name] for outcome in outcomes]
+    for name in _histories(records[0]):
+        arrays = [_histories(record)[name] for record in records]
         kinds[name] = [[str(array.dtype), *array.shape] for array in arrays]
         table = table.append_column(name, _list_column(arrays))
-    if outcomes[0].params is not None:
-        table = table.append_column(_PARAMS, pa.array([pack_whole(o.params, None) for o in outcomes], pa.binary()))
+    if records[0].params is not None:
+        table = table.append_column(_PARAMS, pa.array([pack_whole(o.params, None) for o in records], pa.binary()))
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_KINDS: json.dumps(kinds)}), sink, compression="zstd")
     return sink.getvalue()
 
 
-def from_parquet(content: bytes) -> tuple[Any, Callable[[], list[Outcome]]]:
-    """The table of the descriptions and final columns that `to_parquet` was given, and what gives the outcomes."""
+def from_parquet(content: bytes) -> tuple[Any, Callable[[], list[Record]]]:
+    """The table of the descriptions and final columns that `to_parquet` was given, and what gives the records."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(pa.BufferReader(content))
     kinds = json.loads(schema.metadata[_KINDS])
     plain = [name for name in schema.names if name not in kinds and name != _PARAMS]
-    return read_parquet(content, plain), lambda: _outcomes(content, kinds)
+    return read_parquet(content, plain), lambda: _records(content, kinds)
 
 
-def _outcomes(content: bytes, kinds: Mapping[str, Sequence[Sequence[Any]]]) -> list[Outcome]:
+def _records(content: bytes, kinds: Mapping[str, Sequence[Sequence[Any]]]) -> list[Record]:
 
     table = read_parquet(content)
     arrays: dict[str, list[np.ndarray]] = {}
@@ -113,7 +113,7 @@ def _outcomes(content: bytes, kinds: Mapping[str, Sequence[Sequence[Any]]]) -> l
     params = table.column(_PARAMS) if _PARAMS in table.column_names else None
     diverged_at, failed = table.column("diverged_at").to_pylist(), table.column("failed").to_pylist()
     return [
-        Outcome(
+        Record(
             losses=arrays["losses"][i],
             losses_before=arrays["losses_before"][i],
             metrics=_under(_METRIC, arrays, i),
@@ -126,12 +126,12 @@ def _outcomes(content: bytes, kinds: Mapping[str, Sequence[Sequence[Any]]]) -> l
     ]
 
 
-def _histories(outcome: Outcome) -> dict[str, np.ndarray]:
+def _histories(record: Record) -> dict[str, np.ndarray]:
     return {
-        "losses": outcome.losses,
-        "losses_before": outcome.losses_before,
-        **{f"{_METRIC}{name}": values for name, values in outcome.metrics.items()},
-        **{f"{_EVALUATION}{name}": values for name, values in outcome.evaluations.items()},
+        "losses": record.losses,
+        "losses_before": record.losses_before,
+        **{f"{_METRIC}{name}": values for name, values in record.metrics.items()},
+        **{f"{_EVALUATION}{name}": values for name, values in record.evaluations.items()},
     }
 
 

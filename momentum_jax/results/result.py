@@ -19,10 +19,10 @@ from momentum_jax._base.trees import array_of, decode_arrays, encode_arrays, jso
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.parquet import history_bytes, history_kinds, read_history
-from momentum_jax.results.record import Outcome, Run
-from momentum_jax.results.store import HEAD, cells_from_json, read_head, read_outcomes, run_digests
+from momentum_jax.results.record import Record, Run
+from momentum_jax.results.store import HEAD, read_head, read_records, run_digests, trials_from_json
 from momentum_jax.results.tables import FINALS, describe, with_finals
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 
 ByLabel = dict[str, Any]
 _FORMAT = 1
@@ -49,42 +49,42 @@ class Result:
       diverged_at: int [seeds], the first iteration whose loss is not finite, before or after; −1 if never.
       params: pytree whose leaves have a leading axis of seeds: the parameters at the end, those that were evaluated.
       provenance: versions, device, instruction set, source and digest of the data, seconds of each phase.
-      cells: of a sweep, by label: the optimizers and batch sizes. All that has an axis of seeds then has one of cells
+      trials: of a sweep, by label: the optimizers and batch sizes. All that has an axis of seeds then has one of trials
         before it, in this order.
-      missing: of a sweep, bool [cells, seeds]: the runs of an unfinished one that are still to come. Their losses are
+      missing: of a sweep, bool [trials, seeds]: the runs of an unfinished one that are still to come. Their losses are
         NaN, they neither failed nor diverged, and the table leaves them out.
     """
 
     config: Config
     iterations: Int[np.ndarray, " recorded"]
-    losses: dict[str, Float[np.ndarray, "*cells seeds recorded"]]
-    losses_before: dict[str, Float[np.ndarray, "*cells seeds recorded"]]
+    losses: dict[str, Float[np.ndarray, "*trials seeds recorded"]]
+    losses_before: dict[str, Float[np.ndarray, "*trials seeds recorded"]]
     metrics: dict[str, dict[str, np.ndarray]]
     evaluation_iterations: Int[np.ndarray, " evaluations"]
-    evaluations: dict[str, dict[str, Float[np.ndarray, "*cells seeds evaluations"]]]
-    failed: dict[str, Bool[np.ndarray, "*cells seeds"]]
-    diverged_at: dict[str, Int[np.ndarray, "*cells seeds"]]
+    evaluations: dict[str, dict[str, Float[np.ndarray, "*trials seeds evaluations"]]]
+    failed: dict[str, Bool[np.ndarray, "*trials seeds"]]
+    diverged_at: dict[str, Int[np.ndarray, "*trials seeds"]]
     params: dict[str, PyTree[np.ndarray]]
     provenance: dict[str, Any]
-    cells: dict[str, tuple[Cell, ...]] | None = None
-    missing: dict[str, Bool[np.ndarray, "cells seeds"]] = dataclasses.field(default_factory=dict)
+    trials: dict[str, tuple[Trial, ...]] | None = None
+    missing: dict[str, Bool[np.ndarray, "trials seeds"]] = dataclasses.field(default_factory=dict)
 
     @property
-    def train_loss(self) -> dict[str, Float[np.ndarray, "*cells seeds"]]:
+    def train_loss(self) -> dict[str, Float[np.ndarray, "*trials seeds"]]:
         """Loss over the whole training set at the end, for image classification without the L2 penalty."""
         return self._final("train_loss")
 
     @property
-    def test_loss(self) -> dict[str, Float[np.ndarray, "*cells seeds"]]:
+    def test_loss(self) -> dict[str, Float[np.ndarray, "*trials seeds"]]:
         """Loss over the whole test set at the end; empty where the task has none."""
         return self._final("test_loss")
 
     @property
-    def test_accuracy(self) -> dict[str, Float[np.ndarray, "*cells seeds"]]:
+    def test_accuracy(self) -> dict[str, Float[np.ndarray, "*trials seeds"]]:
         """Share of the test set classified correctly at the end; empty where the task has no such thing."""
         return self._final("test_accuracy")
 
-    def final_losses(self, label: str) -> Float[np.ndarray, "*cells seeds"]:
+    def final_losses(self, label: str) -> Float[np.ndarray, "*trials seeds"]:
         """`train_loss`, or where the task's evaluation has none of that name the last loss before an update."""
         return self.train_loss[label] if self.train_loss else self.losses_before[label][..., -1]
 
@@ -100,7 +100,7 @@ class Result:
             return NotImplemented
         if self.config.to_json() != other.config.to_json() or self.provenance != other.provenance:
             return False
-        if repr(self.cells) != repr(other.cells):
+        if repr(self.trials) != repr(other.trials):
             return False
         return _same(self._arrays(), other._arrays())
 
@@ -108,7 +108,7 @@ class Result:
 
     def _arrays(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if name not in ("config", "provenance", "cells")}
+        return {name: value for name, value in fields.items() if name not in ("config", "provenance", "trials")}
 
     def table(self) -> Any:
         """One row a run, as a `pyarrow.Table`.
@@ -116,12 +116,12 @@ class Result:
         Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter),
         seed, final_train_loss, test_loss, test_accuracy, failed, diverged_at (null if never).
         """
-        cells = self._cells_by_label()
-        described = describe(cells, self.config.seed_tuple, batch_size=self._batch_sizes_vary())
+        trials = self._trials_by_label()
+        described = describe(trials, self.config.seed_tuple, batch_size=self._batch_sizes_vary())
         finals: dict[str, list[Any]] = {name: [] for name in FINALS}
         evaluated = dict(zip(FINALS, (self.train_loss, self.test_loss, self.test_accuracy), strict=False))
         present: list[bool] = []
-        for label in cells:
+        for label in trials:
             runs = self.failed[label].size
             for name, by_label in evaluated.items():
                 finals[name] += by_label[label].reshape(-1).astype(float).tolist() if by_label else [None] * runs
@@ -130,13 +130,14 @@ class Result:
             present += (~self.missing[label].reshape(-1)).tolist() if self.missing else [True] * runs
         return with_finals(described, finals).filter(present)
 
-    def _cells_by_label(self) -> Mapping[str, Sequence[Cell]]:
-        if self.cells is not None:
-            return self.cells
-        return {label: (Cell(o, self.config.batch_size),) for label, o in self.config.optimizers.items()}
+    def _trials_by_label(self) -> Mapping[str, Sequence[Trial]]:
+        if self.trials is not None:
+            return self.trials
+        return {label: (Trial(o, self.config.batch_size),) for label, o in self.config.optimizers.items()}
 
     def _batch_sizes_vary(self) -> bool:
-        return any(cell.batch_size != self.config.batch_size for own in self._cells_by_label().values() for cell in own)
+        sizes = {trial.batch_size for own in self._trials_by_label().values() for trial in own}
+        return sizes != {self.config.batch_size}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json, history.parquet, params.npz and, last, result.json with the digests of the others.
@@ -148,7 +149,7 @@ class Result:
             names; it is left as it was.
         """
         folder = pathlib.Path(folder)
-        if self.cells is not None:
+        if self.trials is not None:
             raise InputError("a sweep is kept in the folder that it is given: mj.sweep(…, folder=…)")
         check_output_folder(folder, self.config)
         metrics = {f"{_METRIC}{name}": by_label for name, by_label in self.metrics.items()}
@@ -226,29 +227,29 @@ class Result:
         )
 
 
-def from_outcomes(
+def from_records(
     config: Config,
-    outcomes: Mapping[str, Sequence[Sequence[Outcome | None]]],
+    records: Mapping[str, Sequence[Sequence[Record | None]]],
     iterations: Int[np.ndarray, " recorded"],
     evaluation_iterations: Sequence[int],
     provenance: dict[str, Any],
-    cells: dict[str, tuple[Cell, ...]] | None = None,
+    trials: dict[str, tuple[Trial, ...]] | None = None,
 ) -> Result:
     """Sorts what the runs left behind by label.
 
     Args:
       config: what was run.
-      outcomes: by label, then cell, then seed; None for a run that is still to come.
+      records: by label, then trial, then seed; None for a run that is still to come.
       iterations: those that the histories hold.
       evaluation_iterations: updates made before each evaluation.
       provenance: of the result.
-      cells: of a sweep; without them there is one cell, and no axis of cells.
+      trials: of a sweep; without them there is one trial, and no axis of trials.
     """
-    of_runs = {label: [run for of_cell in by_cell for run in of_cell] for label, by_cell in outcomes.items()}
+    of_runs = {label: [run for of_trial in by_trial for run in of_trial] for label, by_trial in records.items()}
     some = next(run for runs in of_runs.values() for run in runs if run is not None)
-    shape = (-1,) if cells is None else (-1, len(config.seed_tuple))
+    shape = (-1,) if trials is None else (-1, len(config.seed_tuple))
 
-    def gather(get: Callable[[Outcome], Any], blank: int = 0) -> dict[str, np.ndarray]:
+    def gather(get: Callable[[Record], Any], blank: int = 0) -> dict[str, np.ndarray]:
         by_label = {}
         for label, runs in of_runs.items():
             there = next((run for run in runs if run is not None), some)
@@ -258,13 +259,13 @@ def from_outcomes(
             by_label[label] = values.reshape(*shape, *like.shape)
         return by_label
 
-    def gather_named(get: Callable[[Outcome], dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-        def one(name: str) -> Callable[[Outcome], np.ndarray]:
+    def gather_named(get: Callable[[Record], dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+        def one(name: str) -> Callable[[Record], np.ndarray]:
             return lambda run: get(run)[name]
 
         return {name: gather(one(name)) for name in get(some)}
 
-    def stack(runs: Sequence[Outcome | None]) -> PyTree[np.ndarray]:
+    def stack(runs: Sequence[Record | None]) -> PyTree[np.ndarray]:
         there = next((run for run in runs if run is not None), some).params
         blank = jax.tree.map(lambda p: np.full_like(p, np.nan), there)
         trees = [blank if run is None else run.params for run in runs]
@@ -282,25 +283,25 @@ def from_outcomes(
         diverged_at=gather(lambda run: np.asarray(run.diverged_at), blank=-1),
         params={} if some.params is None else {label: stack(runs) for label, runs in of_runs.items()},
         provenance=provenance,
-        cells=cells,
+        trials=trials,
         missing={}
-        if cells is None
+        if trials is None
         else {label: np.asarray([run is None for run in runs]).reshape(shape) for label, runs in of_runs.items()},
     )
 
 
 def _load_sweep(folder: pathlib.Path) -> Result:
     head = read_head(folder)
-    config, cells = Config.from_json(head["config"]), cells_from_json(head["cells"])
-    outcomes = read_outcomes(folder, run_digests(config, cells))
+    config, trials = Config.from_json(head["config"]), trials_from_json(head["trials"])
+    records = read_records(folder, run_digests(config, trials))
     provenance = {name: head[name] for name in ("versions", "environment", "data")}
-    return sweep_result(config, cells, outcomes, provenance)
+    return sweep_result(config, trials, records, provenance)
 
 
 def sweep_result(
     config: Config,
-    cells: dict[str, tuple[Cell, ...]],
-    outcomes: Mapping[Run, Outcome],
+    trials: dict[str, tuple[Trial, ...]],
+    records: Mapping[Run, Record],
     provenance: dict[str, Any],
 ) -> Result:
     """The result of the runs of a sweep that are finished.
@@ -308,17 +309,17 @@ def sweep_result(
     Raises:
       InputError: there is none.
     """
-    if not outcomes:
+    if not records:
         raise InputError("no run of this sweep is finished")
     by_label = {
         label: [
-            [outcomes.get(Run(label, position, cell, seed)) for seed in config.seed_tuple]
-            for position, cell in enumerate(of_label)
+            [records.get(Run(label, position, trial, seed)) for seed in config.seed_tuple]
+            for position, trial in enumerate(of_label)
         ]
-        for label, of_label in cells.items()
+        for label, of_label in trials.items()
     }
     iterations, evaluations = recorded_iterations(config), evaluated_iterations(config)
-    return from_outcomes(config, by_label, iterations, evaluations, provenance, cells)
+    return from_records(config, by_label, iterations, evaluations, provenance, trials)
 
 
 def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str] = ()) -> None:

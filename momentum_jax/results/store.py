@@ -19,15 +19,15 @@ from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.parquet import read_parquet
-from momentum_jax.results.record import Outcome, Run, from_parquet, to_parquet
+from momentum_jax.results.record import Record, Run, from_parquet, to_parquet
 from momentum_jax.results.tables import describe
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 
 HEAD, PARTS, DAMAGED, LOCK, STATUS = "sweep.json", "parts", "damaged", "lock", "status.json"
 FORMAT = 1
 _NAMED = 16
 
-Cells = Mapping[str, Sequence[Cell]]
+Trials = Mapping[str, Sequence[Trial]]
 
 
 class Store:
@@ -39,20 +39,20 @@ class Store:
       finished: those that are in the folder, and whether they failed.
     """
 
-    def __init__(self, folder: pathlib.Path, cfg: Config, cells: Cells):
+    def __init__(self, folder: pathlib.Path, cfg: Config, trials: Trials):
         self.folder = folder
-        self.keys = run_digests(cfg, cells)
+        self.keys = run_digests(cfg, trials)
         self.finished: dict[Run, bool] = {}
-        self._described = describe_runs(cfg, cells).append_column("digest", [list(self.keys.values())])
+        self._described = describe_runs(cfg, trials).append_column("digest", [list(self.keys.values())])
         self._rows = {key: row for row, key in enumerate(self.keys)}
 
-    def write(self, outcomes: Mapping[Run, Outcome]) -> None:
+    def write(self, records: Mapping[Run, Record]) -> None:
         """Adds runs as one part, named by the digest of its content.
 
         Raises:
           InputError: it cannot be written; what was there before is intact.
         """
-        content = to_parquet(self._described.take([self._rows[key] for key in outcomes]), list(outcomes.values()))
+        content = to_parquet(self._described.take([self._rows[key] for key in records]), list(records.values()))
         try:
             write_atomically(self.folder / PARTS / f"{hashlib.sha256(content).hexdigest()[:_NAMED]}.parquet", content)
         except OSError as error:
@@ -60,7 +60,7 @@ class Store:
                 f"cannot write to {str(self.folder)!r}: {error.strerror}; the {len(self.finished)} runs finished "
                 "before are intact, and the same call goes on from there"
             ) from error
-        self.finished.update((key, outcome.failed) for key, outcome in outcomes.items())
+        self.finished.update((key, record.failed) for key, record in records.items())
 
     def find_finished(self) -> None:
         """Looks which runs are there; a part that is damaged is set aside, with a warning."""
@@ -78,34 +78,34 @@ class Store:
             write_atomically(self.folder / STATUS, json_bytes(dict(status)))
 
 
-def sweep_digest(cfg: Config, cells: Cells) -> str:
-    """SHA-256 of a config and its cells, in hexadecimal."""
-    text = json.dumps([cfg.to_json(), cells_to_json(cells)], sort_keys=True)
+def sweep_digest(cfg: Config, trials: Trials) -> str:
+    """SHA-256 of a config and its trials, in hexadecimal."""
+    text = json.dumps([cfg.to_json(), trials_to_json(trials)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_digests(cfg: Config, cells: Cells) -> dict[Run, str]:
+def run_digests(cfg: Config, trials: Trials) -> dict[Run, str]:
     """The digest of each run's own config: that with one optimizer, one seed and its batch size."""
     values = cfg.to_json()
     digests = {}
-    for label, of_label in cells.items():
-        for position, cell in enumerate(of_label):
-            values |= {"optimizers": {label: cell.optimizer.to_json()}, "batch_size": cell.batch_size}
+    for label, of_label in trials.items():
+        for position, trial in enumerate(of_label):
+            values |= {"optimizers": {label: trial.optimizer.to_json()}, "batch_size": trial.batch_size}
             for seed in cfg.seed_tuple:
                 text = json.dumps(values | {"seeds": [seed]}, sort_keys=True)
-                digests[Run(label, position, cell, seed)] = hashlib.sha256(text.encode()).hexdigest()
+                digests[Run(label, position, trial, seed)] = hashlib.sha256(text.encode()).hexdigest()
     return digests
 
 
-def describe_runs(cfg: Config, cells: Cells) -> Any:
+def describe_runs(cfg: Config, trials: Trials) -> Any:
     """The table of a sweep's runs without what came of them; with a column of batch sizes if they vary."""
-    sizes = {cell.batch_size for of_label in cells.values() for cell in of_label}
-    return describe(cells, cfg.seed_tuple, batch_size=sizes != {cfg.batch_size})
+    sizes = {trial.batch_size for of_label in trials.values() for trial in of_label}
+    return describe(trials, cfg.seed_tuple, batch_size=sizes != {cfg.batch_size})
 
 
 @contextlib.contextmanager
 def open_store(
-    folder: pathlib.Path, cfg: Config, cells: Cells, identity: Mapping[str, Any], versions: Mapping[str, str]
+    folder: pathlib.Path, cfg: Config, trials: Trials, identity: Mapping[str, Any], versions: Mapping[str, str]
 ) -> Iterator[Store]:
     """Opens a new folder, or one of the same sweep, for this process alone.
 
@@ -114,14 +114,14 @@ def open_store(
     Args:
       folder: where.
       cfg: of the sweep.
-      cells: by label.
+      trials: by label.
       identity: what must be the same for a sweep to be gone on with.
       versions: of what it is begun with, kept for those who want to repeat it.
 
     Raises:
       InputError: the folder cannot be written, holds something else or another sweep, or is in use.
     """
-    head = {"format": FORMAT, **identity, "cells": cells_to_json(cells)}
+    head = {"format": FORMAT, **identity, "trials": trials_to_json(trials)}
     with contextlib.ExitStack() as stack:
         try:
             there = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -140,7 +140,7 @@ def open_store(
                 path.unlink()
         except OSError as error:
             raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
-        yield Store(folder, cfg, cells)
+        yield Store(folder, cfg, trials)
 
 
 @contextlib.contextmanager
@@ -212,35 +212,35 @@ def read_head(folder: pathlib.Path, name: str = HEAD, what: str = "sweep") -> di
     return head
 
 
-def cells_to_json(cells: Cells) -> dict[str, list[dict[str, Any]]]:
+def trials_to_json(trials: Trials) -> dict[str, list[dict[str, Any]]]:
     return {
-        label: [cell.optimizer.to_json() | {"batch_size": cell.batch_size} for cell in of_label]
-        for label, of_label in cells.items()
+        label: [trial.optimizer.to_json() | {"batch_size": trial.batch_size} for trial in of_label]
+        for label, of_label in trials.items()
     }
 
 
-def cells_from_json(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[Cell, ...]]:
-    def cell(entry: Mapping[str, Any]) -> Cell:
+def trials_from_json(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[Trial, ...]]:
+    def trial(entry: Mapping[str, Any]) -> Trial:
         own = {name: value for name, value in entry.items() if name != "batch_size"}
-        return Cell(OptimizerConfig.from_json(own), entry["batch_size"])
+        return Trial(OptimizerConfig.from_json(own), entry["batch_size"])
 
-    return {label: tuple(map(cell, of_label)) for label, of_label in values.items()}
+    return {label: tuple(map(trial, of_label)) for label, of_label in values.items()}
 
 
-def read_outcomes(folder: pathlib.Path, digests: Mapping[Run, str]) -> dict[Run, Outcome]:
+def read_records(folder: pathlib.Path, digests: Mapping[Run, str]) -> dict[Run, Record]:
     """All finished runs of intact parts."""
     by_digest = {digest: key for key, digest in digests.items()}
     return {
-        by_digest[digest]: outcome
-        for table, outcomes in read_parts(folder, by_digest)
-        for digest, outcome in zip(table.column("digest").to_pylist(), outcomes(), strict=True)
+        by_digest[digest]: record
+        for table, records in read_parts(folder, by_digest)
+        for digest, record in zip(table.column("digest").to_pylist(), records(), strict=True)
     }
 
 
 def read_parts(
     folder: pathlib.Path, digests: Container[str], *, set_aside: bool = False
-) -> Iterator[tuple[Any, Callable[[], list[Outcome]]]]:
-    """The tables of the intact parts, and what gives their outcomes.
+) -> Iterator[tuple[Any, Callable[[], list[Record]]]]:
+    """The tables of the intact parts, and what gives their records.
 
     A part that is damaged, or whose name is not the digest of its content, is left out with a warning, and moved
     away if it shall be set aside. So is, where it lies, one with runs of other digests than these.
@@ -248,9 +248,9 @@ def read_parts(
     for path in sorted((folder / PARTS).glob("*.parquet")):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:_NAMED] == path.stem:
-            table, outcomes = from_parquet(content)
+            table, records = from_parquet(content)
             if all(digest in digests for digest in table.column("digest").to_pylist()):
-                yield table, outcomes
+                yield table, records
             else:
                 warnings.warn(f"{str(path)!r} holds runs of another sweep, which are left out", stacklevel=2)
             continue

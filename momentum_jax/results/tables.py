@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from momentum_jax.optimizers.description import Schedule
-from momentum_jax.space import BATCH_SIZE, Cell
+from momentum_jax.space import BATCH_SIZE, Trial
 
 # Columns of a sweep's parts beside those whose types `arrow_type` knows.
 _STORED = ("digest", "losses", "losses_before", "params")
 FINALS = ("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at")
 
 
-def describe(cells: Mapping[str, Sequence[Cell]], seeds: Sequence[int], *, batch_size: bool) -> Any:
-    """What the runs are: by label, then cell, then seed.
+def describe(trials: Mapping[str, Sequence[Trial]], seeds: Sequence[int], *, batch_size: bool) -> Any:
+    """What the runs are: by label, then trial, then seed.
 
     Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter), with
     `batch_size` that of the batches, and seed.
@@ -22,20 +22,20 @@ def describe(cells: Mapping[str, Sequence[Cell]], seeds: Sequence[int], *, batch
     import pyarrow as pa
 
     rows: list[dict[str, Any]] = []
-    for label, of_label in cells.items():
-        for cell in of_label:
-            size = {BATCH_SIZE: cell.batch_size} if batch_size else {}
-            rows.append({"optimizer": label, **_flat(cell.optimizer.hyperparameters), **size})
+    for label, of_label in trials.items():
+        for trial in of_label:
+            size = {BATCH_SIZE: trial.batch_size} if batch_size else {}
+            rows.append({"optimizer": label, **_flat(trial.optimizer.hyperparameters), **size})
     names = list(dict.fromkeys(name for row in rows for name in row if name != BATCH_SIZE))
     names += [BATCH_SIZE] if batch_size else []
-    of_cells = pa.table({name: _column([row.get(name) for row in rows], arrow_type(name)) for name in names})
-    repeated = of_cells.take(pa.array(np.repeat(np.arange(len(rows)), len(seeds))))
+    of_trials = pa.table({name: _column([row.get(name) for row in rows], arrow_type(name)) for name in names})
+    repeated = of_trials.take(pa.array(np.repeat(np.arange(len(rows)), len(seeds))))
     return repeated.append_column("seed", pa.array(np.tile(np.asarray(seeds, np.int64), len(rows))))
 
 
-def varying_hyperparameters(cells: Sequence[Cell]) -> dict[str, list[Any]]:
-    """What differs between the cells of an optimizer: by name, the value of each cell."""
-    rows = [{**_flat(cell.optimizer.hyperparameters), BATCH_SIZE: cell.batch_size} for cell in cells]
+def varying_hyperparameters(trials: Sequence[Trial]) -> dict[str, list[Any]]:
+    """What differs between the trials of an optimizer: by name, the value of each trial."""
+    rows = [{**_flat(trial.optimizer.hyperparameters), BATCH_SIZE: trial.batch_size} for trial in trials]
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return {name: values for name, values in columns.items() if len(set(map(repr, values))) > 1}

@@ -16,7 +16,7 @@ from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import cores, environment, matrix_product_peak
 from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.results.fingerprint import first_difference
-from momentum_jax.results.record import Outcome, Run
+from momentum_jax.results.record import Record, Run
 from momentum_jax.sweeps.jobs import WAVE_ITERATIONS, Job, train_waves
 from momentum_jax.training.compile import group_runs
 from momentum_jax.training.devices import resolve_layout
@@ -29,9 +29,9 @@ _SECONDS_TO_CONNECT = 5.0
 
 
 class Answer(NamedTuple):
-    """What a task gives: the outcomes, or why this worker may not take part."""
+    """What a task gives: the records, or why this worker may not take part."""
 
-    outcomes: dict[Run, Outcome]
+    records: dict[Run, Record]
     refusal: str | None
 
 
@@ -79,7 +79,7 @@ class Cluster(NamedTuple):
         of_one: float = self._get(self._task(_peak).remote())
         return self._places() * of_one
 
-    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Outcome]]:
+    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
         """Trains runs, some of one structure in each task, with as many tasks waiting as are running."""
         parts, room = self._parts(job, runs)
         shipped = self.ray.put(Shipment(job, self.layout, parts, room))
@@ -98,8 +98,8 @@ class Cluster(NamedTuple):
             answer: Answer = self._get(done.pop())
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
-            yield answer.outcomes
-            finished += len(answer.outcomes)
+            yield answer.records
+            finished += len(answer.records)
             progress("runs", finished, len(runs), "")
 
     def _parts(self, job: Job, runs: Sequence[Run]) -> tuple[list[Sequence[Run]], list[int]]:
@@ -264,10 +264,10 @@ def _train(boxed: list[Any], dtype: str, part: int) -> Answer:
     reason = refusal(name, _describe(layout, job.environment.get("matmul_precision")), job.environment)
     if reason is not None:
         return Answer({}, reason)
-    outcomes: dict[Run, Outcome] = {}
+    records: dict[Run, Record] = {}
     for wave in train_waves(job, parts[part], devices, no_progress, room[part]):
-        outcomes |= wave
-    return Answer(outcomes, None)
+        records |= wave
+    return Answer(records, None)
 
 
 def refusal(worker: str, there: Mapping[str, str], expected: Mapping[str, str]) -> str | None:

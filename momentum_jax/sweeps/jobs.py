@@ -8,7 +8,7 @@ import jax
 
 from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.config import Config
-from momentum_jax.results.record import Outcome, Run
+from momentum_jax.results.record import Record, Run
 from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.compile import (
     Group,
@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 def train_waves(
     job: Job, runs: Sequence[Run], devices: Sequence[jax.Device], progress: Progress, room: int = 1
-) -> Iterator[dict[Run, Outcome]]:
+) -> Iterator[dict[Run, Record]]:
     """Trains runs on some devices, and gives what each wave leaves behind.
 
     The programs have room for `room` runs of each structure where a wave has it, so that calls with fewer share them.
@@ -70,10 +70,10 @@ def train_waves(
             training.evaluate(no_progress)
             finished += size
             keys = [groups[lane.group].runs[i] for lane in wave for i in lane.runs]
-            outcomes = training.outcomes()
+            records = training.records()
             if not job.keep_params:
-                outcomes = [outcome._replace(params=None) for outcome in outcomes]
-            yield dict(zip(keys, outcomes, strict=True))
+                records = [record._replace(params=None) for record in records]
+            yield dict(zip(keys, records, strict=True))
 
 
 def plan(groups: Sequence[Group], slots: Sequence[Slots]) -> list[Wave]:

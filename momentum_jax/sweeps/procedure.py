@@ -15,10 +15,10 @@ from momentum_jax._base.machine import environment, matrix_product_peak, memory_
 from momentum_jax._base.progress import Progress, default_progress
 from momentum_jax.config import Config
 from momentum_jax.results.fingerprint import identity
-from momentum_jax.results.record import Outcome, Run
+from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, sweep_result
-from momentum_jax.results.store import Store, open_store, read_outcomes
-from momentum_jax.space import Cell, Space, make_cells
+from momentum_jax.results.store import Store, open_store, read_records
+from momentum_jax.space import Space, Trial, make_trials
 from momentum_jax.sweeps.jobs import Job, train_waves
 from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.compile import check_optimizers, group_runs, matrix_product_flops
@@ -40,7 +40,7 @@ class Workers(Protocol):
     def peak(self) -> float:
         """FLOP/s of a float32 matrix product by NumPy there."""
 
-    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Outcome]]:
+    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
         """Trains all runs; gives some at a time, as they are finished."""
 
 
@@ -61,7 +61,7 @@ def sweep(
     cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Trains every cell of a space with every seed of a config.
+    """Trains every trial of a space with every seed of a config.
 
     Runs that share a structure share one compiled program, however many they are. They go in waves from the first
     iteration to the last, laid over the devices; a wave that is finished is written, so that an interruption of any
@@ -74,8 +74,8 @@ def sweep(
         every optimizer that has it; also "batch_size", and "learning_rate.peak_value" inside a schedule. For a
         search, `Uniform(low, high)` or `LogUniform(low, high)` in place of values.
       folder: where finished runs are kept; by default nowhere.
-      search: "grid", "random" or "sobol"; see `momentum_jax.space.make_cells`.
-      budget: cells of each optimizer, for a search.
+      search: "grid", "random" or "sobol"; see `momentum_jax.space.make_trials`.
+      budget: trials of each optimizer, for a search.
       search_seed: of the search's draws.
       task: your own problem, in place of the config's dataset and network.
       metrics: as in `train`.
@@ -88,7 +88,7 @@ def sweep(
       progress: called with (phase, done, total, note).
 
     Returns:
-      A result whose arrays are [cells, seeds, …]; `result.cells[label]` are the cells, in the order of `table()`.
+      A result whose arrays are [trials, seeds, …]; `result.trials[label]` are the trials, in the order of `table()`.
 
     Raises:
       InputError: something that was given cannot be used, or the folder cannot be written or is another sweep's.
@@ -100,10 +100,10 @@ def sweep(
     >>> result.losses["momentum"].shape, result.losses["sgd"].shape
     ((3, 2, 20), (1, 2, 20))
     """
-    cells = make_cells(cfg, space, search=search, budget=budget, search_seed=search_seed)
-    return sweep_cells(
+    trials = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
+    return sweep_trials(
         cfg,
-        cells,
+        trials,
         folder=folder,
         task=task,
         metrics=metrics,
@@ -116,9 +116,9 @@ def sweep(
     )
 
 
-def sweep_cells(
+def sweep_trials(
     cfg: Config,
-    cells: Mapping[str, tuple[Cell, ...]],
+    trials: Mapping[str, tuple[Trial, ...]],
     *,
     folder: str | pathlib.Path | None = None,
     task: Task | None = None,
@@ -130,17 +130,17 @@ def sweep_cells(
     cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Trains cells that are given one by one, by the labels of a config, with every seed; else as `sweep`."""
+    """Trains trials that are given one by one, by the labels of a config, with every seed; else as `sweep`."""
     check_integer("chunk", chunk, 1)
     check_layout(layout)
     if cluster is not None and devices is not None:
         raise InputError("devices are those of the workers where cluster is given")
     progress = progress or default_progress()
-    cells = dict(cells)
+    trials = dict(trials)
     with contextlib.ExitStack() as stack:
         stack.enter_context(numerics(cfg.dtype))
-        check_optimizers((label, cell.optimizer) for label, own in cells.items() for cell in own)
-        task = _resolve_task(cfg, cells, task)
+        check_optimizers((label, trial.optimizer) for label, own in trials.items() for trial in own)
+        task = _resolve_task(cfg, trials, task)
         workers: Workers
         if cluster is None:
             workers = Here(devices, layout)
@@ -149,54 +149,54 @@ def sweep_cells(
 
             workers = stack.enter_context(connect(cluster, layout))
         job = Job(cfg, task, dict(metrics or {}), workers.environment(), chunk, keep_params)
-        every_run = _all_runs(cfg, cells)
+        every_run = _all_runs(cfg, trials)
         # For the errors, before anything is written.
         group_runs(cfg, task, job.metrics, every_run)
         about = identity(cfg, task, job.metrics, job.environment) | {"keep_params": keep_params}
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-        store = stack.enter_context(open_store(pathlib.Path(folder), cfg, cells, about, versions()))
+        store = stack.enter_context(open_store(pathlib.Path(folder), cfg, trials, about, versions()))
         store.find_finished()
         runs = [run for run in every_run if run not in store.finished]
         try:
             _fill(store, workers, job, runs, progress)
         except KeyboardInterrupt:
-            result = _result(store, cfg, cells, about) if store.finished else None
+            result = _result(store, cfg, trials, about) if store.finished else None
             raise Interrupted(result, len(store.finished)) from None
-        return _result(store, cfg, cells, about)
+        return _result(store, cfg, trials, about)
 
 
-def check_cells(cfg: Config, cells: Mapping[str, tuple[Cell, ...]], task: Task) -> None:
-    """Refuses what `sweep_cells` would refuse of cells and task, before anything is written or trained.
+def check_trials(cfg: Config, trials: Mapping[str, tuple[Trial, ...]], task: Task) -> None:
+    """Refuses what `sweep_trials` would refuse of trials and task, before anything is written or trained.
 
     Raises:
       InputError: as it would.
     """
     with numerics(cfg.dtype):
-        check_optimizers((label, cell.optimizer) for label, own in cells.items() for cell in own)
-        group_runs(cfg, _resolve_task(cfg, cells, task), {}, _all_runs(cfg, cells))
+        check_optimizers((label, trial.optimizer) for label, own in trials.items() for trial in own)
+        group_runs(cfg, _resolve_task(cfg, trials, task), {}, _all_runs(cfg, trials))
 
 
-def _result(store: Store, cfg: Config, cells: dict[str, tuple[Cell, ...]], about: dict[str, Any]) -> Result:
+def _result(store: Store, cfg: Config, trials: dict[str, tuple[Trial, ...]], about: dict[str, Any]) -> Result:
     provenance = {"versions": versions(), "environment": about["environment"], "data": about["data"]}
-    return sweep_result(cfg, cells, read_outcomes(store.folder, store.keys), provenance)
+    return sweep_result(cfg, trials, read_records(store.folder, store.keys), provenance)
 
 
-def _resolve_task(cfg: Config, cells: Mapping[str, Sequence[Cell]], task: Task | None) -> Task:
+def _resolve_task(cfg: Config, trials: Mapping[str, Sequence[Trial]], task: Task | None) -> Task:
     """The task, checked against every batch size."""
-    for size in sorted({cell.batch_size for own in cells.values() for cell in own}):
+    for size in sorted({trial.batch_size for own in trials.values() for trial in own}):
         task = resolve_task(dataclasses.replace(cfg, batch_size=size), task)
     assert task is not None
     return task
 
 
-def _all_runs(cfg: Config, cells: Mapping[str, Sequence[Cell]]) -> list[Run]:
+def _all_runs(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> list[Run]:
     """All runs, seed by seed: the whole space is seen early, and runs beside each other share their batches."""
     return [
-        Run(label, position, cell, seed)
+        Run(label, position, trial, seed)
         for seed in cfg.seed_tuple
-        for label, own in cells.items()
-        for position, cell in enumerate(own)
+        for label, own in trials.items()
+        for position, trial in enumerate(own)
     ]
 
 
@@ -245,8 +245,8 @@ def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progres
             show(before + done)
 
     store.write_status(status(before))
-    for outcomes in workers.train(job, runs, inside) if runs else ():
-        store.write(outcomes)
+    for records in workers.train(job, runs, inside) if runs else ():
+        store.write(records)
     store.write_status(status(len(store.finished)))
     show(total)
 
@@ -272,5 +272,5 @@ class Here(NamedTuple):
     def peak(self) -> float:
         return matrix_product_peak()
 
-    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Outcome]]:
+    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
         return train_waves(job, runs, self.devices(), progress)

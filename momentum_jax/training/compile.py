@@ -25,16 +25,16 @@ from momentum_jax.results.record import Run
 from momentum_jax.tasks import Data, Metric, Params, Scalars, Task, mean_over_examples
 from momentum_jax.training import devices as layout
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, numerics
-from momentum_jax.training.step import Program, Record, TrainState, find_structure, float_arrays, train_chunk
+from momentum_jax.training.step import History, Program, TrainState, find_structure, traced_arrays, train_chunk
 
 
 class Group(NamedTuple):
-    """Runs that share a program; their floats, one dict a run, are its arguments."""
+    """Runs that share a program; their traced, one dict a run, are its arguments."""
 
     program: Program
     batch_size: int
     runs: tuple[Run, ...]
-    floats: tuple[registry.Floats, ...]
+    traced: tuple[registry.Traced, ...]
 
 
 class Lane(NamedTuple):
@@ -52,7 +52,7 @@ class LaneState(NamedTuple):
     """What the programs take and give for the runs of a lane: leading axes of slots, laid over its devices."""
 
     counts: Int32[Array, " devices"]
-    floats: dict[str, Float[Array, " slots"]]
+    traced: dict[str, Float[Array, " slots"]]
     train_state: TrainState
 
 
@@ -73,22 +73,22 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
         if (shape := jax.eval_shape(task.loss, params, batches[size]).shape) != ():
             raise InputError(f"the task's loss must give a scalar, not an array of shape {shape}")
     # By an optimizer's every value, which tells 1 from 1.0; then by what of it is traced.
-    known: dict[tuple[registry.Structure, int], tuple[registry.Structure, registry.Floats]] = {}
-    traced: set[tuple[registry.Structure, int]] = set()
-    members: dict[tuple[Program, int], list[tuple[Run, registry.Floats]]] = {}
+    known: dict[tuple[registry.Structure, int], tuple[registry.Structure, registry.Traced]] = {}
+    found: set[tuple[registry.Structure, int]] = set()
+    members: dict[tuple[Program, int], list[tuple[Run, registry.Traced]]] = {}
     for run in runs:
         exactly = (registry.fixed(run.trial.optimizer), run.trial.batch_size)
         if exactly not in known:
             known[exactly] = registry.split(run.trial.optimizer)
-            if (known[exactly][0], run.trial.batch_size) not in traced:
+            if (known[exactly][0], run.trial.batch_size) not in found:
                 with _blame(run.label):
                     known[exactly] = find_structure(
                         run.trial.optimizer, task.loss, params, batches[run.trial.batch_size], metrics
                     )
-                traced.add((known[exactly][0], run.trial.batch_size))
-        structure, floats = known[exactly]
+                found.add((known[exactly][0], run.trial.batch_size))
+        structure, traced = known[exactly]
         program = Program(task.loss, structure, tuple(metrics.items()))
-        members.setdefault((program, run.trial.batch_size), []).append((run, floats))
+        members.setdefault((program, run.trial.batch_size), []).append((run, traced))
     return [
         Group(program, batch_size, *zip(*of_group, strict=True)) for (program, batch_size), of_group in members.items()
     ]
@@ -121,7 +121,7 @@ class Programs:
       slots: the room that each group has on its devices.
       record_shapes: for each group, what one iteration of one run leaves behind, as shapes and dtypes.
       draws: by batch size, from seeds and the first iteration to the batches of a chunk, and the room for seeds.
-      inits: for each group, from floats and parameters to the state that its runs start from.
+      inits: for each group, from traced and parameters to the state that its runs start from.
       chunks: for each group, `train_chunk`.
       evaluation: what the task's evaluation gives for parameters, by name, and the room for them.
     """
@@ -130,14 +130,14 @@ class Programs:
     task: Task
     groups: Sequence[Group]
     slots: Sequence[layout.Slots]
-    record_shapes: Sequence[Record]
+    record_shapes: Sequence[History]
     draws: Mapping[int, tuple[jax.stages.Compiled, layout.Slots]]
     inits: Sequence[jax.stages.Compiled]
     chunks: Sequence[jax.stages.Compiled]
     evaluation: tuple[jax.stages.Compiled, layout.Slots]
     data: Mapping[Mesh, tuple[Data, Data | None]]
 
-    def records(self, wave: Wave) -> list[Record]:
+    def records(self, wave: Wave) -> list[History]:
         """The shapes and dtypes of what one iteration of one run of each lane leaves behind."""
         return [self.record_shapes[lane.group] for lane in wave]
 
@@ -153,9 +153,9 @@ class Programs:
                     params = draw_params(self.task.init, self.cfg, run.seed, run.label)
                     drawn[_weights_of(self.cfg, run)] = jax.device_get(params)
             counts = slots.counts(len(runs))
-            floats = slots.stack([float_arrays(group.floats[i]) for i in lane.runs])
+            traced = slots.stack([traced_arrays(group.traced[i]) for i in lane.runs])
             params = slots.stack([drawn[_weights_of(self.cfg, run)] for run in runs])
-            states.append(LaneState(counts, floats, self.inits[lane.group](counts, (floats, params), ())))
+            states.append(LaneState(counts, traced, self.inits[lane.group](counts, (traced, params), ())))
         return states
 
     def resume(self, wave: Wave, train_states: Sequence[Sequence[TrainState]]) -> list[LaneState]:
@@ -163,13 +163,13 @@ class Programs:
         states = []
         for lane, of_runs in zip(wave, train_states, strict=True):
             group, slots = self.groups[lane.group], self.slots[lane.group]
-            floats = slots.stack([float_arrays(group.floats[i]) for i in lane.runs])
-            states.append(LaneState(slots.counts(len(lane.runs)), floats, slots.stack(of_runs)))
+            traced = slots.stack([traced_arrays(group.traced[i]) for i in lane.runs])
+            states.append(LaneState(slots.counts(len(lane.runs)), traced, slots.stack(of_runs)))
         return states
 
     def advance(
         self, wave: Wave, states: Sequence[LaneState], start: int, length: int
-    ) -> tuple[list[LaneState], list[Record]]:
+    ) -> tuple[list[LaneState], list[History]]:
         """Trains the runs of a wave for the iterations start … start + length − 1.
 
         Returns:
@@ -181,7 +181,7 @@ class Programs:
             group, slots = self.groups[lane.group], self.slots[lane.group]
             own = slots.stack([batches[group.batch_size, group.runs[i].seed] for i in lane.runs])
             shared = (layout.replicate(np.int32(length), slots.mesh), self.data[slots.mesh][0])
-            runs = (state.floats, state.train_state, own)
+            runs = (state.traced, state.train_state, own)
             outputs.append(self.chunks[lane.group](state.counts, runs, shared))
         after = [
             state._replace(train_state=train_state) for state, (train_state, _) in zip(states, outputs, strict=True)
@@ -367,13 +367,13 @@ def _abstract_batch(task: Task, batch_size: int) -> Data:
 
 
 def _abstract_inputs(cfg: Config, task: Task, group: Group) -> tuple[dict[str, jax.ShapeDtypeStruct], Params]:
-    """Of the floats and initial parameters of a run."""
-    floats = {name: jax.ShapeDtypeStruct((), a.dtype) for name, a in float_arrays(group.floats[0]).items()}
-    return floats, _abstract_params(cfg, task)
+    """Of the traced and initial parameters of a run."""
+    traced = {name: jax.ShapeDtypeStruct((), a.dtype) for name, a in traced_arrays(group.traced[0]).items()}
+    return traced, _abstract_params(cfg, task)
 
 
-def _abstract_state(program: Program, floats: dict[str, jax.ShapeDtypeStruct], params: Params) -> TrainState:
-    state: TrainState = jax.eval_shape(functools.partial(_initial_state, program), (floats, params), ())
+def _abstract_state(program: Program, traced: dict[str, jax.ShapeDtypeStruct], params: Params) -> TrainState:
+    state: TrainState = jax.eval_shape(functools.partial(_initial_state, program), (traced, params), ())
     return state
 
 
@@ -381,11 +381,11 @@ def _chunk_inputs(
     cfg: Config, task: Task, group: Group, room: layout.Slots, chunk: int, data: Data
 ) -> tuple[Any, Any, Any]:
     """What the compiled `train_chunk` of a group takes, as shapes, dtypes and places."""
-    floats, params = _abstract_inputs(cfg, task, group)
-    state = _abstract_state(group.program, floats, params)
+    traced, params = _abstract_inputs(cfg, task, group)
+    state = _abstract_state(group.program, traced, params)
     rows = jax.ShapeDtypeStruct((chunk, group.batch_size), np.int32)
     number = layout.replicated_shape(jax.ShapeDtypeStruct((), np.int32), room.mesh)
-    return room.counts(0), room.shape((floats, state, rows)), (number, data)
+    return room.counts(0), room.shape((traced, state, rows)), (number, data)
 
 
 @functools.lru_cache(maxsize=32)
@@ -406,8 +406,8 @@ def _draw_function(
 
 
 def _initial_state(program: Program, run: tuple[dict[str, Float[Array, ""]], Params], shared: tuple[()]) -> TrainState:
-    floats, params = run
-    return TrainState(params, registry.build(program.structure, floats).init(params))
+    traced, params = run
+    return TrainState(params, registry.build(program.structure, traced).init(params))
 
 
 @functools.lru_cache(maxsize=32)

@@ -7,7 +7,7 @@ from typing import Any
 from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.config import Config
 from momentum_jax.optimizers.registry import split
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 from momentum_jax.tasks import Task
 from momentum_jax.training.devices import default_devices
 from momentum_jax.training.loop import train
@@ -17,19 +17,19 @@ _ROUNDS = 5
 
 
 def measure_steps(
-    cfg: Config, cells: Mapping[str, Sequence[Cell]], task: Task, progress: Progress
+    cfg: Config, trials: Mapping[str, Sequence[Trial]], task: Task, progress: Progress
 ) -> dict[str, list[list[float]]]:
-    """Seconds that one iteration of each cell takes, one run alone on one device, in each of some interleaved rounds.
+    """Seconds that one iteration of each trial takes, one run alone on one device, in each of some interleaved rounds.
 
-    Cells that differ in numbers only run one program, which is measured once.
+    Trials that differ in numbers only run one program, which is measured once.
     """
     iterations = min(cfg.iterations, _ITERATIONS)
     alone = dataclasses.replace(cfg, seeds=cfg.seed_tuple[:1], iterations=iterations, evaluate_every=None)
-    keys = {label: [(split(cell.optimizer)[0], cell.batch_size) for cell in own] for label, own in cells.items()}
+    keys = {label: [(split(trial.optimizer)[0], trial.batch_size) for trial in own] for label, own in trials.items()}
     configs = {
-        key: dataclasses.replace(alone, optimizers={label: cell.optimizer}, batch_size=cell.batch_size)
-        for label, own in cells.items()
-        for key, cell in zip(keys[label], own, strict=True)
+        key: dataclasses.replace(alone, optimizers={label: trial.optimizer}, batch_size=trial.batch_size)
+        for label, own in trials.items()
+        for key, trial in zip(keys[label], own, strict=True)
     }
     seconds: dict[Any, list[float]] = {key: [] for key in configs}
     # The first round compiles, and does not count.

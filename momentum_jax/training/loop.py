@@ -15,8 +15,8 @@ from momentum_jax._base.progress import Progress, default_progress
 from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.results.fingerprint import data_digest, function_names, identity
 from momentum_jax.results.record import Run
-from momentum_jax.results.result import Result, from_outcomes
-from momentum_jax.space import Cell
+from momentum_jax.results.result import Result, from_records
+from momentum_jax.space import Trial
 from momentum_jax.tasks import Metric, Params, Task
 from momentum_jax.training.checkpoint import Checkpoint
 from momentum_jax.training.compile import Lane, check_optimizers, compile_programs, group_runs
@@ -88,7 +88,7 @@ def train(
     progress = progress or default_progress()
     seconds: dict[str, float] = {}
     runs = [
-        Run(label, 0, Cell(optimizer, cfg.batch_size), seed)
+        Run(label, 0, Trial(optimizer, cfg.batch_size), seed)
         for label, optimizer in cfg.optimizers.items()
         for seed in cfg.seed_tuple
     ]
@@ -122,10 +122,10 @@ def train(
         with contextlib.suppress(KeyboardInterrupt):
             training.evaluate(progress)
         order = [run for group in groups for run in group.runs]
-        outcomes = dict(zip(order, training.outcomes(), strict=True))
-        result = from_outcomes(
+        records = dict(zip(order, training.records(), strict=True))
+        result = from_records(
             cfg,
-            {label: [[outcomes[run] for run in runs if run.label == label]] for label in cfg.optimizers},
+            {label: [[records[run] for run in runs if run.label == label]] for label in cfg.optimizers},
             training.iterations,
             sorted(training.evaluations),
             provenance(devices, task.provenance | {"digest": data_digest(task)})

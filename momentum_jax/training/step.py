@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree[Array]
 
 
-class Record(NamedTuple):
+class History(NamedTuple):
     """What one iteration leaves behind: the loss on its batch before and after the update, and the metrics."""
 
     loss_before: Float[Array, ""]
@@ -47,10 +47,10 @@ def make_train_step(
     loss: Callable[[Params, Data], Float[Array, ""]],
     optimizer: optax.GradientTransformationExtraArgs,
     metrics: Mapping[str, Metric],
-) -> Callable[[TrainState, Data], tuple[TrainState, Record]]:
+) -> Callable[[TrainState, Data], tuple[TrainState, History]]:
     """One iteration as a pure function: gradient, update, and the loss on the batch before and after."""
 
-    def train_step(state: TrainState, batch: Data) -> tuple[TrainState, Record]:
+    def train_step(state: TrainState, batch: Data) -> tuple[TrainState, History]:
         params, opt_state = state
         loss_before, grads = channels_last(_with_gradient(loss))(params, batch)
         grads = jax.tree.map(_as_transposed_product, grads)
@@ -64,7 +64,7 @@ def make_train_step(
         opt_state = jax.tree.map(
             lambda new, old: jax.lax.convert_element_type(new, old.dtype), new_opt_state, opt_state
         )
-        record = Record(
+        record = History(
             loss_before=loss_before,
             loss=loss(params, batch),
             metrics={name: metric(params, opt_state, grads) for name, metric in metrics.items()},
@@ -98,34 +98,34 @@ def train_chunk(
     program: Program,
     run: tuple[dict[str, Float[Array, ""]], TrainState, Int32[Array, "chunk batch"]],
     shared: tuple[Int32[Array, ""], Data],
-) -> tuple[TrainState, Record]:
+) -> tuple[TrainState, History]:
     """Up to a chunk of iterations of one run, each on its rows of the data: the state after them, a record of each.
 
     How many is an argument, so that one program serves every length; records of the rest are zeros. As the branch of
     a condition a step is also compiled the same whatever surrounds it: XLA would unroll a loop of one iteration and
     round it differently.
     """
-    floats, state, batches = run
+    traced, state, batches = run
     length, data = shared
-    optimizer = registry.build(program.structure, floats)
+    optimizer = registry.build(program.structure, traced)
     train_step = make_train_step(program.loss, optimizer, dict(program.metrics))
 
-    def step(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, Record]:
+    def step(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, History]:
         # XLA's CPU fetches rows from memory at half the speed where it fuses that with what the loss does to them.
         batch = jax.lax.optimization_barrier(jax.tree.map(lambda a: a[rows], data))
         return train_step(state, batch)
 
-    def skip(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, Record]:
+    def skip(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, History]:
         _, record = jax.eval_shape(step, state, rows)
         return state, jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), record)
 
-    def step_or_skip(state: TrainState, indexed: tuple[Array, Array]) -> tuple[TrainState, Record]:
+    def step_or_skip(state: TrainState, indexed: tuple[Array, Array]) -> tuple[TrainState, History]:
         index, rows = indexed
-        result: tuple[TrainState, Record] = jax.lax.cond(index < length, step, skip, state, rows)
+        result: tuple[TrainState, History] = jax.lax.cond(index < length, step, skip, state, rows)
         return result
 
     indexed = (jnp.arange(len(batches), dtype=jnp.int32), batches)
-    result: tuple[TrainState, Record] = jax.lax.scan(step_or_skip, state, indexed)
+    result: tuple[TrainState, History] = jax.lax.scan(step_or_skip, state, indexed)
     return result
 
 
@@ -135,8 +135,8 @@ def find_structure(
     params: Params,
     batch: Data,
     metrics: Mapping[str, Metric],
-) -> tuple[registry.Structure, registry.Floats]:
-    """An optimizer's structure and floats, found to train by tracing one step.
+) -> tuple[registry.Structure, registry.Traced]:
+    """An optimizer's structure and traced, found to train by tracing one step.
 
     A factory that branches on the value of a hyperparameter gets all of them as part of the program.
 
@@ -151,13 +151,13 @@ def find_structure(
       InputError: a step cannot be made of these, or leaves something that cannot be recorded.
     """
 
-    def trace(structure: registry.Structure, floats: registry.Floats) -> None:
-        def one_step(floats: dict[str, Array], params: Params, batch: Data) -> Any:
-            transformation = registry.build(structure, floats)
+    def trace(structure: registry.Structure, traced: registry.Traced) -> None:
+        def one_step(traced: dict[str, Array], params: Params, batch: Data) -> Any:
+            transformation = registry.build(structure, traced)
             state = TrainState(params, transformation.init(params))
             return make_train_step(loss, transformation, metrics)(state, batch)
 
-        after, record = jax.eval_shape(one_step, float_arrays(floats), params, batch)
+        after, record = jax.eval_shape(one_step, traced_arrays(traced), params, batch)
         if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
             raise InputError("its state holds a random key, which would be the same for every seed")
         for name, value in record.metrics.items():
@@ -166,21 +166,21 @@ def find_structure(
             if not any(jnp.issubdtype(value.dtype, kind) for kind in _RECORDED):
                 raise InputError(f"metrics[{name!r}] must give real numbers or booleans, not {value.dtype}")
 
-    structure, floats = registry.split(optimizer)
+    structure, traced = registry.split(optimizer)
     try:
         try:
-            trace(structure, floats)
+            trace(structure, traced)
         except jax.errors.ConcretizationTypeError:
-            structure, floats = registry.fixed(optimizer), {}
-            trace(structure, floats)
+            structure, traced = registry.fixed(optimizer), {}
+            trace(structure, traced)
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot train with {optimizer}: {error}") from error
-    return structure, floats
+    return structure, traced
 
 
-def float_arrays(floats: registry.Floats) -> dict[str, np.ndarray]:
-    """The floats as arguments of a program: in double precision where 64-bit types are on."""
+def traced_arrays(traced: registry.Traced) -> dict[str, np.ndarray]:
+    """The traced as arguments of a program: in double precision where 64-bit types are on."""
     dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    return {name: np.asarray(value, dtype) for name, value in floats.items()}
+    return {name: np.asarray(value, dtype) for name, value in traced.items()}

@@ -16,7 +16,7 @@ from momentum_jax._base.errors import InputError, check_integer, check_real
 from momentum_jax.optimizers import registry
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.tasks.landscapes import Landscape, make_landscape
-from momentum_jax.training.step import TrainState, find_structure, float_arrays, make_train_step
+from momentum_jax.training.step import TrainState, find_structure, make_train_step, traced_arrays
 
 Starts = Float[Array, "starts dimensions"]
 Loss = Callable[[Array, Array], Float[Array, ""]]
@@ -145,20 +145,20 @@ def _noise_keys(noise: float | ArrayLike, key: Key[Array, ""] | None, starts: in
 def _of_optimizers(
     optimizers: Sequence[OptimizerConfig], landscape: Landscape, iterations: int, args: tuple[Any, ...]
 ) -> Trajectory:
-    """The paths of several, [optimizers, starts, …]: one program for all that differ in their floats only."""
+    """The paths of several, [optimizers, starts, …]: one program for all that differ in their traced only."""
     if not optimizers:
         raise InputError("there is no optimizer to follow")
     loss, (starts, *_) = _noisy(landscape.function), args
-    groups: dict[registry.Structure, list[tuple[int, registry.Floats]]] = {}
+    groups: dict[registry.Structure, list[tuple[int, registry.Traced]]] = {}
     for i, optimizer in enumerate(optimizers):
         registry.check(optimizer)
-        structure, floats = registry.split(optimizer)
+        structure, traced = registry.split(optimizer)
         if structure not in groups:
-            structure, floats = find_structure(optimizer, loss, starts[0], jnp.zeros_like(starts[0]), {})
-        groups.setdefault(structure, []).append((i, floats))
+            structure, traced = find_structure(optimizer, loss, starts[0], jnp.zeros_like(starts[0]), {})
+        groups.setdefault(structure, []).append((i, traced))
     parts = []
     for structure, members in groups.items():
-        stacked = jax.tree.map(lambda *values: np.stack(values), *(float_arrays(floats) for _, floats in members))
+        stacked = jax.tree.map(lambda *values: np.stack(values), *(traced_arrays(traced) for _, traced in members))
         parts.append(_of_structure(structure, landscape, iterations, len(members), stacked, args))
     order = np.argsort([i for members in groups.values() for i, _ in members])
     return Trajectory(*(jnp.concatenate(leaves)[order] for leaves in zip(*parts, strict=True)))
@@ -170,13 +170,13 @@ def _of_structure(
     landscape: Landscape,
     iterations: int,
     optimizers: int,
-    floats: dict[str, Float[Array, " optimizers"]],
+    traced: dict[str, Float[Array, " optimizers"]],
     args: tuple[Any, ...],
 ) -> Trajectory:
-    def of_optimizer(floats: dict[str, Array]) -> Trajectory:
-        return _paths(landscape, registry.build(structure, floats), iterations, *args)
+    def of_optimizer(traced: dict[str, Array]) -> Trajectory:
+        return _paths(landscape, registry.build(structure, traced), iterations, *args)
 
-    paths: Trajectory = jax.vmap(of_optimizer, axis_size=optimizers)(floats)
+    paths: Trajectory = jax.vmap(of_optimizer, axis_size=optimizers)(traced)
     return paths
 
 

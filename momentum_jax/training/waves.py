@@ -12,11 +12,11 @@ from jaxtyping import Int
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
-from momentum_jax.results.record import Outcome
+from momentum_jax.results.record import Record
 from momentum_jax.tasks import Task, image_classification
 from momentum_jax.tasks.datasets import load_dataset
 from momentum_jax.training.compile import Programs, Wave
-from momentum_jax.training.step import Record
+from momentum_jax.training.step import History
 
 CHUNK = 100
 
@@ -88,7 +88,7 @@ class Training:
         if every and end % every == 0:
             self.evaluate(no_progress)
 
-    def _record(self, start: int, end: int, records: Sequence[Record]) -> None:
+    def _record(self, start: int, end: int, records: Sequence[History]) -> None:
         first, last = np.searchsorted(self._recorded, [start, end])
         kept = self._recorded[first:last] - start
         for history, record, diverged_at in zip(self._histories, records, self._diverged_at, strict=True):
@@ -137,33 +137,33 @@ class Training:
         self.evaluations = {int(at): values for at, values in snapshot["evaluations"].items()}
         self._at = (done, self.programs.resume(self.wave, states))
 
-    def _empty_histories(self) -> list[Record]:
+    def _empty_histories(self) -> list[History]:
         empty = []
         for lane, record in zip(self.wave, self.programs.records(self.wave), strict=True):
             shape = (len(lane.runs), len(self._recorded))
             empty.append(jax.tree.map(lambda a, shape=shape: np.zeros((*shape, *a.shape), a.dtype), record))
         return empty
 
-    def outcomes(self) -> list[Outcome]:
+    def records(self) -> list[Record]:
         """What each run has left behind so far, lane by lane."""
         done, states = self._at
         limit = self.programs.task.baseline_loss
         at = sorted(self.evaluations)
-        outcomes: list[Outcome] = []
+        records: list[Record] = []
         lanes = zip(self._histories, self._diverged_at, self.programs.params(self.wave, states), strict=True)
         for history, diverged_at, params in lanes:
             for i, first in enumerate(diverged_at):
                 record = jax.tree.map(lambda a, i=i: a[i, : len(self.iterations)], history)
                 evaluations = {
-                    name: np.stack([self.evaluations[iteration][name][len(outcomes)] for iteration in at])
+                    name: np.stack([self.evaluations[iteration][name][len(records)] for iteration in at])
                     for name in (self.evaluations[at[0]] if at else ())
                 }
                 diverged = bool(first < done)
                 failed = diverged
                 if at[-1:] == [done] and "train_loss" in evaluations:
                     failed |= not evaluations["train_loss"][-1] < (np.inf if limit is None else limit)
-                outcomes.append(
-                    Outcome(
+                records.append(
+                    Record(
                         losses=record.loss,
                         losses_before=record.loss_before,
                         metrics=record.metrics,
@@ -173,7 +173,7 @@ class Training:
                         params=params[i],
                     )
                 )
-        return outcomes
+        return records
 
 
 @contextlib.contextmanager

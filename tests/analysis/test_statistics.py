@@ -18,8 +18,8 @@ from momentum_jax.analysis import (
     mean_interval,
     median_interval,
     paired_differences,
-    share_difference_interval,
-    share_interval,
+    proportion_difference_interval,
+    proportion_interval,
     simultaneous_level,
     tolerated_range,
     wins_interval,
@@ -109,7 +109,7 @@ def splits(n):
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 @pytest.mark.parametrize("n", [1, 5, 12])
 def test_a_share_is_covered_with_its_level_exactly_computed(n, level):
-    intervals = [share_interval(k, n, level) for k in range(n + 1)]
+    intervals = [proportion_interval(k, n, level) for k in range(n + 1)]
     for p in np.linspace(0, 1, 101):
         covered = [low <= p <= high for low, high in map(ends, intervals)]
         assert stats.binom.pmf(np.arange(n + 1), n, p) @ covered >= level - ROUNDING
@@ -123,7 +123,7 @@ def test_wins_and_differences_of_shares_are_covered_with_their_level_exactly_com
     for only_a, only_b, _ in counts:
         a, b = np.zeros((2, n), bool)
         a[:only_a], b[only_a : only_a + only_b] = True, True
-        shares.append(share_difference_interval(a, b))
+        shares.append(proportion_difference_interval(a, b))
     for first, second, third in splits(12):
         p = np.array([first, second, third]) / 12
         probability = stats.multinomial(n, p).pmf(counts)
@@ -148,8 +148,8 @@ def test_a_level_that_is_no_probability_is_refused(level):
         lambda: median_interval(x, level=level),
         lambda: interquartile_mean_interval(x, level),
         lambda: wins_interval(x, level=level),
-        lambda: share_interval(1, 2, level),
-        lambda: share_difference_interval(x > 1, x > 2, level),
+        lambda: proportion_interval(1, 2, level),
+        lambda: proportion_difference_interval(x > 1, x > 2, level),
     ):
         with pytest.raises(ValueError, match="between 0 and 1"):
             refused()
@@ -425,21 +425,21 @@ def test_an_interquartile_mean_is_of_finite_differences_only(bad):
 def test_a_shares_interval_is_scipys(successes, n, level):
     expected = stats.binomtest(successes, n).proportion_ci(level, method="exact")
     # SciPy finds its ends by root finding, to some 1e-12.
-    np.testing.assert_allclose(share_interval(successes, n, level), (successes / n, *expected, level), atol=1e-11)
+    np.testing.assert_allclose(proportion_interval(successes, n, level), (successes / n, *expected, level), atol=1e-11)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, -1)])
 def test_shares_that_cannot_be_are_refused(successes, n):
     with pytest.raises(ValueError, match=f"successes, not {successes}"):
-        share_interval(successes, n)
+        proportion_interval(successes, n)
 
 
 def test_no_runs_have_no_share_and_no_wins():
     nothing = np.zeros(0)
     for interval in (
-        share_interval(0, 0),
+        proportion_interval(0, 0),
         wins_interval(nothing),
-        share_difference_interval(nothing > 0, nothing > 0),
+        proportion_difference_interval(nothing > 0, nothing > 0),
         median_interval(nothing),
     ):
         np.testing.assert_equal(tuple(interval), (NAN, NAN, NAN, 0.95))
@@ -449,13 +449,13 @@ def test_ties_count_half_in_the_value_and_fully_against_each_end():
     # Three wins, two ties, one loss.
     interval = wins_interval(np.array([-1.0, -INF, -2.0, 0.0, 0.0, 1.0]))
     assert interval.value == 4 / 6
-    assert interval.low == share_interval(3, 6).low
-    assert interval.high == share_interval(5, 6).high
+    assert interval.low == proportion_interval(3, 6).low
+    assert interval.high == proportion_interval(5, 6).high
 
 
 def test_what_may_be_a_tie_is_neither_won_nor_lost():
     low, high = np.array([-1.0, 0.0, -3.0]), np.array([0.0, 1.0, -2.0])
-    assert wins_interval(low, high) == (2 / 3, share_interval(1, 3).low, 1, 0.95)
+    assert wins_interval(low, high) == (2 / 3, proportion_interval(1, 3).low, 1, 0.95)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -463,7 +463,7 @@ def test_the_difference_of_shares_is_of_the_pairs_that_disagree(level):
     # Of 20 seeds 8 succeed with a alone, 1 with b alone, 6 with both.
     a = np.arange(20) < 14
     b = np.isin(np.arange(20), [*range(8, 14), 19])
-    interval = share_difference_interval(a, b, level)
+    interval = proportion_difference_interval(a, b, level)
     only_a = stats.binomtest(8, 20).proportion_ci(1 - (1 - level) / 2)
     only_b = stats.binomtest(1, 20).proportion_ci(1 - (1 - level) / 2)
     expected = (7 / 20, only_a.low - only_b.high, only_a.high - only_b.low, level)
@@ -473,16 +473,16 @@ def test_the_difference_of_shares_is_of_the_pairs_that_disagree(level):
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), st.randoms(use_true_random=False))
 def test_swapping_mirrors_a_difference_of_shares_and_order_does_not_matter(pairs, random):
     a, b = np.array(pairs).T
-    interval = share_difference_interval(a, b)
-    assert share_difference_interval(b, a) == mirrored(interval)
+    interval = proportion_difference_interval(a, b)
+    assert proportion_difference_interval(b, a) == mirrored(interval)
     a, b = np.array(random.sample(pairs, len(pairs))).T
-    assert share_difference_interval(a, b) == interval
+    assert proportion_difference_interval(a, b) == interval
     assert -1 <= interval.low <= interval.value <= interval.high <= 1
 
 
 def test_shares_that_are_not_paired_are_refused():
     with pytest.raises(ValueError, match="same length"):
-        share_difference_interval(np.zeros(3, bool), np.zeros(2, bool))
+        proportion_difference_interval(np.zeros(3, bool), np.zeros(2, bool))
 
 
 @given(trials)

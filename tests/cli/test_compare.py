@@ -40,11 +40,11 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
 ):
     momentum = "b=momentum,learning_rate=0.05,momentum=0.9"
     arguments = ["--optimizer", "a=sgd,learning_rate=0.05", "--optimizer", momentum, "--trials", "2", "--out", "o"]
-    out = printed("compare", *arguments, "--tuning-seeds", "1", "--seeds", "2", "--judge-by", "test_loss", "area")
+    out = printed("compare", *arguments, "--tuning-seeds", "1", "--seeds", "2", "--judge-by", "test_loss", "mean_loss")
     compared = mj.Comparison.load("o")
-    for situation in compared.situations.values():
-        assert (f"{situation.title}: medians over seeds" in out) == bool(situation.arms)
-        assert f"{situation.title}:" in out
+    for protocol in compared.protocols.values():
+        assert (f"{protocol.title}: medians over seeds" in out) == bool(protocol.arms)
+        assert f"{protocol.title}:" in out
     for verdict in compared.verdicts:
         assert verdict.sentence in out
     assert "written: o/ with report.html" in out

@@ -33,11 +33,11 @@ def status(main, capsys, folder):
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_sweep_prints_the_best_cells_and_leaves_runs_and_a_heatmap(sweep, main, capsys):
+def test_a_sweep_prints_the_best_trials_and_leaves_runs_and_a_heatmap(sweep, main, capsys):
     lines = sweep(*GRID, "--seeds", "2", "--out", "o")
     result = mj.Result.load("o")
-    assert {label: len(cells) for label, cells in result.cells.items()} == {"sgd": 3, "momentum": 6, "optax": 3}
-    assert lines[0] == "the best cells of 12, medians of 2 seeds"
+    assert {label: len(trials) for label, trials in result.trials.items()} == {"sgd": 3, "momentum": 6, "optax": 3}
+    assert lines[0] == "the best trials of 12, medians of 2 seeds"
     assert lines[1].split() == [
         "optimizer",
         "learning_rate",
@@ -51,7 +51,7 @@ def test_a_sweep_prints_the_best_cells_and_leaves_runs_and_a_heatmap(sweep, main
     ]
     losses = [float(re.findall(r"\d+\.\d{4}", line)[0]) for line in lines[2:] if re.search(r"\d\.\d{4} ", line)]
     assert losses == sorted(losses)
-    medians = [result.final_losses(label)[i].mean() for label, own in result.cells.items() for i in range(len(own))]
+    medians = [result.final_losses(label)[i].mean() for label, own in result.trials.items() for i in range(len(own))]
     assert losses[0] == round(float(min(medians)), 4)
     assert {path.name for path in pathlib.Path("o").iterdir()} >= {"parts", "sweep.json", "heatmap.png", "heatmap.svg"}
     assert lines[-1] == "written: o/ with heatmap.png and heatmap.svg; the runs are in parts/*.parquet"
@@ -84,7 +84,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted_and_says_so(sweep, ma
     printed = capsys.readouterr()
     assert said in printed.err
     # Not finished is not failed.
-    assert "every cell failed" not in printed.out
+    assert "every trial failed" not in printed.out
     assert status(main, capsys, "o")[0] == f"stopped; the same call goes on from there: {done} of 12 runs, 0 failed"
     sweep(*GRID, "--out", "o")
     sweep(*GRID, "--out", "whole")
@@ -93,18 +93,18 @@ def test_the_same_command_goes_on_where_it_was_interrupted_and_says_so(sweep, ma
 
 def test_a_range_of_whole_numbers_gives_whole_numbers(sweep):
     sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "batch_size=4:16:log:3", "--out", "g")
-    assert [cell.batch_size for cell in mj.Result.load("g").cells["a"]] == [4, 8, 16]
+    assert [trial.batch_size for trial in mj.Result.load("g").trials["a"]] == [4, 8, 16]
     search = ["--search", "random", "--budget", "3", "--out", "s"]
     sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "batch_size=4:16:lin", *search)
-    assert all(4 <= cell.batch_size <= 16 for cell in mj.Result.load("s").cells["a"])
+    assert all(4 <= trial.batch_size <= 16 for trial in mj.Result.load("s").trials["a"])
 
 
 def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
     sweep(*GRID, "--out", "o")
     result = mj.Result.load("o")
     head = json.loads(pathlib.Path("o/sweep.json").read_text())
-    identity = {name: head[name] for name in head if name not in ("format", "cells", "versions")}
-    with open_store(pathlib.Path("o"), result.config, result.cells, identity, {}):
+    identity = {name: head[name] for name in head if name not in ("format", "trials", "versions")}
+    with open_store(pathlib.Path("o"), result.config, result.trials, identity, {}):
         lines = status(main, capsys, "o")
     assert lines[0].startswith("running: 12 of 12 runs, ")
     assert re.fullmatch(r"[\d.]+ runs/s, 0:00:00 left", lines[1])
@@ -112,17 +112,17 @@ def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
     assert re.fullmatch(r"\d+ MiB of memory", lines[3])
 
 
-def test_a_best_cell_on_an_edge_is_warned_of_and_one_within_is_not(sweep):
+def test_a_best_trial_on_an_edge_is_warned_of_and_one_within_is_not(sweep):
     edge = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=0.001,0.01,0.1", "--out", "e")
     assert (
-        "a: the best cell has the highest learning_rate that was tried, 0.1; what is better may lie beyond it" in edge
+        "a: the best trial has the highest learning_rate that was tried, 0.1; what is better may lie beyond it" in edge
     )
     within = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=0.001,0.1,1e30", "--out", "w")
     assert not any("beyond it" in line for line in within)
     bound = sweep("--optimizer", "a=momentum,learning_rate=0.1", "--grid", "momentum=0.0,0.999", "--out", "b")
     assert not any("lowest momentum" in line for line in bound)
     dead = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=1e29,1e30", "--out", "d")
-    assert "a: every cell failed" in dead
+    assert "a: every trial failed" in dead
 
 
 def test_without_out_the_folder_is_named_after_dataset_and_sweep_and_thinned_histories_are_kept(sweep):

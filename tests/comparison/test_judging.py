@@ -12,9 +12,9 @@ import momentum_jax as mj
 from momentum_jax.comparison.judging import Arm, arm_of, check_same_task, common_target, judge, with_times
 from momentum_jax.results.record import Outcome
 from momentum_jax.results.result import from_outcomes
-from momentum_jax.space import Cell
+from momentum_jax.space import Trial
 
-CELL = Cell(mj.OptimizerConfig("sgd", learning_rate=0.1), 128)
+CELL = Trial(mj.OptimizerConfig("sgd", learning_rate=0.1), 128)
 N = 8
 
 
@@ -37,7 +37,7 @@ def losses(*differences):
 def test_a_difference_is_found_where_the_interval_leaves_out_zero_and_the_sentence_says_just_that():
     # With 8 seeds the 95 % interval of the median goes from the least but none to the greatest: P(X = 0) is 1/256.
     verdict = verdict_of("train_loss", *losses(-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7, -0.8))
-    assert (verdict.outcome, verdict.pairs, verdict.middle_a, verdict.middle_b) == ("better", 8, pytest.approx(0.55), 1)
+    assert (verdict.outcome, verdict.pairs, verdict.median_a, verdict.median_b) == ("better", 8, pytest.approx(0.55), 1)
     assert verdict.difference[:3] == pytest.approx((-0.45, -0.8, -0.1))
     expected = "x has a lower loss on the training set than y: 0.55 against 1 (−80.0 % to −10.0 %; 8 seeds)."
     assert verdict.sentence == expected
@@ -100,7 +100,7 @@ def test_too_few_seeds_get_no_verdict_but_the_mean_of_five_has_an_interval():
 def test_runs_are_paired_by_their_seeds_and_those_of_one_alone_are_left_out():
     a, b = arm([5, 1, 3], train_loss=[50, 10, 30]), arm([3, 4, 5], train_loss=[31, 0, 51])
     verdict = verdict_of("train_loss", a, b)
-    assert (verdict.pairs, verdict.middle_a, verdict.middle_b, verdict.mean.value) == (2, 40, 41, -1)
+    assert (verdict.pairs, verdict.median_a, verdict.median_b, verdict.mean.value) == (2, 40, 41, -1)
     none = verdict_of("train_loss", arm([0], train_loss=[1]), arm([1], train_loss=[1]))
     assert "no seed has runs of both" in none.sentence
 
@@ -132,7 +132,7 @@ def test_failed_runs_are_compared_by_their_shares():
     a, b = arm(failed=[1, 1, 0, 0, 0, 0, 0, 0]), arm()
     a, b = (x._replace(values={"failed": x.failed.astype(float)}) for x in (a, b))
     verdict = verdict_of("failed", a, b)
-    assert (verdict.middle_a, verdict.middle_b, verdict.difference.value) == (0.25, 0, 0.25)
+    assert (verdict.median_a, verdict.median_b, verdict.difference.value) == (0.25, 0, 0.25)
     assert verdict.outcome == "no difference found"
 
 
@@ -217,9 +217,9 @@ def test_a_failed_run_has_the_worst_value_of_every_metric():
     values = arm_of(result_of(failed=[1]), "a", None).values
     assert values["test_loss"].tolist() == [0.5, np.inf]
     assert values["test_accuracy"].tolist() == [0.75, -np.inf]
-    assert values["area"].tolist() == [1, np.inf]
+    assert values["mean_loss"].tolist() == [1, np.inf]
     assert values["failed"].tolist() == [0, 1]
-    assert math.isinf(arm_of(result_of(loss=np.inf), "a", None).values["area"][0])
+    assert math.isinf(arm_of(result_of(loss=np.inf), "a", None).values["mean_loss"][0])
 
 
 def test_results_of_other_tasks_or_data_are_refused_by_the_first_difference():
@@ -235,8 +235,8 @@ def test_results_of_other_tasks_or_data_are_refused_by_the_first_difference():
 
 def test_results_are_judged_as_they_are_and_refused_where_that_would_flatter():
     compared = mj.compare_results(result_of("a", seeds=range(7)), result_of("b", loss=2.0, seeds=range(1, 8)))
-    verdict = compared.verdict("given", "area", "b", "a")
-    assert (verdict.pairs, verdict.middle_a, verdict.outcome) == (6, 2, "worse")
+    verdict = compared.verdict("given", "mean_loss", "b", "a")
+    assert (verdict.pairs, verdict.median_a, verdict.outcome) == (6, 2, "worse")
     with pytest.raises(mj.InputError, match="label 'a'"):
         mj.compare_results(result_of("a"), result_of("a"))
     with pytest.raises(mj.InputError, match="two or more optimizers, not only 'a'"):
@@ -244,4 +244,4 @@ def test_results_are_judged_as_they_are_and_refused_where_that_would_flatter():
     with pytest.raises(mj.InputError, match="did you mean 'area'"):
         mj.compare_results(result_of("a"), result_of("b"), judge_by=["are"])
     with pytest.raises(mj.InputError, match="did you mean 'given, area, b, a'"):
-        compared.verdict("given", "area", "a", "b")
+        compared.verdict("given", "mean_loss", "a", "b")

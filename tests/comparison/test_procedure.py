@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
-from momentum_jax.analysis import median_of_cells
+from momentum_jax.analysis import median_of_trials
 from momentum_jax.comparison import procedure as comparison
 from momentum_jax.comparison import tuning
 from momentum_jax.comparison.procedure import HEAD, JUDGING
-from momentum_jax.sweeps.procedure import sweep_cells
+from momentum_jax.sweeps.procedure import sweep_trials
 from momentum_jax.tasks import image_classification
 from momentum_jax.training import compile as programs
 from momentum_jax.training.loop import Interrupted
@@ -59,18 +59,18 @@ def test_tuning_holds_examples_out_and_takes_other_seeds_and_the_best_is_that_of
     held_out = image_classification(dataset.split_validation(50), hidden_sizes=cfg.hidden_sizes)
     by_hand = mj.sweep(dataclasses.replace(cfg, seeds=(2, 5)), SPACE, search="random", budget=3, task=held_out)
     for label in cfg.optimizers:
-        assert compared.tuning.cells[label] == by_hand.cells[label]
+        assert compared.tuning.trials[label] == by_hand.trials[label]
         np.testing.assert_array_equal(compared.tuning.test_loss[label], by_hand.test_loss[label])
-        medians = median_of_cells(by_hand.test_loss[label], by_hand.failed[label], by_hand.missing[label])
-        best = by_hand.cells[label][int(np.argmin(medians))]
-        assert compared.situations["tuned"].arms[label].cell == best
+        medians = median_of_trials(by_hand.test_loss[label], by_hand.failed[label], by_hand.missing[label])
+        best = by_hand.trials[label][int(np.argmin(medians))]
+        assert compared.protocols["tuned"].arms[label].trial == best
 
 
 def test_the_judged_runs_are_those_of_train_with_the_same_optimizer_and_seeds(cfg, compared):
-    arms = compared.situations["matched"].arms
-    assert arms["sgd"].cell.optimizer == mj.OptimizerConfig("sgd", learning_rate=0.5)
-    assert arms["momentum"].cell.optimizer == OPTIMIZERS["momentum"]
-    alone = mj.train(dataclasses.replace(cfg, optimizers={label: arm.cell.optimizer for label, arm in arms.items()}))
+    arms = compared.protocols["matched"].arms
+    assert arms["sgd"].trial.optimizer == mj.OptimizerConfig("sgd", learning_rate=0.5)
+    assert arms["momentum"].trial.optimizer == OPTIMIZERS["momentum"]
+    alone = mj.train(dataclasses.replace(cfg, optimizers={label: arm.trial.optimizer for label, arm in arms.items()}))
     for label, arm in arms.items():
         assert tuple(arm.seeds) == SEEDS
         np.testing.assert_array_equal(arm.losses_before, alone.losses_before[label])
@@ -78,24 +78,24 @@ def test_the_judged_runs_are_those_of_train_with_the_same_optimizer_and_seeds(cf
         np.testing.assert_array_equal(arm.values["test_loss"], expected)
 
 
-def test_every_metric_of_every_pair_in_every_situation_gets_a_verdict(compared):
+def test_every_metric_of_every_pair_in_every_protocol_gets_a_verdict(compared):
     metrics = [
         "train_loss",
         "test_loss",
         "test_accuracy",
         "iterations_to_target",
         "seconds_to_target",
-        "area",
+        "mean_loss",
         "failed",
     ]
-    assert [(v.situation, v.metric) for v in compared.verdicts] == [
-        (situation, metric) for situation in ("same", "matched", "tuned") for metric in metrics
+    assert [(v.protocol, v.metric) for v in compared.verdicts] == [
+        (protocol, metric) for protocol in ("same", "matched", "tuned") for metric in metrics
     ]
     assert {(v.a, v.b) for v in compared.verdicts} == {("momentum", "sgd")}
-    # One pair in three situations.
+    # One pair in three protocols.
     assert {v.difference.level for v in compared.verdicts} == {1 - 0.05 / 3}
     assert compared.table().num_rows == 21
-    titles = [s.title for s in compared.situations.values()]
+    titles = [s.title for s in compared.protocols.values()]
     assert titles == ["same learning rate, 0.05", "same effective learning rate, 0.5", "each at its best of 3 trials"]
 
 
@@ -110,8 +110,8 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     monkeypatch.setattr("momentum_jax.sweeps.procedure.train_waves", refuse)
     monkeypatch.setattr(comparison, "measure_steps", refuse)
     # Judging otherwise needs no run.
-    wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["area"], margin=9.0)
-    assert {v.metric for v in wider.verdicts} == {"area"}
+    wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["mean_loss"], margin=9.0)
+    assert {v.metric for v in wider.verdicts} == {"mean_loss"}
     outcomes = [{v.outcome for v in c.verdicts} for c in (compared, wider)]
     assert [("equivalent" in found) for found in outcomes] == [False, True]
 
@@ -135,7 +135,7 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
         mj.Comparison.load(copy)
     # One seed of the seven, then Ctrl-C.
     judged = compared.judged[0]
-    sweep_cells(dataclasses.replace(cfg, seeds=(3,)), judged.cells, folder=tmp_path / "one")
+    sweep_trials(dataclasses.replace(cfg, seeds=(3,)), judged.trials, folder=tmp_path / "one")
     shutil.copytree(folder / JUDGING, copy / JUDGING)
     for part in (copy / JUDGING / "parts").iterdir():
         part.unlink()
@@ -151,7 +151,7 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     (copy / HEAD).write_text(json.dumps(other))
     with pytest.raises(mj.InputError, match="is not of this comparison: batch_size is 8, not 9"):
         mj.Comparison.load(copy)
-    del head["situations"]
+    del head["protocols"]
     (copy / HEAD).write_text(json.dumps(head))
     with pytest.raises(mj.InputError, match=r"tuning in .* is unfinished"):
         mj.Comparison.load(copy)
@@ -174,13 +174,13 @@ def test_where_the_effective_learning_rate_is_not_defined_that_comparison_is_lef
     optimizers = {"sgd": OPTIMIZERS["sgd"], "adam": mj.OptimizerConfig("optax.adam", learning_rate=0.05)}
     adam = dataclasses.replace(cfg, optimizers=optimizers, seeds=1)
     compared = mj.compare(adam, space={"learning_rate": [0.05, 0.1]}, search="grid", tuning_seeds=1, folder=tmp_path)
-    assert {v.situation for v in compared.verdicts} == {"same", "tuned"}
+    assert {v.protocol for v in compared.verdicts} == {"same", "tuned"}
     assert any(
         note.startswith("same effective learning rate: left out") and "'adam' (optax.adam)" in note
         for note in compared.notes
     )
     assert any("single seed gives no interval" in note for note in compared.notes)
-    assert any("adam: the best cell has the" in note for note in compared.notes)
+    assert any("adam: the best trial has the" in note for note in compared.notes)
 
 
 def task_without_a_test_set():
@@ -196,8 +196,8 @@ def test_a_task_of_ones_own_is_tuned_on_examples_of_its_training_set(cfg):
         dataclasses.replace(cfg, seeds=2), space=SPACE, trials=2, tuning_seeds=1, task=task_without_a_test_set()
     )
     assert compared.plan["validation"] == 2
-    assert "train_loss" in compared.situations["tuned"].arms["sgd"].values
-    assert "test_loss" not in compared.situations["tuned"].arms["sgd"].values
+    assert "train_loss" in compared.protocols["tuned"].arms["sgd"].values
+    assert "test_loss" not in compared.protocols["tuned"].arms["sgd"].values
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes,
     def refuse(*_, **__):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(comparison, "sweep_cells", refuse)
+    monkeypatch.setattr(comparison, "sweep_trials", refuse)
     options = {"space": SPACE, "labels": [], **changes}
     with pytest.raises(mj.InputError, match=message):
         mj.compare(cfg, *options.pop("labels"), **options)
@@ -257,7 +257,7 @@ def test_a_space_contains_another_if_all_that_it_allows_is_in_it(cfg, outer, inn
 
 def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was_too_small(compared):
     plan = {"contained": [["momentum", "sgd"]], "trials": 3, "tune_by": "test_loss"}
-    tuned = compared.situations["tuned"]
+    tuned = compared.protocols["tuned"]
 
     def notes(values, plan):
         arms = {
@@ -300,9 +300,9 @@ def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_fol
 def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_comparison_alone(compared):
     tuning_ = compared.tuning
     failed = tuning_.failed | {"sgd": np.ones_like(tuning_.failed["sgd"])}
-    plan = tuning.Plan({"tune_by": "test_loss", "trials": 3}, tuning_.cells, compared.config, None)
+    plan = tuning.Plan({"tune_by": "test_loss", "trials": 3}, tuning_.trials, compared.config, None)
     setting = comparison._tuned(plan, dataclasses.replace(tuning_, failed=failed))
-    assert (list(setting.cells), setting.skipped) == (["momentum"], None)
+    assert (list(setting.trials), setting.skipped) == (["momentum"], None)
 
 
 def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):

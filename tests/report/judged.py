@@ -4,18 +4,18 @@ import numpy as np
 
 import momentum_jax as mj
 from momentum_jax.comparison.judging import arm_of
-from momentum_jax.comparison.procedure import Comparison, Situation, _judged
-from momentum_jax.results.record import Outcome
-from momentum_jax.results.result import Result, from_outcomes
-from momentum_jax.space import Cell
+from momentum_jax.comparison.procedure import Comparison, Protocol, _judged
+from momentum_jax.results.record import Record
+from momentum_jax.results.result import Result, from_records
+from momentum_jax.space import Trial
 
 LABELS = ("sgd", "<b>momentum</b>")
 
 
-def outcome(level, iterations, rng, *, failed=False):
+def record(level, iterations, rng, *, failed=False):
     falling = level + np.exp(-np.arange(iterations) / 20) + 0.01 * rng.standard_normal(iterations)
     finals = {"train_loss": level, "test_loss": 1.1 * level, "test_accuracy": 1 - level / 3}
-    return Outcome(
+    return Record(
         losses=falling.astype(np.float32),
         losses_before=falling.astype(np.float32),
         metrics={},
@@ -26,35 +26,36 @@ def outcome(level, iterations, rng, *, failed=False):
     )
 
 
-def sweep_of(cells, seeds, *, iterations=60, missing=()) -> Result:
+def sweep_of(trials, seeds, *, iterations=60, missing=()) -> Result:
     """A sweep in which the loss is that far from the best as the learning rate; the rate 1 fails."""
     rng = np.random.default_rng(0)
     cfg = mj.Config(
         iterations=iterations,
         seeds=tuple(seeds),
-        optimizers={label: mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9) for label in cells},
+        optimizers={label: mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9) for label in trials},
     )
     runs = {
         label: [
             [
                 None
                 if (label, position, seed) in missing
-                else outcome(
-                    0.2 + abs(np.log10(cell["learning_rate"]) + 1) + 0.02 * rng.random(),
+                else record(
+                    0.2 + abs(np.log10(trial["learning_rate"]) + 1) + 0.02 * rng.random(),
                     iterations,
                     rng,
-                    failed=cell["learning_rate"] == 1,
+                    failed=trial["learning_rate"] == 1,
                 )
                 for seed in seeds
             ]
-            for position, cell in enumerate(own)
+            for position, trial in enumerate(own)
         ]
-        for label, own in cells.items()
+        for label, own in trials.items()
     }
     made = {
-        label: tuple(Cell(mj.OptimizerConfig("momentum", **cell), 128) for cell in own) for label, own in cells.items()
+        label: tuple(Trial(mj.OptimizerConfig("momentum", **trial), 128) for trial in own)
+        for label, own in trials.items()
     }
-    return from_outcomes(cfg, runs, np.arange(iterations), [iterations], {"data": "d"}, made)
+    return from_records(cfg, runs, np.arange(iterations), [iterations], {"data": "d"}, made)
 
 
 def comparison_of(seeds=8, trials=6) -> Comparison:
@@ -64,14 +65,14 @@ def comparison_of(seeds=8, trials=6) -> Comparison:
         {LABELS[0]: [{"learning_rate": 0.05}, {"learning_rate": 0.1}], LABELS[1]: [{"learning_rate": 0.1}]},
         range(seeds),
     )
-    situations = {
-        "same": Situation(
+    protocols = {
+        "same": Protocol(
             "same learning rate, 0.1",
             {LABELS[0]: arm_of(judged, LABELS[0], 1), LABELS[1]: arm_of(judged, LABELS[1], 0)},
             None,
         ),
-        "matched": Situation("same effective learning rate", {}, "it is not defined"),
-        "tuned": Situation(
+        "matched": Protocol("same effective learning rate", {}, "it is not defined"),
+        "tuned": Protocol(
             "each at its best", {LABELS[0]: arm_of(judged, LABELS[0], 0), LABELS[1]: arm_of(judged, LABELS[1], 0)}, None
         ),
     }
@@ -88,4 +89,4 @@ def comparison_of(seeds=8, trials=6) -> Comparison:
         "effective_learning_rate": None,
         "contained": [],
     }
-    return _judged(judged.config, situations, ["a note"], (judged,), judging, sweep_of(draws, (8, 9)), plan)
+    return _judged(judged.config, protocols, ["a note"], (judged,), judging, sweep_of(draws, (8, 9)), plan)

@@ -1,4 +1,4 @@
-"""A document of a comparison such as the page is given, made up: three optimizers, 20 seeds, three situations."""
+"""A document of a comparison such as the page is given, made up: three optimizers, 20 seeds, three protocols."""
 
 import base64
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 OPTIMIZERS = ["sgd", "momentum", "nesterov"]
 SEEDS = 20
 SITUATIONS = ["Same learning rate", "Same effective learning rate", "Each at its best"]
-# By situation: how fast each optimizer's loss falls, per iteration.
+# By protocol: how fast each optimizer's loss falls, per iteration.
 SPEEDS = [[0.0015, 0.012, 0.013], [0.012, 0.0121, 0.0125], [0.016, 0.022, 0.024]]
 DETAILS = [
     ["learning rate 0.01", "learning rate 0.01, momentum 0.9", "learning rate 0.01, momentum 0.9"],
@@ -16,7 +16,7 @@ DETAILS = [
     ["learning rate 0.32", "learning rate 0.032, momentum 0.9", "learning rate 0.046, momentum 0.87"],
 ]
 
-VERDICT = ("situation", "metric", "a", "b", "outcome", "sentence")
+VERDICT = ("protocol", "metric", "a", "b", "outcome", "sentence")
 VERDICTS = [
     (SITUATIONS[0], "training loss", "momentum", "sgd", "better", "Momentum ends with 0.072, sgd with 0.222."),
     (SITUATIONS[0], "training loss", "sgd", "nesterov", "worse", "Sgd ends higher by 0.149 (0.141 to 0.157)."),
@@ -27,7 +27,7 @@ VERDICTS = [
         "momentum",
         "sgd",
         "no difference found",
-        "Each at its best learning rate and momentum, tuned over 32 cells with 3 seeds, they differ by 0.009 (95 % "
+        "Each at its best learning rate and momentum, tuned over 32 trials with 3 seeds, they differ by 0.009 (95 % "
         "interval −0.002 to 0.020) over 20 seeds; a difference of less than 0.015 would not have been found.",
     ),
     (SITUATIONS[2], "test accuracy", "nesterov", "sgd", "no verdict", "Three of nesterov's seeds are not finished."),
@@ -72,14 +72,14 @@ def arm(label: str, detail: str, values: np.ndarray) -> dict[str, Any]:
 def metric(
     name: str, title: str, unit: str, middles: list[list[float]], rng: np.random.Generator, *, less: bool
 ) -> dict[str, Any]:
-    situations = []
+    protocols = []
     for title_of, details, of_arms in zip(SITUATIONS, DETAILS, middles, strict=True):
         arms = [
             arm(label, detail, middle * rng.lognormal(0, 0.04, SEEDS))
             for label, detail, middle in zip(OPTIMIZERS, details, of_arms, strict=True)
         ]
-        situations.append({"title": title_of, "skipped": None, "arms": arms})
-    return {"name": name, "title": title, "unit": unit, "less_is_better": less, "situations": situations}
+        protocols.append({"title": title_of, "skipped": None, "arms": arms})
+    return {"name": name, "title": title, "unit": unit, "less_is_better": less, "protocols": protocols}
 
 
 def heatmap(label: str, offset: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -178,17 +178,17 @@ def document() -> dict[str, Any]:
         rng,
         less=True,
     )
-    failing = reached["situations"][0]["arms"][0]
+    failing = reached["protocols"][0]["arms"][0]
     failing.update(value="inf", low=900.0, high="inf", values=["inf"] * 12 + failing["values"][12:-1] + [None])
-    accuracy["situations"][1].update(skipped="no evaluation on the test set was asked for", arms=[])
+    accuracy["protocols"][1].update(skipped="no evaluation on the test set was asked for", arms=[])
     return {
         "title": "Does momentum help on MNIST?",
         "kind": "comparison",
-        "question": "Plain SGD, momentum and Nesterov, in three situations, over 20 seeds each.",
+        "question": "Plain SGD, momentum and Nesterov, in three protocols, over 20 seeds each.",
         "verdicts": [dict(zip(VERDICT, verdict, strict=True)) for verdict in VERDICTS],
         "notes": [
             "The best learning rate of sgd, 0.32, lies next to the edge of what was tried (10).",
-            "Each optimizer was tuned over 32 cells with 3 seeds; nesterov was still getting better at the end.",
+            "Each optimizer was tuned over 32 trials with 3 seeds; nesterov was still getting better at the end.",
         ],
         "optimizers": OPTIMIZERS,
         "curves": curves,
@@ -205,8 +205,8 @@ def document() -> dict[str, Any]:
             }
             for i, (label, power) in enumerate(zip(OPTIMIZERS, (1.0, 0.8, 0.7), strict=True))
         ],
-        "budget_title": "The best median training loss expected of the first n cells.",
-        "budget_note": "Cells were drawn at random, so that their order says nothing.",
+        "budget_title": "The best median training loss expected of the first n trials.",
+        "budget_note": "Trials were drawn at random, so that their order says nothing.",
         "table": table(rng),
         "config": {
             "dataset": "mnist",

@@ -23,7 +23,7 @@ def test_the_three_ways_show_each_median_in_its_place_with_the_runs_around_it(co
     figure = three_way_figure(compared, ["test_loss", "failed"])
     axes = figure.axes[0]
     medians = [line for line in axes.lines if line.get_marker() in "vo" and len(line.get_xdata()) == 1]
-    arms = [arm for name in ("same", "tuned") for arm in compared.situations[name].arms.values()]
+    arms = [arm for name in ("same", "tuned") for arm in compared.protocols[name].arms.values()]
     assert [line.get_ydata()[0] for line in medians] == pytest.approx([np.median(a.values["test_loss"]) for a in arms])
     assert [round(line.get_xdata()[0], 9) for line in medians] == [-0.2, 0.2, 0.8, 1.2]
     runs = [line for line in axes.lines if line.get_marker() == "."]
@@ -33,16 +33,16 @@ def test_the_three_ways_show_each_median_in_its_place_with_the_runs_around_it(co
 
 
 def test_runs_that_failed_stand_at_the_edge_of_the_panel(compared):
-    tuned = compared.situations["tuned"]
+    tuned = compared.protocols["tuned"]
     values = np.array([np.inf, *tuned.arms["sgd"].values["test_loss"][1:]])
     failing = tuned.arms["sgd"]._replace(values=tuned.arms["sgd"].values | {"test_loss": values})
-    situations = {"tuned": tuned._replace(arms=tuned.arms | {"sgd": failing})}
-    figure = three_way_figure(dataclasses.replace(compared, situations=situations), ["test_loss"])
+    protocols = {"tuned": tuned._replace(arms=tuned.arms | {"sgd": failing})}
+    figure = three_way_figure(dataclasses.replace(compared, protocols=protocols), ["test_loss"])
     runs = next(line for line in figure.axes[0].lines if line.get_marker() == ".")
     assert runs.get_ydata()[0] == figure.axes[0].get_ylim()[1]
 
 
-def test_curves_have_a_panel_for_each_situation_that_has_runs(compared):
+def test_curves_have_a_panel_for_each_protocol_that_has_runs(compared):
     figure = curves_figure(compared)
     assert [axes.get_title() for axes in figure.axes] == ["same learning rate, 0.1", "each at its best"]
     assert all(axes.get_yscale() == "log" for axes in figure.axes)

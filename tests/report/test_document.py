@@ -34,16 +34,16 @@ def test_a_document_is_json_without_numbers_that_json_has_not(document):
     assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
 
 
-def test_verdicts_are_those_of_the_comparison_by_the_title_of_their_situation(compared, document):
+def test_verdicts_are_those_of_the_comparison_by_the_title_of_their_protocol(compared, document):
     assert [v["sentence"] for v in document["verdicts"]] == [v.sentence for v in compared.verdicts]
-    assert {v["situation"] for v in document["verdicts"]} == {"same learning rate, 0.1", "each at its best"}
+    assert {v["protocol"] for v in document["verdicts"]} == {"same learning rate, 0.1", "each at its best"}
     assert document["notes"] == list(compared.notes)
     assert "a note" in document["notes"]
     assert document["optimizers"] == list(LABELS)
 
 
 def test_curves_are_the_losses_before_the_update_whole_where_there_is_room(compared, document):
-    arm = compared.situations["tuned"].arms["sgd"]
+    arm = compared.protocols["tuned"].arms["sgd"]
     (curve,) = (c for c in document["curves"] if (c["group"], c["label"]) == ("each at its best", "sgd"))
     np.testing.assert_array_equal(curve_of(curve), arm.losses_before)
     assert curve["iterations"] == list(range(60))
@@ -51,7 +51,7 @@ def test_curves_are_the_losses_before_the_update_whole_where_there_is_room(compa
 
 
 def test_curves_that_have_no_room_are_thinned_by_means_and_then_by_runs_and_both_are_said(compared, monkeypatch):
-    arm = compared.situations["tuned"].arms["sgd"]
+    arm = compared.protocols["tuned"].arms["sgd"]
     monkeypatch.setattr(documents, "_MOST_POINTS", 7)
     monkeypatch.setattr(documents, "_FEWEST_POINTS", 7)
     monkeypatch.setattr(documents, "_NUMBERS", 14)
@@ -68,16 +68,16 @@ def test_curves_that_have_no_room_are_thinned_by_means_and_then_by_runs_and_both
 
 def test_the_three_ways_show_every_run_and_what_was_left_out(compared, document):
     metric = next(m for m in document["three_way"]["metrics"] if m["name"] == "test_loss")
-    assert [s["skipped"] for s in metric["situations"]] == [None, "it is not defined", None]
-    arm = metric["situations"][2]["arms"][0]
-    values = compared.situations["tuned"].arms["sgd"].values["test_loss"]
+    assert [s["skipped"] for s in metric["protocols"]] == [None, "it is not defined", None]
+    arm = metric["protocols"][2]["arms"][0]
+    values = compared.protocols["tuned"].arms["sgd"].values["test_loss"]
     assert arm["values"] == values.tolist()
     # The interval of 8 runs at 95 % goes from the least to the greatest.
     assert (arm["value"], arm["low"], arm["high"]) == (pytest.approx(np.median(values)), values.min(), values.max())
     assert arm["detail"] == "learning rate 0.05, batches of 128"
 
 
-def test_cells_of_a_grid_are_a_matrix_and_others_are_points():
+def test_trials_of_a_grid_are_a_matrix_and_others_are_points():
     (grid,) = sweep_document(sweep_of({"m": GRID}, (0, 1)), "")["heatmaps"]
     assert (grid["x"]["values"], grid["y"]["values"]) == ([0.01, 0.1, 1.0], [0.0, 0.9])
     assert grid["effective"]
@@ -90,7 +90,7 @@ def test_cells_of_a_grid_are_a_matrix_and_others_are_points():
     assert len(drawn["points"]["x"]) == 6
 
 
-def test_sensitivity_takes_the_best_cell_of_each_rate_and_the_range_of_its_seeds():
+def test_sensitivity_takes_the_best_trial_of_each_rate_and_the_range_of_its_seeds():
     result = sweep_of({"m": GRID}, (0, 1))
     (curve,) = sweep_document(result, "")["sensitivity"]
     assert curve["rates"] == [0.01, 0.1, 1.0]
@@ -150,7 +150,7 @@ def test_trainings_are_judged_as_configured_and_one_optimizer_alone_only_drawn()
 
     both = training_document([result("a", 0.1), result("b", 0.05)], "")
     assert both["kind"] == "training"
-    assert {v["situation"] for v in both["verdicts"]} == {"as configured"}
+    assert {v["protocol"] for v in both["verdicts"]} == {"as configured"}
     alone = training_document([result("a", 0.1)], "")
     assert (alone["verdicts"], len(alone["curves"])) == ([], 1)
 

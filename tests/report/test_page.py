@@ -186,7 +186,7 @@ def test_the_findings_come_first_in_words_and_with_a_symbol(view, given):
     assert headings == [
         "Findings",
         "Caveats",
-        "Situations compared",
+        "Protocols compared",
         "Training curves",
         "Two hyperparameters at a time",
         "Sensitivity to the learning rate",
@@ -285,10 +285,10 @@ def test_a_switch_of_the_legend_hides_an_optimizer_with_its_band(view):
     assert all(trace["visible"] for trace in view.traces("curves-plot", "median"))
 
 
-def test_situations_are_compared_by_the_metric_chosen(view, given):
+def test_protocols_are_compared_by_the_metric_chosen(view, given):
     for index, metric in enumerate(given["three_way"]["metrics"]):
         view.tab.select_option("#three-way-metric", label=metric["title"])
-        arms = [arm for situation in metric["situations"] for arm in situation["arms"]]
+        arms = [arm for protocol in metric["protocols"] for arm in protocol["arms"]]
         drawn, dots = view.traces("three-way-plot", "interval"), view.traces("three-way-plot", "seeds")
         right = max(view.axis("three-way-plot", "xaxis")["range"])
         for arm, interval, seeds in zip(arms, drawn, dots, strict=True):
@@ -306,7 +306,7 @@ def test_situations_are_compared_by_the_metric_chosen(view, given):
         assert ("no evaluation on the test set" in caption) == (index == 1)
 
 
-def test_a_heatmap_shows_the_losses_the_best_cell_and_what_failed(view, given):
+def test_a_heatmap_shows_the_losses_the_best_trial_and_what_failed(view, given):
     for i, heatmap in enumerate(given["heatmaps"]):
         read = "(id) => document.getElementById(id).data.filter((t) => t.type === 'heatmap').map((t) => t.z)"
         coloured, infinite = view.tab.evaluate(read, f"heatmap-{i}-plot")
@@ -332,7 +332,7 @@ def test_a_heatmap_shows_the_losses_the_best_cell_and_what_failed(view, given):
         assert lines["contours"]["size"] == 1
 
 
-def test_cells_of_a_search_are_points_and_their_rates_no_line(browser, tmp_path, given):
+def test_trials_of_a_search_are_points_and_their_rates_no_line(browser, tmp_path, given):
     points = {"x": [0.001, 0.1, 1.0], "y": [0.0, 0.5, 0.9], "z": [0.5, 0.25, "inf"], "failed": [0, 1, 2]}
     axes = {
         "x": {"name": "learning_rate", "values": points["x"], "log": True},
@@ -342,8 +342,8 @@ def test_cells_of_a_search_are_points_and_their_rates_no_line(browser, tmp_path,
     rates = {"label": "momentum", "rates": points["x"], "losses": points["z"], "joined": False}
     document = given | {"heatmaps": [search], "sensitivity": [rates], "sensitivity_note": "within 10 % of its best"}
     drawn = Shown(browser, tmp_path / "page.html", page(document))
-    (cells,) = drawn.traces("heatmap-0-plot", "cells")
-    assert (cells["x"], cells["y"], cells["marker"]["color"]) == ([0.001, 0.1], [0.0, 0.5], [0.5, 0.25])
+    (trials,) = drawn.traces("heatmap-0-plot", "trials")
+    assert (trials["x"], trials["y"], trials["marker"]["color"]) == ([0.001, 0.1], [0.0, 0.5], [0.5, 0.25])
     (failed,) = drawn.traces("heatmap-0-plot", "infinite")
     (best,) = drawn.traces("heatmap-0-plot", "best")
     assert (failed["x"], best["x"]) == ([1.0], [0.1])
@@ -386,7 +386,7 @@ def test_each_figure_has_its_numbers_in_a_table(view, given):
 
 def rows_shown(view):
     return view.tab.evaluate(
-        "[...document.querySelectorAll('#runs-table tbody tr')].map((row) => [...row.cells].map((c) => c.textContent))"
+        "[...document.querySelectorAll('#runs-table tbody tr')].map((row) => [...row.trials].map((c) => c.textContent))"
     )
 
 
@@ -459,9 +459,9 @@ def test_the_file_has_exactly_the_runs_that_the_filter_leaves_in_the_order_shown
         return exact[value] if value is None or isinstance(value, bool) else value
 
     for line, row in zip(lines, left, strict=True):
-        for cell, value in zip(line, map(written, row), strict=True):
+        for trial, value in zip(line, map(written, row), strict=True):
             # Numbers as JavaScript writes them, which is not how Python does; read back they are the same.
-            assert cell == value if isinstance(value, str) else float(cell) == value
+            assert trial == value if isinstance(value, str) else float(trial) == value
     assert {line[7] for line in lines} == {"", "plain", 'has "quotes", a comma', "two\nlines", "=1+1"}
 
 
@@ -478,10 +478,10 @@ def hostile(browser, tmp_path_factory):
         changed[key] = f"{key} {MARKUP} $x$"
     changed["config"] = {HOSTILE: MARKUP}
     changed["heatmaps"][0]["x"]["name"] = MARKUP
-    changed["three_way"]["metrics"][0]["situations"][0].update(title=MARKUP, skipped=HOSTILE)
+    changed["three_way"]["metrics"][0]["protocols"][0].update(title=MARKUP, skipped=HOSTILE)
     changed["three_way"]["metrics"][0]["title"] = MARKUP
-    changed["three_way"]["metrics"][0]["situations"][1]["arms"][0]["detail"] = MARKUP
-    changed["verdicts"][0].update(situation=MARKUP, sentence=MARKUP, metric=MARKUP, a=HOSTILE)
+    changed["three_way"]["metrics"][0]["protocols"][1]["arms"][0]["detail"] = MARKUP
+    changed["verdicts"][0].update(protocol=MARKUP, sentence=MARKUP, metric=MARKUP, a=HOSTILE)
     return Shown(browser, tmp_path_factory.mktemp("hostile") / "page.html", page(changed))
 
 

@@ -28,8 +28,8 @@ import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
 from momentum_jax.results import store
-from momentum_jax.results.record import Outcome, from_parquet, to_parquet
-from momentum_jax.space import make_cells
+from momentum_jax.results.record import Record, from_parquet, to_parquet
+from momentum_jax.space import make_trials
 from momentum_jax.sweeps import jobs
 
 OPTIMIZERS = {
@@ -109,7 +109,7 @@ def test_what_is_loaded_is_what_the_sweep_gave(finished):
     loaded = mj.Result.load(folder)
     assert loaded == result
     assert loaded.table().equals(result.table())
-    assert [repr(cell) for cell in loaded.cells["momentum"]] == [repr(cell) for cell in result.cells["momentum"]]
+    assert [repr(trial) for trial in loaded.trials["momentum"]] == [repr(trial) for trial in result.trials["momentum"]]
     assert contents(folder) == before
 
 
@@ -181,9 +181,9 @@ def change_head(folder, path, value):
         ({"cfg": mj.Config(**{**vars(CFG), "seeds": 3})}, "config.seeds is [0, 1], not [0, 1, 2]"),
         (
             {"space": {**SPACE, "learning_rate": [0.1, 0.4]}},
-            "cells.sgd[1].hyperparameters.learning_rate is 0.3, not 0.4",
+            "trials.sgd[1].hyperparameters.learning_rate is 0.3, not 0.4",
         ),
-        ({"space": {"learning_rate": [0.1, 0.3]}}, "cells.momentum[0].hyperparameters.momentum is 0.5, not 0.9"),
+        ({"space": {"learning_rate": [0.1, 0.3]}}, "trials.momentum[0].hyperparameters.momentum is 0.5, not 0.9"),
         ({"layout": "vmap"}, 'environment.layout is "map", not "vmap"'),
         ({"keep_params": False}, "keep_params is true, not false"),
         ({"metrics": {"zero": lambda p, s, g: jnp.zeros(())}}, "functions.zero is not there, not"),
@@ -350,19 +350,19 @@ def test_a_status_that_cannot_be_written_does_no_harm(tmp_path, finished, monkey
 def test_the_digest_of_a_run_is_that_of_the_config_of_it_alone(finished):
     schedule = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
     cfg = mj.Config(batch_size=16, seeds=(3, 5), optimizers=OPTIMIZERS, l2=0.1)
-    cells = make_cells(cfg, {"learning_rate": [0.1, schedule], "batch_size": [8, 16]})
-    digests = store.run_digests(cfg, cells)
+    trials = make_trials(cfg, {"learning_rate": [0.1, schedule], "batch_size": [8, 16]})
+    digests = store.run_digests(cfg, trials)
     assert len(set(digests.values())) == len(digests) == 16
     for (label, position, seed), digest in digests.items():
-        cell = cells[label][position]
-        alone = mj.Config(batch_size=cell.batch_size, seeds=(seed,), optimizers={label: cell.optimizer}, l2=0.1)
+        trial = trials[label][position]
+        alone = mj.Config(batch_size=trial.batch_size, seeds=(seed,), optimizers={label: trial.optimizer}, l2=0.1)
         assert digest == alone.digest
     columns = [pq.read_table(part, columns=["digest"]).column(0).to_pylist() for part in parts(finished[0])]
-    assert sorted(itertools.chain(*columns)) == sorted(store.run_digests(CFG, make_cells(CFG, SPACE)).values())
+    assert sorted(itertools.chain(*columns)) == sorted(store.run_digests(CFG, make_trials(CFG, SPACE)).values())
 
 
 def test_the_parts_have_one_schema_and_are_one_dataset(tmp_path):
-    # Values that are there for some cells only, of several types, in parts of their own.
+    # Values that are there for some trials only, of several types, in parts of their own.
     space = {
         "sgd": {"weight_decay": [None, 0.1]},
         "momentum": {"convention": ["inside", "outside"], "accumulator_dtype": [None, "float32"]},
@@ -372,7 +372,7 @@ def test_the_parts_have_one_schema_and_are_one_dataset(tmp_path):
     assert len(schemas) > 3
     assert all(schema.equals(schemas[0]) for schema in schemas)
     table = pyarrow.dataset.dataset(tmp_path / "parts").to_table()
-    digests = store.run_digests(CFG, result.cells)
+    digests = store.run_digests(CFG, result.trials)
     order = [table.column("digest").to_pylist().index(digest) for digest in digests.values()]
     table = table.take(order)
     assert table.select(result.table().column_names).equals(result.table())
@@ -409,7 +409,7 @@ def arrays(dtype, shape):
 
 
 @st.composite
-def outcomes(draw):
+def records(draw):
     """Some runs of one wave: histories and evaluations of one kind, metrics each of its own, or none at all."""
     runs, recorded, evaluations = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(st.integers(0, 2))
     dtype = draw(st.sampled_from(["float32", "float64"]))
@@ -423,7 +423,7 @@ def outcomes(draw):
     }
     keep = draw(st.booleans())
     return [
-        Outcome(
+        Record(
             losses=draw(arrays(dtype, (recorded,))),
             losses_before=draw(arrays(dtype, (recorded,))),
             metrics={name: draw(arrays(kind, (recorded, *shape))) for name, (kind, shape) in kinds.items()},
@@ -443,18 +443,18 @@ def identical(a, b):
         assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
 
 
-@given(outcomes())
-def test_runs_come_back_from_parquet_to_the_bit(given_outcomes):
-    described = pa.table({"optimizer": ["it"] * len(given_outcomes), "seed": list(range(len(given_outcomes)))})
-    content = to_parquet(described, given_outcomes)
+@given(records())
+def test_runs_come_back_from_parquet_to_the_bit(given_records):
+    described = pa.table({"optimizer": ["it"] * len(given_records), "seed": list(range(len(given_records)))})
+    content = to_parquet(described, given_records)
     table, read = from_parquet(content)
     assert table.select(["optimizer", "seed"]).equals(described)
-    assert table.column("failed").to_pylist() == [outcome.failed for outcome in given_outcomes]
-    for before, after in zip(given_outcomes, read(), strict=True):
+    assert table.column("failed").to_pylist() == [record.failed for record in given_records]
+    for before, after in zip(given_records, read(), strict=True):
         assert type(after.failed) is bool
         assert type(after.diverged_at) is int
         identical(before._asdict(), after._asdict())
-    assert to_parquet(described, given_outcomes) == content
+    assert to_parquet(described, given_records) == content
 
 
 @given(st.data())
@@ -463,7 +463,7 @@ def test_runs_of_several_kinds_in_one_wave_come_back_to_the_bit(data):
     for dtype, shape in (("float32", (2,)), ("int32", ()), ("bfloat16", (0,)), ("bool", (1, 3))):
         metric = data.draw(arrays(dtype, (2, *shape)))
         empty = np.zeros(2, np.float32)
-        runs.append(Outcome(empty, empty, {"m": metric}, -1, {}, False, None))
+        runs.append(Record(empty, empty, {"m": metric}, -1, {}, False, None))
     content = to_parquet(pa.table({"seed": list(range(len(runs)))}), runs)
     for before, after in zip(runs, from_parquet(content)[1](), strict=True):
         identical(before.metrics, after.metrics)

@@ -60,9 +60,9 @@ def one_device():
     return {"devices": jax.devices()[:1], "chunk": 7}
 
 
-def alone(label, cell, seed=0, **options):
-    """The run of one cell in `train`."""
-    cfg = small(seeds=(seed,), batch_size=cell.batch_size, optimizers={label: cell.optimizer})
+def alone(label, trial, seed=0, **options):
+    """The run of one trial in `train`."""
+    cfg = small(seeds=(seed,), batch_size=trial.batch_size, optimizers={label: trial.optimizer})
     return mj.train(cfg, **one_device(), **options)
 
 
@@ -72,7 +72,7 @@ QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 
 @pytest.fixture(scope="module")
 def whole():
-    """A sweep of six cells and three seeds, in one wave."""
+    """A sweep of six trials and three seeds, in one wave."""
     return mj.sweep(small(seeds=3), SPACE, keep_params=True, chunk=CHUNK)
 
 
@@ -86,7 +86,7 @@ def short_waves(monkeypatch):
     ("label", "position", "i"), [("sgd", 0, 0), ("sgd", 1, 2), ("momentum", 0, 2), ("momentum", 3, 1)]
 )
 def test_every_run_of_a_sweep_has_the_bits_that_it_has_in_train_alone(whole, label, position, i):
-    run = alone(label, whole.cells[label][position], seed=i)
+    run = alone(label, whole.trials[label][position], seed=i)
     for name in ("losses", "losses_before", "failed", "diverged_at", "train_loss", "test_loss", "test_accuracy"):
         assert getattr(whole, name)[label][position, i].tobytes() == getattr(run, name)[label][0].tobytes()
     jax.tree.map(
@@ -98,7 +98,7 @@ def test_devices_chunks_and_waves_do_not_change_a_bit(whole, short_waves):
     same_bits(mj.sweep(small(seeds=3), SPACE, keep_params=True, **one_device()), whole)
 
 
-def test_histories_are_by_cell_seed_and_iteration_in_the_order_of_the_table(whole):
+def test_histories_are_by_trial_seed_and_iteration_in_the_order_of_the_table(whole):
     assert {label: a.shape for label, a in whole.losses.items()} == {"sgd": (2, 3, 30), "momentum": (4, 3, 30)}
     assert whole.evaluations["test_loss"]["momentum"].shape == (4, 3, 1)
     assert whole.test_accuracy["sgd"].shape == whole.failed["sgd"].shape == (2, 3)
@@ -110,10 +110,10 @@ def test_histories_are_by_cell_seed_and_iteration_in_the_order_of_the_table(whol
         *("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at"),
     ]
     described = list(zip(*(table.column(name).to_pylist() for name in table.column_names[:4]), strict=True))
-    cells = [("sgd", 0.1, None), ("sgd", 0.3, None)]
+    trials = [("sgd", 0.1, None), ("sgd", 0.3, None)]
     # Bare names come first, so that they change last.
-    cells += [("momentum", rate, momentum) for rate in (0.1, 0.3) for momentum in (0.5, 0.9)]
-    assert described == [(*cell, seed) for cell in cells for seed in range(3)]
+    trials += [("momentum", rate, momentum) for rate in (0.1, 0.3) for momentum in (0.5, 0.9)]
+    assert described == [(*trial, seed) for trial in trials for seed in range(3)]
     for column, by_label in (("test_loss", whole.test_loss), ("final_train_loss", whole.train_loss)):
         assert table.column(column).to_pylist() == [float(v) for a in by_label.values() for v in a.reshape(-1)]
 
@@ -123,7 +123,7 @@ def test_a_sweep_of_batch_sizes_has_a_column_of_them_and_the_bits_of_runs_alone(
     result = mj.sweep(cfg, {"batch_size": [8, 16]}, task=QUADRATIC, chunk=CHUNK)
     assert result.table().column("batch_size").to_pylist() == [8, 16]
     for position, size in enumerate((8, 16)):
-        run = alone("momentum", result.cells["momentum"][position], task=QUADRATIC)
+        run = alone("momentum", result.trials["momentum"][position], task=QUADRATIC)
         assert run.config.batch_size == size
         assert result.losses["momentum"][position].tobytes() == run.losses["momentum"].tobytes()
 
@@ -170,7 +170,7 @@ def test_groups_of_unequal_size_share_the_waves(short_waves):
     result = mj.sweep(small(seeds=2), space, task=QUADRATIC, chunk=CHUNK)
     assert {label: a.shape for label, a in result.losses.items()} == {"sgd": (1, 2, 30), "momentum": (10, 2, 30)}
     for label, position in (("sgd", 0), ("momentum", 0), ("momentum", 3), ("momentum", 9)):
-        run = alone(label, result.cells[label][position], seed=1, task=QUADRATIC)
+        run = alone(label, result.trials[label][position], seed=1, task=QUADRATIC)
         assert result.losses[label][position, 1].tobytes() == run.losses[label][0].tobytes()
 
 
@@ -294,7 +294,7 @@ def test_a_factory_of_ones_own_is_swept_and_read_but_not_run_from_a_file(tmp_pat
     space = {"rate": [0.1, 0.2], "m": [0.5, 0.9]}
     result = mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK)
     assert result.table().column("m").to_pylist() == [0.5, 0.9, 0.5, 0.9]
-    run = alone("mine", result.cells["mine"][2], task=QUADRATIC)
+    run = alone("mine", result.trials["mine"][2], task=QUADRATIC)
     assert result.losses["mine"][2].tobytes() == run.losses["mine"].tobytes()
     loaded = mj.Result.load(tmp_path)
     assert loaded.losses["mine"].tobytes() == result.losses["mine"].tobytes()
@@ -441,9 +441,9 @@ def test_a_convolution_counts_as_the_products_that_it_is_forward_and_backward():
     assert matrix_product_flops(small(), task, 4) == 2 * 4 * (3 * 16 * 9 * 2 * 3 + 4 * 4 * 9 * 3 * 5)
 
 
-def test_equal_numbers_are_one_cell(tmp_path):
-    cells = mj.sweep(small(), {"learning_rate": [1, 1.0, 0.5]}, task=QUADRATIC, chunk=CHUNK).cells
-    assert [cell.optimizer.hyperparameters["learning_rate"] for cell in cells["momentum"]] == [1, 0.5]
+def test_equal_numbers_are_one_trial(tmp_path):
+    trials = mj.sweep(small(), {"learning_rate": [1, 1.0, 0.5]}, task=QUADRATIC, chunk=CHUNK).trials
+    assert [trial.optimizer.hyperparameters["learning_rate"] for trial in trials["momentum"]] == [1, 0.5]
 
 
 def test_a_sweep_that_is_finished_trains_and_compiles_nothing(tmp_path):

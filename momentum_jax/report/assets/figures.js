@@ -1,6 +1,6 @@
 "use strict";
 
-// The figures of the document: situations, curves, heatmaps, sensitivity and tuning budget.
+// The figures of the document: protocols, curves, heatmaps, sensitivity and tuning budget.
 
 const BAND = [0.1, 0.9];
 
@@ -17,12 +17,12 @@ function extent(values) {
 
 const wide = (range, ratio) => Boolean(range) && range[0] > 0 && range[1] / range[0] > ratio;
 
-// Situations compared: a dot with an interval for each arm, its name above it
+// Protocols compared: a dot with an interval for each arm, its name above it
 
 function drawThreeWay() {
   const metric = report.three_way.metrics[Number(byId("three-way-metric").value)];
   const narrow = NARROW.matches;
-  const everything = metric.situations.flatMap((s) => (s.arms ?? []).flatMap((arm) => [arm.value, arm.low, arm.high, ...arm.values]));
+  const everything = metric.protocols.flatMap((s) => (s.arms ?? []).flatMap((arm) => [arm.value, arm.low, arm.high, ...arm.values]));
   const numbers = everything.map(toNumber);
   const finite = extent(numbers);
   const logarithmic = wide(finite, 30);
@@ -35,15 +35,15 @@ function drawThreeWay() {
   let row = 0;
   const write = (text, y, more = {}) =>
     annotations.push({ text, x: 0, xref: "paper", xanchor: "left", y, yref: "y", yanchor: "middle", showarrow: false, align: "left", ...more });
-  for (const situation of metric.situations) {
-    write(`<b>${plain(shortened(situation.title, narrow ? 42 : 110))}</b>`, row, { font: { size: 14 } });
+  for (const protocol of metric.protocols) {
+    write(`<b>${plain(shortened(protocol.title, narrow ? 42 : 110))}</b>`, row, { font: { size: 14 } });
     row += 0.7;
-    if (situation.skipped) {
-      write(plain(shortened(`Not compared: ${situation.skipped}`, narrow ? 48 : 120)), row, { font: { color: colour("muted") } });
+    if (protocol.skipped) {
+      write(plain(shortened(`Not compared: ${protocol.skipped}`, narrow ? 48 : 120)), row, { font: { color: colour("muted") } });
       row += 1.2;
       continue;
     }
-    for (const arm of situation.arms) {
+    for (const arm of protocol.arms) {
       const style = styleOf(indexOf(arm.label));
       const [value, low, high] = [arm.value, arm.low, arm.high].map(toNumber);
       const name = plain(shortened(arm.label, narrow ? 20 : 40));
@@ -51,7 +51,7 @@ function drawThreeWay() {
       write(name + detail, row);
       write(intervalText(value, low, high), row, { x: 1, xanchor: "right", align: "right" });
       const seeds = arm.values.map(toNumber).filter((number) => !Number.isNaN(number));
-      const about = plain(`${arm.label}, ${situation.title}${arm.detail ? `, ${arm.detail}` : ""}`);
+      const about = plain(`${arm.label}, ${protocol.title}${arm.detail ? `, ${arm.detail}` : ""}`);
       const line = row + 0.5;
       traces.push(
         {
@@ -87,7 +87,7 @@ function drawThreeWay() {
     row += 0.35;
   }
   threeWayWords(metric, numbers.includes(Infinity), logarithmic);
-  return plot("three-way-plot", `${metric.title}, by situation and optimizer`, traces, {
+  return plot("three-way-plot", `${metric.title}, by protocol and optimizer`, traces, {
     height: Math.max(160, 52 * row + 70),
     margin: { l: 8, r: 8, t: 6, b: 48 },
     xaxis: axis(withUnit(metric.title, metric.unit) + (logarithmic ? ", logarithmic" : ""), { type: logarithmic ? "log" : "linear", range: [left, right] }),
@@ -111,11 +111,11 @@ function axisRange([low, high], logarithmic, room) {
 }
 
 function threeWayWords(metric, infinite, logarithmic) {
-  const rows = metric.situations.flatMap((situation) =>
-    situation.skipped
+  const rows = metric.protocols.flatMap((protocol) =>
+    protocol.skipped
       ? []
-      : situation.arms.map((arm) => [
-          `${situation.title}: ${arm.label}`,
+      : protocol.arms.map((arm) => [
+          `${protocol.title}: ${arm.label}`,
           arm.detail ?? "",
           ...[arm.value, arm.low, arm.high].map((number) => show(toNumber(number))),
           String(arm.values.length),
@@ -125,11 +125,11 @@ function threeWayWords(metric, infinite, logarithmic) {
     "three-way-caption",
     `The large mark is the median, of failed runs their share; the bar its 95 % interval; each small dot a seed. ${metric.less_is_better ? "Less" : "More"} is better.` +
       (infinite ? " What lies at the right edge is infinite: failed, or never reached." : ""),
-    ...metric.situations.filter((s) => s.skipped).map((s) => `${s.title}: not compared: ${s.skipped}`),
+    ...metric.protocols.filter((s) => s.skipped).map((s) => `${s.title}: not compared: ${s.skipped}`),
     report.three_way.note,
   );
   byId("three-way-numbers").replaceChildren(
-    tableOf(withUnit(metric.title, metric.unit), ["Situation: optimizer", "With", "Estimate", "Low", "High", "Seeds"], rows),
+    tableOf(withUnit(metric.title, metric.unit), ["Protocol: optimizer", "With", "Estimate", "Low", "High", "Seeds"], rows),
   );
 }
 

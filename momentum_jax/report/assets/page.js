@@ -5,10 +5,10 @@
 const OUTCOMES = { better: "▲", worse: "▼", equivalent: "=", "no difference found": "○", "no verdict": "–" };
 
 function showVerdicts() {
-  const situations = [...new Set(report.verdicts.map((verdict) => verdict.situation))];
-  for (const situation of situations) {
-    const own = report.verdicts.filter((verdict) => verdict.situation === situation);
-    byId("verdicts-list").append(make("h3", {}, situation), make("ul", { class: "verdicts" }, ...own.map(verdictItem)));
+  const protocols = [...new Set(report.verdicts.map((verdict) => verdict.protocol))];
+  for (const protocol of protocols) {
+    const own = report.verdicts.filter((verdict) => verdict.protocol === protocol);
+    byId("verdicts-list").append(make("h3", {}, protocol), make("ul", { class: "verdicts" }, ...own.map(verdictItem)));
   }
 }
 

@@ -11,11 +11,11 @@ import numpy as np
 import platformdirs
 import pytest
 import tensorflow_datasets as tfds
-from tests.tasks.datasets.mnist_png import slice_of_mnist
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax.tasks.datasets import Dataset, _tfds, load_dataset
+from tests.tasks.datasets.mnist_png import slice_of_mnist
 
 
 def prepare(name: str, folder: pathlib.Path) -> None:
