@@ -59,12 +59,12 @@ def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, flo
     of compiling until the result is there, with evaluating and writing in the time but not in the work.
     """
     import momentum_jax as mj
-    from momentum_jax.sweeps.jobs import runs_of_a_wave
-    from momentum_jax.training.waves import CHUNK
+    from momentum_jax.sweeps.batches import runs_at_once
+    from momentum_jax.training.loop import CHUNK
 
     cores = use_all_cores()
     peak = cores * peak_of_one_thread()
-    at_once = cores * runs_of_a_wave(iterations, CHUNK)
+    at_once = cores * runs_at_once(iterations, CHUNK)
     cfg = mj.Config(
         iterations=iterations,
         seeds=at_once * waves // 4,
@@ -129,11 +129,11 @@ def ray_overhead(iterations: int = 2000, waves: int = 3) -> dict[str, Any]:
     Whole: with compiling, and for Ray with the start of its processes.
     """
     import momentum_jax as mj
-    from momentum_jax.sweeps.jobs import runs_of_a_wave
-    from momentum_jax.training.waves import CHUNK
+    from momentum_jax.sweeps.batches import runs_at_once
+    from momentum_jax.training.loop import CHUNK
 
     cores = use_all_cores()
-    at_once = cores * runs_of_a_wave(iterations, CHUNK)
+    at_once = cores * runs_at_once(iterations, CHUNK)
     cfg = mj.Config(
         iterations=iterations,
         seeds=at_once * waves // 4,

@@ -21,13 +21,13 @@ from momentum_jax import cli
 from momentum_jax.cli import arguments
 from momentum_jax.tasks.datasets import Dataset, load_dataset
 from momentum_jax.training import compile as programs
-from momentum_jax.training import waves
+from momentum_jax.training import validate
 from tests.chromium import find_chromium
 from tests.compiling import compile_quickly, quick_options
 
 # To unpack MNIST takes as long as a small training, which every one of them would begin with.
 _unpack_once = functools.cache(load_dataset)
-waves.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
+validate.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
 
 
 @pytest.fixture

@@ -42,10 +42,9 @@ from momentum_jax.results.tables import text_of
 from momentum_jax.space import LogUniform, Space, Trial
 from momentum_jax.sweeps.procedure import check_trials, sweep_trials
 from momentum_jax.tasks import Task
-from momentum_jax.training.compile import evaluation_names
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted
-from momentum_jax.training.waves import resolve_task
+from momentum_jax.training.validate import evaluation_names, resolve_task
 
 HEAD, TUNING, JUDGING = "comparison.json", "tuning", "judging"
 SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}

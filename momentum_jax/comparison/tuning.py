@@ -16,8 +16,7 @@ from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
 from momentum_jax.space import BATCH_SIZE, Space, Trial, Uniform, Values, axes_of, factory_of, make_trials, text_of_axis
 from momentum_jax.tasks import Task
-from momentum_jax.training.compile import evaluation_names
-from momentum_jax.training.waves import resolve_task
+from momentum_jax.training.validate import evaluation_names, resolve_task
 
 TRIALS = 16
 

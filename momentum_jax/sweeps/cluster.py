@@ -17,7 +17,7 @@ from momentum_jax._base.machine import cores, environment, matrix_product_peak
 from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.record import Record, Run
-from momentum_jax.sweeps.jobs import WAVE_ITERATIONS, Job, train_waves
+from momentum_jax.sweeps.batches import BATCH_ITERATIONS, Job, train_batches
 from momentum_jax.training.compile import group_runs
 from momentum_jax.training.devices import resolve_layout
 from momentum_jax.training.sampling import numerics
@@ -105,7 +105,7 @@ class Cluster(NamedTuple):
     def _parts(self, job: Job, runs: Sequence[Run]) -> tuple[list[Sequence[Run]], list[int]]:
         """The runs of each task, and those of the largest of its structure; every worker gets some."""
         devices = self.resources["num_gpus"] or self.resources["num_cpus"]
-        at_once = max(1, WAVE_ITERATIONS // job.cfg.iterations) if job.layout == "map" else _ACCELERATOR_RUNS
+        at_once = max(1, BATCH_ITERATIONS // job.cfg.iterations) if job.layout == "map" else _ACCELERATOR_RUNS
         share = -(-len(runs) // self._places())
         parts: list[Sequence[Run]] = []
         room: list[int] = []
@@ -265,7 +265,7 @@ def _train(boxed: list[Any], dtype: str, part: int) -> Answer:
     if reason is not None:
         return Answer({}, reason)
     records: dict[Run, Record] = {}
-    for wave in train_waves(job, parts[part], devices, no_progress, room[part]):
+    for wave in train_batches(job, parts[part], devices, no_progress, room[part]):
         records |= wave
     return Answer(records, None)
 

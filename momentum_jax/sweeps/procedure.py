@@ -19,13 +19,13 @@ from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, sweep_result
 from momentum_jax.results.store import Store, open_store, read_records
 from momentum_jax.space import Space, Trial, make_trials
-from momentum_jax.sweeps.jobs import Job, train_waves
+from momentum_jax.sweeps.batches import Job, train_batches
 from momentum_jax.tasks import Metric, Task
-from momentum_jax.training.compile import check_optimizers, group_runs, matrix_product_flops
+from momentum_jax.training.compile import group_runs
 from momentum_jax.training.devices import check_layout, default_devices, resolve_layout
-from momentum_jax.training.loop import Interrupted
+from momentum_jax.training.loop import CHUNK, Interrupted
 from momentum_jax.training.sampling import numerics
-from momentum_jax.training.waves import CHUNK, resolve_task
+from momentum_jax.training.validate import check_optimizers, resolve_task
 
 _STATUS_SECONDS = 2.0
 
@@ -203,9 +203,6 @@ def _all_runs(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> list[Run]:
 def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progress: Progress) -> None:
     """Trains the runs and writes them as they come."""
     total, before = len(store.keys), len(store.finished)
-    # What NumPy reaches says nothing of an accelerator.
-    peak = workers.peak() if runs and job.environment["platform"] == "cpu" else None
-    flops = job.cfg.iterations * sum(matrix_product_flops(job.cfg, job.task, size) * n for size, n in _sizes(runs))
     began: float | None = None
     written: float | None = None
 
@@ -218,7 +215,7 @@ def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progres
             "failed": sum(store.finished.values()),
             "runs_per_second": rate,
             "seconds_left": (total - done) / rate if rate else None,
-            "share_of_matrix_product_peak": rate * flops / max(len(runs), 1) / peak if peak else None,
+            "share_of_matrix_product_peak": None,
             "memory_bytes": memory_in_use(),
             "updated": time.time(),
         }
@@ -228,7 +225,7 @@ def _fill(store: Store, workers: Workers, job: Job, runs: Sequence[Run], progres
         now = status(done)
         parts = [f"{now['failed']} failed", f"{now['memory_bytes'] / 2**20:.0f} MiB"]
         if now["runs_per_second"]:
-            share = f", {now['share_of_matrix_product_peak']:.0%} of the float32 peak" if peak else ""
+            share = ""
             parts.insert(0, f"{now['runs_per_second']:.3g} runs/s{share}")
         progress("runs", int(done), total, ", ".join(parts))
         if written is None or time.monotonic() - written >= _STATUS_SECONDS:
@@ -273,4 +270,4 @@ class Here(NamedTuple):
         return matrix_product_peak()
 
     def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
-        return train_waves(job, runs, self.devices(), progress)
+        return train_batches(job, runs, self.devices(), progress)

@@ -1,9 +1,12 @@
 """`train(cfg)`: the loop, the step, what is compiled, where it runs, checkpoints; and `trajectory` over landscapes.
 
-Read `loop.py` first. This room trains what it is given and knows nothing of sweeps, comparisons or pages.
+`run.py` has one run as one pure function: read it first. Then `loop.py` (the host's loop), `step.py` (one iteration),
+`compile.py` (many runs as one program) and `devices.py` (where they go). `sampling.py` has all randomness. This room
+trains what it is given: nothing here knows of sweeps, comparisons or pages.
 """
 
 from momentum_jax.training.loop import Interrupted, batch_indices, initial_params, train
+from momentum_jax.training.run import make_run
 from momentum_jax.training.trajectories import Trajectory, trajectory
 
-__all__ = ["Interrupted", "Trajectory", "batch_indices", "initial_params", "train", "trajectory"]
+__all__ = ["Interrupted", "Trajectory", "batch_indices", "initial_params", "make_run", "train", "trajectory"]

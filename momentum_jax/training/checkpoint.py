@@ -1,4 +1,4 @@
-"""A training's place on disk: one npz, written whole or not at all, without pickles."""
+"""A training's state on disk: one npz, written whole or not at all, without pickles."""
 
 import json
 import pathlib
@@ -10,11 +10,10 @@ from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import left_behind, write_atomically
 from momentum_jax._base.trees import pack_whole, unpack_whole
 from momentum_jax.results.fingerprint import first_difference
-from momentum_jax.training.waves import Training
 
 
 class Checkpoint:
-    """Where a training is written now and then, and read to go on.
+    """A file that keeps the state of one training.
 
     Args:
       path: of the file.
@@ -28,8 +27,8 @@ class Checkpoint:
         self.seconds = seconds
         self._last = time.monotonic()
 
-    def restore(self, training: Training) -> None:
-        """Brings a training to where the file says; without a file it stays at its start.
+    def read(self) -> dict[str, Any] | None:
+        """The state that was written last, or None where there is no file. Removes what killed writings left.
 
         Raises:
           InputError: the file is damaged, or of another training.
@@ -39,11 +38,11 @@ class Checkpoint:
                 path.unlink()
             content = self.path.read_bytes()
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
             raise InputError(f"checkpoint {str(self.path)!r} cannot be read: {error.strerror}") from error
         try:
-            snapshot, about = unpack_whole(content)
+            state, about = unpack_whole(content)
         except ValueError as error:
             raise InputError(
                 f"checkpoint {str(self.path)!r} is damaged, or no checkpoint; move it away to begin anew: {error}"
@@ -51,22 +50,22 @@ class Checkpoint:
         difference = first_difference(about, self.identity)
         if difference is not None:
             raise InputError(f"checkpoint {str(self.path)!r} is of another training: {difference}; move it away")
-        training.restore(snapshot)
+        saved: dict[str, Any] = state
+        return saved
 
-    def write_in_time(self, training: Training) -> None:
-        """Writes where the training is, if it is time to."""
-        if time.monotonic() - self._last >= self.seconds:
-            self.write(training)
+    def is_due(self) -> bool:
+        """Whether the least time since the last writing has passed."""
+        return time.monotonic() - self._last >= self.seconds
 
-    def write(self, training: Training) -> None:
-        """Writes where the training is.
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Writes a state of dicts, lists and arrays.
 
         Raises:
           InputError: it cannot be written; the one before is intact.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, pack_whole(training.snapshot(), self.identity))
+            write_atomically(self.path, pack_whole(state, self.identity))
         except OSError as error:
             raise InputError(
                 f"checkpoint {str(self.path)!r} cannot be written: {error.strerror}; the one before is intact"

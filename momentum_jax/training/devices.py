@@ -1,4 +1,4 @@
-"""Where runs go: groups of runs over devices, and one compiled program for each group."""
+"""Where runs go: a mesh of devices for each group of runs, and how the runs on one device are gone through."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ LAYOUTS = ("auto", "map", "vmap")
 
 
 def default_devices() -> list[jax.Device]:
-    """All devices of the default backend; says once, where the processor's cores would be left idle, what to do."""
+    """All devices of the default backend; warns once where the processor's cores would be left idle."""
     devices = jax.devices()
     if devices[0].platform == "cpu" and len(devices) == 1 < cores():
         _warn_idle_cores(cores())
@@ -37,43 +37,17 @@ def _warn_idle_cores(count: int) -> None:
     )
 
 
-def meshes(sizes: Sequence[int], devices: Sequence[jax.Device]) -> list[Mesh]:
-    """The devices of each group of runs.
-
-    Every group gets a mesh of the same width, and groups take turns on as many meshes as fit side by side; the width
-    is the one that ends first if every run takes as long as any other.
-
-    Args:
-      sizes: runs in each group.
-      devices: what there is.
-    """
-
-    def makespan(width: int) -> tuple[int, int]:
-        lanes = [0] * (len(devices) // width)
-        for group, size in enumerate(sizes):
-            lanes[group % len(lanes)] += math.ceil(size / width)
-        return max(lanes), -width
-
-    width = min(range(1, len(devices) + 1), key=makespan)
-    lanes = [one_mesh(devices[first : first + width]) for first in range(0, len(devices) - width + 1, width)]
-    return [lanes[group % len(lanes)] for group in range(len(sizes))]
-
-
-def one_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    return Mesh(np.asarray(devices), (RUNS,))
-
-
 def check_layout(layout: str) -> None:
-    """Raises `InputError` for a layout that there is not."""
+    """Raises `InputError` for a layout that does not exist."""
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
 
 
 def resolve_layout(layout: str, devices: Sequence[jax.Device]) -> Layout:
-    """How the runs on one device are gone through: what "auto" means on these devices.
+    """What a layout means on these devices: "auto" is "map" on a CPU and "vmap" elsewhere.
 
     Raises:
-      InputError: a layout that there is not.
+      InputError: the layout does not exist.
     """
     check_layout(layout)
     if layout == "auto":
@@ -81,51 +55,84 @@ def resolve_layout(layout: str, devices: Sequence[jax.Device]) -> Layout:
     return "vmap" if layout == "vmap" else "map"
 
 
-class Slots(NamedTuple):
-    """Room for runs on a mesh: as many on each device, filled in turns, so that no device has two more than another."""
+def one_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of all these devices, along which runs are laid."""
+    return Mesh(np.asarray(devices), (RUNS,))
+
+
+def choose_meshes(sizes: Sequence[int], devices: Sequence[jax.Device]) -> list[Mesh]:
+    """The devices of each group of runs.
+
+    All meshes have the same width, and groups take turns on as many meshes as fit side by side. The width is the one
+    that ends first if every run takes as long as any other.
+
+    Args:
+      sizes: runs in each group.
+      devices: what there is.
+    """
+
+    def makespan(width: int) -> tuple[int, int]:
+        rounds = [0] * (len(devices) // width)
+        for group, size in enumerate(sizes):
+            rounds[group % len(rounds)] += math.ceil(size / width)
+        return max(rounds), -width
+
+    width = min(range(1, len(devices) + 1), key=makespan)
+    beside = [one_mesh(devices[first : first + width]) for first in range(0, len(devices) - width + 1, width)]
+    return [beside[group % len(beside)] for group in range(len(sizes))]
+
+
+class Capacity(NamedTuple):
+    """How many runs a program takes at once: as many on each device of a mesh.
+
+    Runs are dealt to the devices in turns, so that no device has two more than another. In arrays laid over the mesh
+    those of the first device stand first; places that no run needs repeat the last run.
+    """
 
     mesh: Mesh
     per_device: int
+
+    @classmethod
+    def for_runs(cls, runs: int, mesh: Mesh) -> "Capacity":
+        """The least that takes so many runs at once."""
+        return cls(mesh, math.ceil(runs / mesh.size))
 
     @property
     def total(self) -> int:
         return self.mesh.size * self.per_device
 
     def counts(self, runs: int) -> jax.Array:
-        """How many of the first `runs` slots lie on each device, int32 [devices]."""
+        """How many of the first `runs` runs each device has, int32 [devices]."""
         width = self.mesh.size
         counts = [len(range(device, runs, width)) for device in range(width)]
-        placed: jax.Array = jax.device_put(np.asarray(counts, np.int32), self._along)
+        placed: jax.Array = jax.device_put(np.asarray(counts, np.int32), self._sharding)
         return placed
 
     def stack(self, runs: Sequence[PyTree[Any]]) -> PyTree[jax.Array]:
-        """Stacks what belongs to each run along a new leading axis laid over the mesh; free slots repeat the last."""
-        rows = [runs[min(run, len(runs) - 1)] for run in self._run_of_slot()]
-        return jax.tree.map(lambda *xs: jax.device_put(np.stack([np.asarray(x) for x in xs]), self._along), *rows)
+        """Stacks what belongs to each run along a new leading axis laid over the mesh."""
+        rows = [runs[min(run, len(runs) - 1)] for run in self._order]
+        return jax.tree.map(lambda *xs: jax.device_put(np.stack([np.asarray(x) for x in xs]), self._sharding), *rows)
 
     def take(self, stacked: PyTree[jax.Array], runs: int) -> PyTree[np.ndarray]:
         """The rows of the first `runs` runs, on the host, in their order."""
-        slot_of_run = np.argsort(self._run_of_slot())[:runs]
-        return jax.tree.map(lambda a: a[slot_of_run], jax.device_get(stacked))
+        places = np.argsort(self._order)[:runs]
+        return jax.tree.map(lambda a: a[places], jax.device_get(stacked))
 
     def shape(self, one: PyTree[Any]) -> PyTree[jax.ShapeDtypeStruct]:
         """What `stack` gives for runs that each have the shapes and dtypes of `one`."""
         return jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((self.total, *np.shape(a)), a.dtype, sharding=self._along), one
+            lambda a: jax.ShapeDtypeStruct((self.total, *np.shape(a)), a.dtype, sharding=self._sharding), one
         )
 
-    def _run_of_slot(self) -> list[int]:
+    @property
+    def _order(self) -> list[int]:
+        """Which run stands at each place."""
         width = self.mesh.size
         return [device + width * position for device in range(width) for position in range(self.per_device)]
 
     @property
-    def _along(self) -> NamedSharding:
+    def _sharding(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(RUNS))
-
-
-def slots_for(runs: int, mesh: Mesh) -> Slots:
-    """Room for so many runs at once."""
-    return Slots(mesh, math.ceil(runs / mesh.size))
 
 
 def replicated_shape(one: jax.ShapeDtypeStruct, mesh: Mesh) -> jax.ShapeDtypeStruct:
@@ -156,8 +163,8 @@ def over_runs(function: Callable[..., PyTree[Any]], mesh: Mesh, layout: Layout) 
         def put(i: Int32[Array, ""], results: PyTree[Any]) -> PyTree[Any]:
             return jax.tree.map(lambda all_, own: all_.at[i].set(own), results, one(i))
 
-        slots = jax.tree.leaves(runs)[0].shape[0]
-        empty = jax.tree.map(lambda r: jnp.zeros((slots, *r.shape), r.dtype), jax.eval_shape(one, jnp.int32(0)))
+        capacity = jax.tree.leaves(runs)[0].shape[0]
+        empty = jax.tree.map(lambda r: jnp.zeros((capacity, *r.shape), r.dtype), jax.eval_shape(one, jnp.int32(0)))
         return jax.lax.fori_loop(0, counts[0], put, empty)
 
     mapped = jax.shard_map(

@@ -1,28 +1,35 @@
 """`train(cfg)`: a host loop over compiled chunks of iterations, and what it leaves behind."""
 
 import contextlib
+import functools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
-from momentum_jax._base.errors import check_integer, check_real
+from momentum_jax._base.errors import check_integer, check_real, unknown
 from momentum_jax._base.machine import environment, provenance
-from momentum_jax._base.progress import Progress, default_progress
-from momentum_jax.config import MAX_SEED, Config
+from momentum_jax._base.progress import Progress, default_progress, no_progress
+from momentum_jax.config import MAX_SEED, Config, evaluated_iterations, recorded_iterations
 from momentum_jax.results.fingerprint import data_digest, function_names, identity
-from momentum_jax.results.record import Run
+from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, from_records
 from momentum_jax.space import Trial
 from momentum_jax.tasks import Metric, Params, Task
 from momentum_jax.training.checkpoint import Checkpoint
-from momentum_jax.training.compile import Lane, check_optimizers, compile_programs, group_runs
-from momentum_jax.training.devices import default_devices, meshes, resolve_layout, slots_for
-from momentum_jax.training.sampling import draw_all_batches, draw_params, numerics
-from momentum_jax.training.waves import CHUNK, Training, chunk_ends, resolve_task, timed
+from momentum_jax.training.compile import Program, States, compile_runs
+from momentum_jax.training.devices import default_devices, resolve_layout
+from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
+from momentum_jax.training.step import History
+from momentum_jax.training.validate import check_optimizers, resolve_task
+
+CHUNK = 100
 
 
 class Interrupted(KeyboardInterrupt):
@@ -66,8 +73,8 @@ def train(
       chunk: iterations between returns to Python, where progress is shown and Ctrl-C is honoured.
       layout: how a device goes through its runs: "map", one after the other, or "vmap", all at once, where the bits
         depend on how many there are; "auto" is "map" on CPUs and "vmap" on accelerators.
-      checkpoint: a file to keep the training's place in, written between chunks and at an interrupt. The same call
-        goes on from there, to the same bits. It is left when all is done, for you to remove.
+      checkpoint: a file that keeps the state of the training, written between chunks and at an interrupt. The same
+        call goes on from there, to the same bits. When all is done the file is left for you to remove.
       checkpoint_seconds: least time between two writings.
       progress: called with (phase, done, total); by default a line on standard error where that is a terminal.
 
@@ -83,57 +90,181 @@ def train(
     """
     check_integer("chunk", chunk, 1)
     check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
-    devices = list(devices or default_devices())
+    devices, metrics, progress = list(devices or default_devices()), metrics or {}, progress or default_progress()
     kind = resolve_layout(layout, devices)
-    progress = progress or default_progress()
     seconds: dict[str, float] = {}
-    runs = [
-        Run(label, 0, Trial(optimizer, cfg.batch_size), seed)
-        for label, optimizer in cfg.optimizers.items()
-        for seed in cfg.seed_tuple
-    ]
     with numerics(cfg.dtype):
         with timed(seconds, "loading"):
             check_optimizers(cfg.optimizers.items())
             task = resolve_task(cfg, task)
         with timed(seconds, "compiling"):
-            groups = group_runs(cfg, task, metrics or {}, runs)
-            sizes = [len(group.runs) for group in groups]
-            slots = [slots_for(size, mesh) for size, mesh in zip(sizes, meshes(sizes, devices), strict=True)]
-            wave = tuple(Lane(i, tuple(range(size))) for i, size in enumerate(sizes))
-            programs = compile_programs(cfg, task, groups, slots, min(chunk, cfg.iterations), devices, kind, progress)
-            training = Training(programs, wave, seconds)
-        kept = None
+            runs = _runs(cfg)
+            program = compile_runs(cfg, task, metrics, runs, devices, kind, chunk, progress)
+        state, saved = init(program, runs), None
         if checkpoint is not None:
-            about = identity(cfg, task, metrics or {}, environment(devices[0], kind))
-            kept = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
-            kept.restore(training)
+            about = identity(cfg, task, metrics, environment(devices[0], kind))
+            saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
+            state = restore(program, state, saved.read())
         with contextlib.suppress(KeyboardInterrupt):
-            for end in chunk_ends(cfg, chunk, training.done):
-                training.advance(end)
-                progress("training", end, cfg.iterations)
-                if kept is not None:
-                    kept.write_in_time(training)
-        done = training.done
-        if done == 0:
+            state = evaluate_when_due(program, state, seconds, progress)
+            while state.step < cfg.iterations:
+                state = advance(program, state, chunk, seconds)
+                progress("training", state.step, cfg.iterations)
+                if saved is not None and saved.is_due():
+                    saved.write(snapshot(program, state))
+                state = evaluate_when_due(program, state, seconds, progress)
+        if state.step == 0:
             raise Interrupted(None, 0)
-        if kept is not None and done < cfg.iterations:
-            kept.write(training)
-        with contextlib.suppress(KeyboardInterrupt):
-            training.evaluate(progress)
-        order = [run for group in groups for run in group.runs]
-        records = dict(zip(order, training.records(), strict=True))
-        result = from_records(
-            cfg,
-            {label: [[records[run] for run in runs if run.label == label]] for label in cfg.optimizers},
-            training.iterations,
-            sorted(training.evaluations),
-            provenance(devices, task.provenance | {"digest": data_digest(task)})
-            | {"functions": function_names(task), "layout": kind, "seconds": seconds},
-        )
-    if done < cfg.iterations or done not in training.evaluations:
-        raise Interrupted(result, done)
+        finished = state.step == cfg.iterations and state.step in state.evaluations
+        if not finished and saved is not None:
+            saved.write(snapshot(program, state))
+        if state.step < cfg.iterations:
+            with contextlib.suppress(KeyboardInterrupt):
+                state = evaluate(program, state, seconds, progress)
+        about = provenance(devices, task.provenance | {"digest": data_digest(task)})
+        about |= {"functions": function_names(task), "layout": kind, "seconds": seconds}
+        result = _make_result(program, state, about)
+    if not finished:
+        raise Interrupted(result, state.step)
     return result
+
+
+class State(NamedTuple):
+    """The whole state of a training: a pytree.
+
+    Attributes:
+      step: iterations done.
+      runs: what each run hands to its next iteration, on the devices.
+      histories: for each group [runs, recorded, …], on the host. They are filled in place; what lies beyond `step`
+        is not looked at.
+      diverged_at: for each group [runs], the first iteration whose loss is not finite, or the number of all.
+      evaluations: by iterations done and name, [runs].
+    """
+
+    step: int
+    runs: States
+    histories: list[History]
+    diverged_at: list[Int[np.ndarray, " runs"]]
+    evaluations: dict[int, dict[str, np.ndarray]]
+
+
+def init(program: Program, runs: Sequence[Run]) -> State:
+    """The state that a training of some runs starts from."""
+    states, recorded = program.init(runs), len(recorded_iterations(program.cfg))
+    histories, diverged_at = [], []
+    for state in states:
+        shape = (len(state.positions), recorded)
+        one = program.histories[state.group]
+        histories.append(jax.tree.map(lambda a, shape=shape: np.zeros((*shape, *a.shape), a.dtype), one))
+        diverged_at.append(np.full(len(state.positions), program.cfg.iterations))
+    return State(0, states, histories, diverged_at, {})
+
+
+def advance(program: Program, state: State, chunk: int, seconds: dict[str, float]) -> State:
+    """Trains for a chunk of iterations, or to the next evaluation, and records; adds to the seconds of "training"."""
+    cfg = program.cfg
+    stops = {*range(chunk, cfg.iterations, chunk), *evaluated_iterations(cfg)}
+    stop = min(stop for stop in stops if stop > state.step)
+    with timed(seconds, "training"):
+        runs, histories = program.step(state.runs, state.step, stop)
+        diverged_at = _record(cfg, state, stop, histories)
+        return state._replace(step=stop, runs=runs, diverged_at=diverged_at)
+
+
+def _record(cfg: Config, state: State, stop: int, histories: Sequence[History]) -> list[Int[np.ndarray, " runs"]]:
+    """Fills the histories of a state up to an iteration; gives the first iterations whose losses are not finite."""
+    recorded = recorded_iterations(cfg)
+    first, last = np.searchsorted(recorded, [state.step, stop])
+    diverged_at = []
+    for whole, part, so_far in zip(state.histories, histories, state.diverged_at, strict=True):
+        for kept, new in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+            kept[:, first:last] = new[:, recorded[first:last] - state.step]
+        bad = ~(np.isfinite(part.loss) & np.isfinite(part.loss_before))
+        at = np.where(bad.any(axis=1), state.step + bad.argmax(axis=1), cfg.iterations)
+        diverged_at.append(np.minimum(so_far, at))
+    return diverged_at
+
+
+def evaluate_when_due(
+    program: Program, state: State, seconds: dict[str, float], progress: Progress = no_progress
+) -> State:
+    """Evaluates where the config says so, unless that has been done; shows the progress of the last evaluation."""
+    if state.step not in evaluated_iterations(program.cfg):
+        return state
+    return evaluate(program, state, seconds, progress if state.step == program.cfg.iterations else no_progress)
+
+
+def evaluate(program: Program, state: State, seconds: dict[str, float], progress: Progress) -> State:
+    """Evaluates the runs as they are, unless that has been done; adds to the seconds of "evaluating"."""
+    if state.step in state.evaluations:
+        return state
+    with timed(seconds, "evaluating"):
+        values = program.evaluate(program.params(state.runs), progress)
+    return state._replace(evaluations=state.evaluations | {state.step: values})
+
+
+def snapshot(program: Program, state: State) -> dict[str, Any]:
+    """A state as dicts, lists and arrays, for a checkpoint."""
+    recorded = int(np.searchsorted(recorded_iterations(program.cfg), state.step))
+    return {
+        "step": np.int64(state.step),
+        "runs": [jax.tree.leaves(of_group) for of_group in program.fetch(state.runs)],
+        "histories": [[a[:, :recorded] for a in jax.tree.leaves(history)] for history in state.histories],
+        "diverged_at": state.diverged_at,
+        "evaluations": {str(step): values for step, values in state.evaluations.items()},
+    }
+
+
+def restore(program: Program, state: State, saved: dict[str, Any] | None) -> State:
+    """The state that a snapshot was made of, by a program of the same runs; without a snapshot the state given."""
+    if saved is None:
+        return state
+    for history, of_group in zip(state.histories, saved["histories"], strict=True):
+        for whole, part in zip(jax.tree.leaves(history), of_group, strict=True):
+            whole[:, : part.shape[1]] = part
+    fetched = [
+        jax.tree.unflatten(jax.tree.structure(there.train_states), leaves)
+        for there, leaves in zip(state.runs, saved["runs"], strict=True)
+    ]
+    return State(
+        step=int(saved["step"]),
+        runs=program.put(state.runs, fetched),
+        histories=state.histories,
+        diverged_at=list(saved["diverged_at"]),
+        evaluations={int(step): values for step, values in saved["evaluations"].items()},
+    )
+
+
+def make_records(program: Program, state: State) -> dict[Run, Record]:
+    """What each run has left behind so far."""
+    limit = np.inf if program.task.baseline_loss is None else program.task.baseline_loss
+    steps = sorted(state.evaluations)
+    recorded = int(np.searchsorted(recorded_iterations(program.cfg), state.step))
+    runs, params = program.runs_of(state.runs), program.params(state.runs)
+    histories = [
+        (jax.tree.map(lambda a, i=i: a[i, :recorded], history), int(at))
+        for history, diverged_at in zip(state.histories, state.diverged_at, strict=True)
+        for i, at in enumerate(diverged_at)
+    ]
+    records = {}
+    for number, (run, (history, at)) in enumerate(zip(runs, histories, strict=True)):
+        evaluations = {
+            name: np.stack([state.evaluations[step][name][number] for step in steps])
+            for name in (state.evaluations[steps[0]] if steps else ())
+        }
+        diverged = failed = at < state.step
+        if steps[-1:] == [state.step] and "train_loss" in evaluations:
+            failed |= not evaluations["train_loss"][-1] < limit
+        records[run] = Record(
+            losses=history.loss,
+            losses_before=history.loss_before,
+            metrics=history.metrics,
+            diverged_at=at if diverged else -1,
+            evaluations=evaluations,
+            failed=bool(failed),
+            params=params[number],
+        )
+    return records
 
 
 def batch_indices(cfg: Config, seed: int, *, task: Task | None = None) -> Int32[np.ndarray, "iterations batch"]:
@@ -146,7 +277,18 @@ def batch_indices(cfg: Config, seed: int, *, task: Task | None = None) -> Int32[
     (3, 4)
     """
     check_integer("seed", seed, 0, MAX_SEED)
-    return draw_all_batches(cfg, seed, resolve_task(cfg, task).num_examples)
+    num_examples = resolve_task(cfg, task).num_examples
+    with numerics(cfg.dtype):
+        draw = jax.jit(
+            functools.partial(
+                draw_batches,
+                length=cfg.iterations,
+                num_examples=num_examples,
+                batch_size=cfg.batch_size,
+                sampling=cfg.sampling,
+            )
+        )
+        return np.asarray(draw(batch_key(seed), jnp.int32(0)))
 
 
 def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = None) -> Params:
@@ -160,4 +302,30 @@ def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = No
     (784, 5)
     """
     check_integer("seed", seed, 0, MAX_SEED)
-    return draw_params(resolve_task(cfg, task).init, cfg, seed, label)
+    task = resolve_task(cfg, task)
+    if label not in cfg.optimizers:
+        raise unknown("optimizer's label", label, cfg.optimizers)
+    return draw_params(task.init, init_key(seed, None if cfg.shared_init else label), cfg.dtype)
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Adds the seconds that a block takes to those of its phase."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
+
+
+def _runs(cfg: Config) -> list[Run]:
+    """Every optimizer of a config with every seed."""
+    trials = {label: Trial(optimizer, cfg.batch_size) for label, optimizer in cfg.optimizers.items()}
+    return [Run(label, 0, trial, seed) for label, trial in trials.items() for seed in cfg.seed_tuple]
+
+
+def _make_result(program: Program, state: State, about: dict[str, Any]) -> Result:
+    cfg, records = program.cfg, make_records(program, state)
+    by_label = {label: [[records[run] for run in _runs(cfg) if run.label == label]] for label in cfg.optimizers}
+    recorded = recorded_iterations(cfg)
+    return from_records(cfg, by_label, recorded[recorded < state.step], sorted(state.evaluations), about)

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, Key, PyTree, UInt32
 
-from momentum_jax._base.errors import unknown
-from momentum_jax.config import Config, Sampling
+from momentum_jax.config import DType, Sampling
 
 _INIT, _BATCHES = 0, 1
 
 
 @contextlib.contextmanager
 def numerics(dtype: str) -> Iterator[None]:
-    """JAX's settings for a run, whatever the ambient ones are, so that the run is the same under all.
+    """Sets JAX's numerics for a run, whatever the ambient settings are, so that the run is the same under all.
 
-    64-bit types are on for float64 only; draws are those of the partitionable Threefry; a NaN is recorded, not raised.
+    64-bit types are on for float64 only, draws are those of the partitionable Threefry, and a NaN is recorded, not
+    raised.
     """
     with (
         jax.enable_x64(dtype == "float64"),
@@ -31,7 +31,7 @@ def numerics(dtype: str) -> Iterator[None]:
         yield
 
 
-def init_key(seed: int | UInt32[Array, ""], label: str | None) -> Key[Array, ""]:
+def init_key(seed: int | UInt32[Array, ""], label: str | None = None) -> Key[Array, ""]:
     """The key of the initial weights: the seed's, or with a label that label's own."""
     key = jax.random.fold_in(_run_key(seed), _INIT)
     if label is None:
@@ -41,6 +41,7 @@ def init_key(seed: int | UInt32[Array, ""], label: str | None) -> Key[Array, ""]
 
 
 def batch_key(seed: int | UInt32[Array, ""]) -> Key[Array, ""]:
+    """The key of all batches of a seed."""
     return jax.random.fold_in(_run_key(seed), _BATCHES)
 
 
@@ -53,7 +54,7 @@ def draw_batches(
     batch_size: int,
     sampling: Sampling,
 ) -> Int32[Array, "iterations batch"]:
-    """The examples of the iterations start … start + length − 1.
+    """Draws the examples of the iterations start … start + length − 1.
 
     With replacement, iteration t draws from its own key, fold_in(key, t). In epochs, epoch e is a permutation drawn
     from fold_in(key, e), cut into ⌊num_examples / batch_size⌋ batches.
@@ -72,29 +73,15 @@ def draw_batches(
     return batches.astype(jnp.int32)
 
 
-def draw_all_batches(cfg: Config, seed: int, num_examples: int) -> Int32[np.ndarray, "iterations batch"]:
-    """All batches of a run."""
-    with numerics(cfg.dtype):
-        draw = jax.jit(
-            functools.partial(
-                draw_batches,
-                length=cfg.iterations,
-                num_examples=num_examples,
-                batch_size=cfg.batch_size,
-                sampling=cfg.sampling,
-            )
-        )
-        return np.asarray(draw(batch_key(seed), jnp.int32(0)))
+def draw_params(init: Callable[[Key[Array, ""]], PyTree[Array]], key: Key[Array, ""], dtype: DType) -> PyTree[Array]:
+    """Draws the initial parameters in float32 and casts the floating-point leaves to a dtype.
 
-
-def draw_params(init: Callable[[Key[Array, ""]], PyTree[Array]], cfg: Config, seed: int, label: str) -> PyTree[Array]:
-    """The initial parameters of a run: drawn in float32, float leaves cast to the config's dtype."""
-    if label not in cfg.optimizers:
-        raise unknown("optimizer's label", label, cfg.optimizers)
+    So every dtype starts from the same numbers.
+    """
     with numerics("float32"):
-        params = _jit(init)(init_key(seed, None if cfg.shared_init else label))
-    with numerics(cfg.dtype):
-        return jax.tree.map(lambda p: p.astype(cfg.dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
+        params = _jit(init)(key)
+    with numerics(dtype):
+        return jax.tree.map(lambda p: p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,22 +2,19 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+import optax.contrib
 from jaxtyping import Array, Float, Int32, PyTree
 
-from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers import registry
-from momentum_jax.optimizers.description import OptimizerConfig
-from momentum_jax.tasks import Data, Metric, Params
+from momentum_jax.tasks import Data, Metric, Params, Scalars, Task, mean_over_examples
 from momentum_jax.training.convolutions import channels_last
 
-# What Parquet holds.
-_RECORDED = (np.floating, np.integer, np.bool_)
+Loss = Callable[[Params, Data], Float[Array, ""]]
 
 
 class TrainState(NamedTuple):
@@ -28,27 +25,35 @@ class TrainState(NamedTuple):
 
 
 class History(NamedTuple):
-    """What one iteration leaves behind: the loss on its batch before and after the update, and the metrics."""
+    """What one iteration records; with a leading axis, what several do.
 
-    loss_before: Float[Array, ""]
-    loss: Float[Array, ""]
+    Attributes:
+      loss_before: the loss on the batch before the update.
+      loss: the loss on the same batch after it.
+      metrics: by name.
+    """
+
+    loss_before: Float[Array, "*iterations"]
+    loss: Float[Array, "*iterations"]
     metrics: dict[str, Array]
 
 
-class Program(NamedTuple):
-    """What is compiled for a group of runs; in one process equal programs are compiled once."""
+class Static(NamedTuple):
+    """What of a run is part of the compiled program; its traced hyperparameters are the program's arguments."""
 
-    loss: Callable[[Params, Data], Float[Array, ""]]
+    loss: Loss
     structure: registry.Structure
     metrics: tuple[tuple[str, Metric], ...]
 
+    def init(self, hyperparameters: Mapping[str, Float[Array, ""]], params: Params) -> TrainState:
+        """The state that a run with these hyperparameters starts from."""
+        return TrainState(params, registry.build(self.structure, hyperparameters).init(params))
+
 
 def make_train_step(
-    loss: Callable[[Params, Data], Float[Array, ""]],
-    optimizer: optax.GradientTransformationExtraArgs,
-    metrics: Mapping[str, Metric],
+    loss: Loss, optimizer: optax.GradientTransformationExtraArgs, metrics: Mapping[str, Metric]
 ) -> Callable[[TrainState, Data], tuple[TrainState, History]]:
-    """One iteration as a pure function: gradient, update, and the loss on the batch before and after."""
+    """Makes one iteration a pure function: gradient, update, and the loss on the batch before and after."""
 
     def train_step(state: TrainState, batch: Data) -> tuple[TrainState, History]:
         params, opt_state = state
@@ -64,27 +69,23 @@ def make_train_step(
         opt_state = jax.tree.map(
             lambda new, old: jax.lax.convert_element_type(new, old.dtype), new_opt_state, opt_state
         )
-        record = History(
-            loss_before=loss_before,
-            loss=loss(params, batch),
-            metrics={name: metric(params, opt_state, grads) for name, metric in metrics.items()},
-        )
-        return TrainState(params, opt_state), record
+        recorded = {name: metric(params, opt_state, grads) for name, metric in metrics.items()}
+        return TrainState(params, opt_state), History(loss_before, loss(params, batch), recorded)
 
     return train_step
 
 
 @functools.lru_cache(maxsize=64)
-def _with_gradient(loss: Callable[[Params, Data], Float[Array, ""]]) -> Callable[..., tuple[Array, Params]]:
+def _with_gradient(loss: Loss) -> Callable[..., tuple[Array, Params]]:
     """One function for one loss, so that it is traced once."""
     return jax.value_and_grad(loss)
 
 
 def _as_transposed_product(grad: Array) -> Array:
-    """The gradient of a dense layer's weights, as the product that XLA's CPU does fastest; the value is the same.
+    """Keeps the gradient of a dense layer's weights as the product that XLA's CPU does fastest; the value is the same.
 
-    For inputs x and cotangents c of the outputs it is xᵀ·c, which JAX computes as (cᵀ·x)ᵀ and XLA turns back, though
-    from 784 inputs to 100 that takes it nearly twice as long as cᵀ·x. The barrier keeps what JAX computes.
+    For inputs x and cotangents c of the outputs it is xᵀ·c. JAX computes (cᵀ·x)ᵀ, and XLA turns that back into xᵀ·c,
+    though from 784 inputs to 100 that takes it nearly twice as long as cᵀ·x. The barrier keeps what JAX computes.
     """
     if grad.ndim != 2:
         return grad
@@ -94,30 +95,46 @@ def _as_transposed_product(grad: Array) -> Array:
     return kept
 
 
+def take_rows(data: Data, rows: Int32[Array, " batch"]) -> Data:
+    """The examples of a batch.
+
+    XLA's CPU fetches rows from memory at half the speed where it fuses that with what the loss does to them, hence the
+    barrier.
+    """
+    batch: Data = jax.lax.optimization_barrier(jax.tree.map(lambda a: a[rows], data))
+    return batch
+
+
 def train_chunk(
-    program: Program,
+    static: Static,
     run: tuple[dict[str, Float[Array, ""]], TrainState, Int32[Array, "chunk batch"]],
     shared: tuple[Int32[Array, ""], Data],
 ) -> tuple[TrainState, History]:
-    """Up to a chunk of iterations of one run, each on its rows of the data: the state after them, a record of each.
+    """Trains one run for up to a chunk of iterations, each on its rows of the data.
 
-    How many is an argument, so that one program serves every length; records of the rest are zeros. As the branch of
-    a condition a step is also compiled the same whatever surrounds it: XLA would unroll a loop of one iteration and
-    round it differently.
+    How many iterations is an argument, so that one program serves every length; the history of the rest is zeros. As
+    the branch of a condition a step is also compiled the same whatever surrounds it: XLA would unroll a loop of one
+    iteration and round it differently.
+
+    Args:
+      static: what is part of the program.
+      run: its traced hyperparameters, its state, and the rows of each batch.
+      shared: how many iterations, and the training data.
+
+    Returns:
+      The state after them, and their history [chunk, …].
     """
-    traced, state, batches = run
+    hyperparameters, state, batches = run
     length, data = shared
-    optimizer = registry.build(program.structure, traced)
-    train_step = make_train_step(program.loss, optimizer, dict(program.metrics))
+    optimizer = registry.build(static.structure, hyperparameters)
+    train_step = make_train_step(static.loss, optimizer, dict(static.metrics))
 
     def step(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, History]:
-        # XLA's CPU fetches rows from memory at half the speed where it fuses that with what the loss does to them.
-        batch = jax.lax.optimization_barrier(jax.tree.map(lambda a: a[rows], data))
-        return train_step(state, batch)
+        return train_step(state, take_rows(data, rows))
 
     def skip(state: TrainState, rows: Int32[Array, " batch"]) -> tuple[TrainState, History]:
-        _, record = jax.eval_shape(step, state, rows)
-        return state, jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), record)
+        _, history = jax.eval_shape(step, state, rows)
+        return state, jax.tree.map(lambda r: jnp.zeros(r.shape, r.dtype), history)
 
     def step_or_skip(state: TrainState, indexed: tuple[Array, Array]) -> tuple[TrainState, History]:
         index, rows = indexed
@@ -129,58 +146,34 @@ def train_chunk(
     return result
 
 
-def find_structure(
-    optimizer: OptimizerConfig,
-    loss: Callable[[Params, Data], Float[Array, ""]],
-    params: Params,
-    batch: Data,
-    metrics: Mapping[str, Metric],
-) -> tuple[registry.Structure, registry.Traced]:
-    """An optimizer's structure and traced, found to train by tracing one step.
+def evaluation_of(task: Task) -> Callable[[Params, Data, Data | None], Scalars]:
+    """The task's evaluation; where it has none, the loss averaged over each set."""
+    return task.evaluate or _mean_losses(task.loss)
 
-    A factory that branches on the value of a hyperparameter gets all of them as part of the program.
 
-    Args:
-      optimizer: its description.
-      loss: from parameters and a batch to a scalar.
-      params: arrays or their shapes.
-      batch: likewise.
-      metrics: what is recorded.
+@functools.lru_cache(maxsize=64)
+def _mean_losses(loss: Loss) -> Callable[[Params, Data, Data | None], Scalars]:
+    """One function for one loss, so that it is compiled once."""
 
-    Raises:
-      InputError: a step cannot be made of these, or leaves something that cannot be recorded.
+    def evaluate(params: Params, train: Data, test: Data | None) -> Scalars:
+        sets = {"train_loss": train, **({} if test is None else {"test_loss": test})}
+        return {name: mean_over_examples(lambda batch: loss(params, batch), data) for name, data in sets.items()}
+
+    return evaluate
+
+
+def evaluation_params(state: TrainState) -> Params:
+    """The parameters that are evaluated.
+
+    Schedule-Free trains at one point and is judged at another, the average that it keeps.
     """
-
-    def trace(structure: registry.Structure, traced: registry.Traced) -> None:
-        def one_step(traced: dict[str, Array], params: Params, batch: Data) -> Any:
-            transformation = registry.build(structure, traced)
-            state = TrainState(params, transformation.init(params))
-            return make_train_step(loss, transformation, metrics)(state, batch)
-
-        after, record = jax.eval_shape(one_step, traced_arrays(traced), params, batch)
-        if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
-            raise InputError("its state holds a random key, which would be the same for every seed")
-        for name, value in record.metrics.items():
-            if not hasattr(value, "dtype"):
-                raise InputError(f"metrics[{name!r}] must give a number or an array, not {value}")
-            if not any(jnp.issubdtype(value.dtype, kind) for kind in _RECORDED):
-                raise InputError(f"metrics[{name!r}] must give real numbers or booleans, not {value.dtype}")
-
-    structure, traced = registry.split(optimizer)
-    try:
-        try:
-            trace(structure, traced)
-        except jax.errors.ConcretizationTypeError:
-            structure, traced = registry.fixed(optimizer), {}
-            trace(structure, traced)
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot train with {optimizer}: {error}") from error
-    return structure, traced
+    states = jax.tree.leaves(state.opt_state, is_leaf=_is_schedule_free)
+    averaged = [node for node in states if _is_schedule_free(node)]
+    if not averaged:
+        return state.params
+    params = optax.contrib.schedule_free_eval_params(averaged[0], state.params)
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), params, state.params)
 
 
-def traced_arrays(traced: registry.Traced) -> dict[str, np.ndarray]:
-    """The traced as arguments of a program: in double precision where 64-bit types are on."""
-    dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    return {name: np.asarray(value, dtype) for name, value in traced.items()}
+def _is_schedule_free(node: object) -> bool:
+    return isinstance(node, optax.contrib.ScheduleFreeState)

@@ -16,7 +16,8 @@ from momentum_jax._base.errors import InputError, check_integer, check_real
 from momentum_jax.optimizers import registry
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.tasks.landscapes import Landscape, make_landscape
-from momentum_jax.training.step import TrainState, find_structure, make_train_step, traced_arrays
+from momentum_jax.training.step import TrainState, make_train_step
+from momentum_jax.training.validate import find_structure, traced_arrays
 
 Starts = Float[Array, "starts dimensions"]
 Loss = Callable[[Array, Array], Float[Array, ""]]

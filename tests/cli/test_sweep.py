@@ -73,7 +73,7 @@ def test_the_same_command_goes_on_where_it_was_interrupted_and_says_so(sweep, ma
 
     write = Store.write
     # A wave a run on each device.
-    monkeypatch.setattr(jobs, "WAVE_ITERATIONS", 20)
+    monkeypatch.setattr(jobs, "BATCH_ITERATIONS", 20)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", stop)
         with pytest.raises(SystemExit) as exit_:

@@ -107,7 +107,7 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     # By what they print, since a NaN is not equal to itself.
     assert repr(again.verdicts) == repr(compared.verdicts)
     assert (again.notes, again.target, again.plan) == (compared.notes, compared.target, compared.plan)
-    monkeypatch.setattr("momentum_jax.sweeps.procedure.train_waves", refuse)
+    monkeypatch.setattr("momentum_jax.sweeps.procedure.train_batches", refuse)
     monkeypatch.setattr(comparison, "measure_steps", refuse)
     # Judging otherwise needs no run.
     wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["mean_loss"], margin=9.0)

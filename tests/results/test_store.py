@@ -66,7 +66,7 @@ QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 @pytest.fixture(autouse=True)
 def short_waves(monkeypatch):
     """Waves of one run on each device, so that a sweep has many parts."""
-    monkeypatch.setattr(jobs, "WAVE_ITERATIONS", CFG.iterations)
+    monkeypatch.setattr(jobs, "BATCH_ITERATIONS", CFG.iterations)
 
 
 def sweep(folder, cfg=CFG, space=SPACE, **options):
@@ -78,7 +78,7 @@ def finished(tmp_path_factory):
     """The folder of a finished sweep, for reading, and its result."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "WAVE_ITERATIONS", CFG.iterations)
+        patch.setattr(jobs, "BATCH_ITERATIONS", CFG.iterations)
         return folder, sweep(folder)
 
 

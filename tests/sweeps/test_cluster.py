@@ -19,8 +19,8 @@ import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import environment
 from momentum_jax.sweeps import cluster
+from momentum_jax.sweeps.batches import Job
 from momentum_jax.sweeps.cluster import connect, evenly, refusal
-from momentum_jax.sweeps.jobs import Job
 from momentum_jax.sweeps.procedure import Here
 from momentum_jax.training.compile import Run
 from momentum_jax.training.loop import Interrupted

@@ -46,7 +46,7 @@ optimizers = {
 }
 kind, place, out = sys.argv[1:]
 if kind == "sweep":
-    jobs.WAVE_ITERATIONS = 1000
+    jobs.BATCH_ITERATIONS = 1000
     cfg = mj.Config(iterations=1000, batch_size=16, seeds=4, optimizers=optimizers, record_every=10)
     space = {"learning_rate": [0.001, 0.003, 0.01, 0.03, 1e20]}
     mj.sweep(cfg, space, task=task, folder=place, keep_params=True, chunk=200, progress=working)

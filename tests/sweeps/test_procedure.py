@@ -20,7 +20,7 @@ from momentum_jax.sweeps import jobs
 from momentum_jax.sweeps import procedure as sweeps
 from momentum_jax.training.compile import Group, matrix_product_flops
 from momentum_jax.training.devices import Slots, meshes
-from momentum_jax.training.waves import resolve_task
+from momentum_jax.training.validate import resolve_task
 from tests.compilations import compilations
 
 SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
@@ -79,7 +79,7 @@ def whole():
 @pytest.fixture
 def short_waves(monkeypatch):
     """Waves of one run on each device."""
-    monkeypatch.setattr(jobs, "WAVE_ITERATIONS", SMALL["iterations"])
+    monkeypatch.setattr(jobs, "BATCH_ITERATIONS", SMALL["iterations"])
 
 
 @pytest.mark.parametrize(

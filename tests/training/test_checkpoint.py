@@ -117,7 +117,7 @@ def test_a_divergence_before_the_stop_is_remembered(tmp_path):
 def test_an_interrupt_writes_the_place_whatever_the_time_and_the_end_leaves_it(tmp_path):
     with pytest.raises(mj.Interrupted):
         train(ONE, tmp_path / "a" / "place", progress=stop_at(20), checkpoint_seconds=1e6)
-    assert int(unpack_whole((tmp_path / "a" / "place").read_bytes())[0]["done"]) == 20
+    assert int(unpack_whole((tmp_path / "a" / "place").read_bytes())[0]["step"]) == 20
     seen = []
     train(ONE, tmp_path / "a" / "place", progress=lambda *call: seen.append(call))
     assert [done for phase, done, _ in seen if phase == "training"] == [30]

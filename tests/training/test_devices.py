@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from momentum_jax._base.errors import InputError
-from momentum_jax.training import devices as layout
+from momentum_jax.training.devices import Capacity, choose_meshes, one_mesh, over_runs, replicate, resolve_layout
 
 
 @pytest.mark.parametrize(
@@ -23,42 +23,42 @@ from momentum_jax.training import devices as layout
 )
 def test_groups_are_placed_so_that_the_last_run_ends_first(sizes, expected):
     devices = jax.devices()[:2]
-    placed = [[devices.index(device) for device in mesh.devices] for mesh in layout.meshes(sizes, devices)]
+    placed = [[devices.index(device) for device in mesh.devices] for mesh in choose_meshes(sizes, devices)]
     assert placed == expected
 
 
-@pytest.mark.parametrize("kind", ["map", "vmap"])
+@pytest.mark.parametrize("layout", ["map", "vmap"])
 @pytest.mark.parametrize("runs", [1, 2, 3, 5])
-@pytest.mark.parametrize("room", [5, 8])
-def test_runs_come_back_in_their_order_whatever_the_room(runs, room, kind):
-    slots = layout.slots_for(room, layout.one_mesh(jax.devices()[:2]))
-    stacked = slots.stack([np.float32(i) for i in range(runs)])
-    doubled = layout.over_runs(lambda run, shared: run * shared, slots.mesh, kind)(
-        slots.counts(runs), stacked, layout.replicate(np.float32(2), slots.mesh)
+@pytest.mark.parametrize("most", [5, 8])
+def test_runs_come_back_in_their_order_whatever_the_capacity(runs, most, layout):
+    capacity = Capacity.for_runs(most, one_mesh(jax.devices()[:2]))
+    stacked = capacity.stack([np.float32(i) for i in range(runs)])
+    doubled = over_runs(lambda run, shared: run * shared, capacity.mesh, layout)(
+        capacity.counts(runs), stacked, replicate(np.float32(2), capacity.mesh)
     )
-    assert doubled.shape == (2 * -(-room // 2),)
-    assert slots.take(doubled, runs).tolist() == [2.0 * i for i in range(runs)]
+    assert doubled.shape == (2 * -(-most // 2),)
+    assert capacity.take(doubled, runs).tolist() == [2.0 * i for i in range(runs)]
 
 
 @pytest.mark.parametrize("runs", [0, 1, 4, 5])
 def test_no_device_has_two_runs_more_than_another(runs):
-    counts = np.asarray(layout.slots_for(8, layout.one_mesh(jax.devices()[:2])).counts(runs))
+    counts = np.asarray(Capacity.for_runs(8, one_mesh(jax.devices()[:2])).counts(runs))
     assert counts.sum() == runs
     assert np.ptp(counts) <= 1
 
 
-def test_free_slots_are_not_computed_where_runs_take_turns():
-    slots = layout.slots_for(6, layout.one_mesh(jax.devices()[:2]))
+def test_free_places_are_not_computed_where_runs_take_turns():
+    capacity = Capacity.for_runs(6, one_mesh(jax.devices()[:2]))
     one = np.float32(1)
-    result = layout.over_runs(lambda run, shared: run + shared, slots.mesh, "map")(
-        slots.counts(3), slots.stack([one] * 3), layout.replicate(one, slots.mesh)
+    result = over_runs(lambda run, shared: run + shared, capacity.mesh, "map")(
+        capacity.counts(3), capacity.stack([one] * 3), replicate(one, capacity.mesh)
     )
     # Each device's first runs, then zeros.
     assert np.asarray(result).tolist() == [2, 2, 0, 2, 0, 0]
 
 
 def test_auto_takes_turns_on_a_processor_and_an_unknown_layout_is_refused():
-    assert layout.resolve_layout("auto", jax.devices()) == "map"
-    assert layout.resolve_layout("vmap", jax.devices()) == "vmap"
+    assert resolve_layout("auto", jax.devices()) == "map"
+    assert resolve_layout("vmap", jax.devices()) == "vmap"
     with pytest.raises(InputError, match="layout: unknown 'vmapp'; did you mean 'vmap'"):
-        layout.resolve_layout("vmapp", jax.devices())
+        resolve_layout("vmapp", jax.devices())

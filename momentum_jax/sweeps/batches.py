@@ -1,0 +1,105 @@
+"""Batches of runs: what the runs of a sweep share, how many go together, and training them batch by batch."""
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from momentum_jax._base.progress import Progress
+from momentum_jax.config import Config
+from momentum_jax.results.record import Record, Run
+from momentum_jax.tasks import Metric, Task
+from momentum_jax.training.compile import Group, Program, bytes_of_run, bytes_of_state, compile_runs
+from momentum_jax.training.devices import Layout
+from momentum_jax.training.loop import advance, evaluate_when_due, init, make_records
+from momentum_jax.training.sampling import numerics
+
+# Iterations of one device from one write to the next, and from one return to Python to the next: some 10 s and 1 s on
+# one core with the tutorial's network.
+BATCH_ITERATIONS = 8000
+_RETURN_ITERATIONS = 1000
+_HOST_BYTES = 2**29
+# Of an accelerator's memory, what the runs may take.
+_MEMORY_FRACTION = 0.7
+
+
+class Job(NamedTuple):
+    """What all runs of a sweep share; any process that has it can train any of them."""
+
+    cfg: Config
+    task: Task
+    metrics: dict[str, Metric]
+    environment: dict[str, str]
+    chunk: int
+    keep_params: bool
+
+    @property
+    def layout(self) -> Layout:
+        return "vmap" if self.environment["layout"] == "vmap" else "map"
+
+
+def train_batches(
+    job: Job, runs: Sequence[Run], devices: Sequence[jax.Device], progress: Progress, capacity: int = 1
+) -> Iterator[dict[Run, Record]]:
+    """Trains runs on some devices, and gives the records of each batch of runs when it is finished.
+
+    Args:
+      job: what the runs share.
+      runs: which.
+      devices: where.
+      progress: called with "compiling", then with "runs".
+      capacity: how many runs of each structure the programs take at least, if a batch has time for them, so that calls
+        with fewer runs share the programs.
+    """
+    cfg = job.cfg
+    with numerics(cfg.dtype):
+        room = functools.partial(_capacity, job, len(devices), capacity)
+        program = compile_runs(
+            cfg, job.task, job.metrics, runs, devices, job.layout, job.chunk, progress, capacity=room
+        )
+        finished = 0
+        progress("runs", 0, len(runs), "")
+        for batch in plan_batches(program):
+            state = init(program, batch)
+            seconds: dict[str, float] = {}
+            while state.step < cfg.iterations:
+                state = advance(program, state, job.chunk, seconds)
+                progress("runs", finished + len(batch) * state.step / cfg.iterations, len(runs), "")
+                state = evaluate_when_due(program, state, seconds)
+            finished += len(batch)
+            records = make_records(program, state)
+            yield records if job.keep_params else {run: r._replace(params=None) for run, r in records.items()}
+
+
+def plan_batches(program: Program) -> list[list[Run]]:
+    """The batches that train all runs of a program: groups on the same devices take turns, others go beside them."""
+    queues: dict[Mesh, list[list[tuple[Run, ...]]]] = {}
+    for group, capacity in zip(program.groups, program.capacities, strict=True):
+        parts = [group.runs[i : i + capacity.total] for i in range(0, len(group.runs), capacity.total)]
+        queues.setdefault(capacity.mesh, []).append(parts)
+    in_turns = [
+        [part for turn in itertools.zip_longest(*parts, fillvalue=()) for part in turn if part]
+        for parts in queues.values()
+    ]
+    return [list(itertools.chain(*beside)) for beside in itertools.zip_longest(*in_turns, fillvalue=())]
+
+
+def runs_at_once(iterations: int, chunk: int) -> int:
+    """How many runs a device takes in turns: what fits the time between writes and between returns to Python."""
+    return max(1, min(BATCH_ITERATIONS // iterations, _RETURN_ITERATIONS // min(chunk, iterations)))
+
+
+def _capacity(job: Job, devices: int, at_least: int, group: Group, mesh: Mesh) -> int:
+    """How many runs of a group each device takes: as many as a batch has time and the memory room for."""
+    cfg = job.cfg
+    if job.layout == "map":
+        bytes_of_one = devices * bytes_of_state(cfg, job.task, group)
+        fits = min(runs_at_once(cfg.iterations, job.chunk), _HOST_BYTES // bytes_of_one)
+    else:
+        limit = (mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit", 2**31)
+        fits = int(_MEMORY_FRACTION * limit) // bytes_of_run(cfg, job.task, group, mesh, job.chunk)
+    wanted = -(-max(at_least, len(group.runs)) // mesh.size)
+    return max(1, min(fits, wanted))

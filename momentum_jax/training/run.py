@@ -1,0 +1,100 @@
+"""One run as one pure function: read this first.
+
+`train` computes the same with the same step, for many runs at once, in chunks, on all devices. The tests hold it
+against this function, bit for bit on a CPU.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+from momentum_jax.config import DType, Sampling
+from momentum_jax.optimizers import OptimizerConfig, registry
+from momentum_jax.tasks import Data, Metric, Params, Scalars, Task
+from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key
+from momentum_jax.training.step import History, TrainState, evaluation_of, evaluation_params, make_train_step, take_rows
+
+
+class Trained(NamedTuple):
+    """What one run gives.
+
+    Attributes:
+      params: at the end, those that are evaluated.
+      history: what each iteration recorded, with a leading axis of iterations.
+      evaluation: what the task's evaluation gives at the end, by name.
+    """
+
+    params: Params
+    history: History
+    evaluation: Scalars
+
+
+def make_run(
+    task: Task,
+    optimizer: OptimizerConfig,
+    *,
+    iterations: int,
+    batch_size: int,
+    sampling: Sampling = "with_replacement",
+    dtype: DType = "float32",
+    metrics: Mapping[str, Metric] | None = None,
+) -> Callable[..., Trained]:
+    """Makes the pure function of one run, to `jit`, `vmap` over hyperparameters and seeds, or differentiate.
+
+    For a run of `train(cfg)` with the same seed, it starts from the same weights (with `shared_init`) and sees the same
+    batches. Everything but hyperparameters and seed is static.
+
+    Args:
+      task: what is minimised.
+      optimizer: its name and hyperparameters. Its floats are the arguments of the function, under their names, and
+        `momentum_jax.optimizers.registry.split(optimizer)` gives them; everything else is part of the function.
+      iterations: updates of the parameters.
+      batch_size: examples in each batch.
+      sampling: as in `Config`.
+      dtype: of the parameters; "float64" needs `jax.enable_x64`.
+      metrics: by name, functions recorded at every iteration, as in `train`.
+
+    Returns:
+      run(hyperparameters, seed), which gives a `Trained`. A third argument, (train, test), stands for the task's data:
+      give it to a jitted run, so that large data is no constant of the program.
+
+    >>> import momentum_jax as mj
+    >>> data = jnp.linspace(-1, 1, 64)
+    >>> task = mj.Task(lambda key: jnp.zeros([]), lambda p, batch: jnp.mean((p - batch - 1) ** 2), data)
+    >>> run = make_run(task, OptimizerConfig("momentum", learning_rate=0.1), iterations=50, batch_size=8)
+    >>> rates = jnp.array([0.001, 0.01, 0.1])
+    >>> trained = jax.jit(jax.vmap(lambda rate: run({"learning_rate": rate}, jnp.uint32(0))))(rates)
+    >>> trained.history.loss_before.shape, trained.params.round(1)
+    ((3, 50), Array([0.3, 1. , 1.1], dtype=float32))
+    """
+    structure, _ = registry.split(optimizer)
+
+    def run(
+        hyperparameters: Mapping[str, Float[Array, ""]],
+        seed: UInt32[Array, ""],
+        data: tuple[Data, Data | None] = (task.train, task.test),
+    ) -> Trained:
+        train, test = jax.tree.map(jnp.asarray, data)
+        transformation = registry.build(structure, hyperparameters)
+        train_step = make_train_step(task.loss, transformation, metrics or {})
+        params = draw_params(task.init, init_key(seed), dtype)
+        batches = draw_batches(
+            batch_key(seed),
+            jnp.int32(0),
+            iterations,
+            num_examples=task.num_examples,
+            batch_size=batch_size,
+            sampling=sampling,
+        )
+
+        def step(state: TrainState, rows: Array) -> tuple[TrainState, History]:
+            return train_step(state, take_rows(train, rows))
+
+        state, history = jax.lax.scan(step, TrainState(params, transformation.init(params)), batches)
+        params = evaluation_params(state)
+        return Trained(params, history, evaluation_of(task)(params, train, test))
+
+    return run

@@ -1,0 +1,47 @@
+"""Small trainings that many tests share, so that their programs are compiled once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import momentum_jax as mj
+
+SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
+PAIR = {
+    "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
+    "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),
+}
+
+
+def small(**changes):
+    return mj.Config(**{**SMALL, "optimizers": PAIR, **changes})
+
+
+def same_trees(a, b):
+    """Two pytrees of arrays are equal to the last bit."""
+
+    def same(x, y):
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x.view(np.uint8), y.view(np.uint8))
+
+    jax.tree.map(same, a, b)
+
+
+def same_bits(a, b):
+    """Histories, evaluations and parameters of two results are equal to the last bit."""
+    same_trees(
+        [a.losses, a.losses_before, a.metrics, a.evaluations, a.params],
+        [b.losses, b.losses_before, b.metrics, b.evaluations, b.params],
+    )
+
+
+def quadratic_task():
+    def init(key):
+        return {"w": jax.random.normal(key, [3])}
+
+    def loss(params, batch):
+        return jnp.mean(jnp.sum((params["w"][None] - batch) ** 2, axis=-1)) / 2
+
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    return mj.Task(init=init, loss=loss, train=rows, test=rows[:50])
