@@ -23,8 +23,17 @@ print(hashlib.sha256(result.losses["momentum"].tobytes() + kernel.tobytes()).hex
 """
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 29])
-@pytest.mark.parametrize("sampling", ["with_replacement", "epochs"])
+@pytest.mark.parametrize(
+    ("chunk", "sampling"),
+    [
+        (1, "with_replacement"),
+        (7, "epochs"),
+        pytest.param(29, "with_replacement", marks=pytest.mark.exhaustive),
+        pytest.param(1, "epochs", marks=pytest.mark.exhaustive),
+        pytest.param(7, "with_replacement", marks=pytest.mark.exhaustive),
+        pytest.param(29, "epochs", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_length_of_a_chunk_does_not_change_a_bit(chunk, sampling):
     cfg = small(sampling=sampling)
     same_bits(mj.train(cfg, chunk=chunk), mj.train(cfg, chunk=100))
@@ -33,8 +42,8 @@ def test_the_length_of_a_chunk_does_not_change_a_bit(chunk, sampling):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"activation": "sigmoid", "batch_size": 1},
-        {"activation": "tanh", "l2": 0.01},
+        pytest.param({"activation": "sigmoid", "batch_size": 1}, marks=pytest.mark.exhaustive),
+        pytest.param({"activation": "tanh", "l2": 0.01}, marks=pytest.mark.exhaustive),
         {"activation": "relu", "batch_size": 1, "l2": 0.01},
     ],
     ids=str,
@@ -74,6 +83,7 @@ def test_a_seed_has_the_same_bits_alone_and_among_ten():
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[7], b[0]), ten.params[label], alone.params[label])
 
 
+@pytest.mark.exhaustive
 def test_the_tutorials_network_too_has_the_same_bits_alone_in_company_and_in_pieces():
     tutorial = {"iterations": 40, "optimizers": {"momentum": mj.OptimizerConfig("momentum", learning_rate=0.01)}}
     company = mj.train(mj.Config(seeds=3, **tutorial), chunk=100)
@@ -99,13 +109,13 @@ def test_the_ambient_x64_setting_does_not_change_a_bit():
     assert batches.dtype == np.int32
 
 
-def test_another_process_with_other_devices_gives_the_same_bits():
+@pytest.mark.parametrize("devices", [pytest.param("2", marks=pytest.mark.exhaustive), "3"])
+def test_another_process_with_other_devices_gives_the_same_bits(devices):
     result = mj.train(small(seeds=2, optimizers={"momentum": PAIR["momentum"]}))
     kernel = result.params["momentum"]["params"]["Dense_0"]["kernel"]
     expected = hashlib.sha256(result.losses["momentum"].tobytes() + kernel.tobytes()).hexdigest()
-    for devices in ("2", "3"):
-        command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS, devices]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
+    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS, devices]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
 
 
 def test_the_draws_do_not_depend_on_jaxs_ambient_settings_nor_does_debugging_stop_a_run():

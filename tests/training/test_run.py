@@ -1,4 +1,4 @@
-"""`make_run`, the pure function of one run: `train` gives its bits, and it can be jitted, vmapped and differentiated."""
+"""`make_run`, the pure function of one run: `train` gives its bits, and it can be vmapped and differentiated."""
 
 import jax
 import jax.numpy as jnp

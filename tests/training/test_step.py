@@ -73,26 +73,30 @@ def test_optax_keeps_its_state_in_bfloat16_through_the_scan(optimizer):
     assert result.losses["it"][0, -1] < result.losses["it"][0, 0]
 
 
+WARMUP = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
+MORE = [
+    mj.OptimizerConfig("optax.adamw", learning_rate=0.01, weight_decay=1e-4),
+    mj.OptimizerConfig("optax.lion", learning_rate=0.003),
+    mj.OptimizerConfig("optax.signum", learning_rate=0.003),
+    mj.OptimizerConfig(
+        lambda rate: optax.chain(optax.ema(0.5, debias=False), optax.scale_by_learning_rate(rate)), rate=0.1
+    ),
+    mj.OptimizerConfig("optax.lbfgs"),
+    mj.OptimizerConfig("optax.contrib.muon", learning_rate=0.01),
+    mj.OptimizerConfig("optax.contrib.ademamix", learning_rate=0.01),
+    mj.OptimizerConfig("optax.contrib.prodigy", learning_rate=1.0),
+]
+
+
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize(
     "optimizer",
     [
-        mj.OptimizerConfig("optax.adamw", learning_rate=0.01, weight_decay=1e-4),
-        mj.OptimizerConfig("optax.lion", learning_rate=0.003),
-        mj.OptimizerConfig("optax.signum", learning_rate=0.003),
-        mj.OptimizerConfig(
-            lambda rate: optax.chain(optax.ema(0.5, debias=False), optax.scale_by_learning_rate(rate)), rate=0.1
-        ),
         mj.OptimizerConfig("optax.polyak_sgd", max_learning_rate=0.1),
-        mj.OptimizerConfig("optax.lbfgs"),
         mj.OptimizerConfig("optax.contrib.schedule_free_sgd", learning_rate=0.5),
-        mj.OptimizerConfig("optax.contrib.muon", learning_rate=0.01),
-        mj.OptimizerConfig("optax.contrib.ademamix", learning_rate=0.01),
-        mj.OptimizerConfig("optax.contrib.prodigy", learning_rate=1.0),
-        mj.OptimizerConfig(
-            "optax.sgd", learning_rate=mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
-        ),
+        mj.OptimizerConfig("optax.sgd", learning_rate=WARMUP),
         mj.OptimizerConfig(lambda rate: optax.chain(optax.clip(1.0), mj.momentum(rate, 0.5)), rate=0.1),
+        *(pytest.param(optimizer, marks=pytest.mark.exhaustive) for optimizer in MORE),
     ],
     ids=lambda optimizer: optimizer.name_text,
 )
@@ -103,7 +107,7 @@ def test_what_optax_has_trains_by_name_and_a_factory_by_itself(optimizer):
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.exhaustive)])
 def test_every_method_of_this_package_trains_by_name(dtype):
     assert {optimizer.name for optimizer in OWN} == set(mj.optimizers.available())
     optimizers = {str(i): optimizer for i, optimizer in enumerate(OWN)}

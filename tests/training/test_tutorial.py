@@ -15,7 +15,7 @@ TUTORIAL = mj.Config().optimizers
 OPTAX_AND_MOMENTUM = {"optax": TUTORIAL["optax"], "momentum": TUTORIAL["momentum"]}
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.01])
+@pytest.mark.parametrize("l2", [pytest.param(0.0, marks=pytest.mark.exhaustive), 0.01])
 def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
     optimizers = {"sgd": TUTORIAL["sgd"], "momentum": TUTORIAL["momentum"]}
     cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,), l2=l2, optimizers=optimizers)
@@ -37,12 +37,14 @@ def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
             np.testing.assert_allclose(layer["bias"][0], network[f"b{i}"], rtol=1e-9, atol=1e-12)
 
 
-def test_in_float64_momentum_is_optax_over_the_whole_tutorial():
-    result = mj.train(mj.Config(dtype="float64", optimizers=OPTAX_AND_MOMENTUM))
+@pytest.mark.parametrize("iterations", [100, pytest.param(2000, marks=pytest.mark.exhaustive)])
+def test_in_float64_momentum_is_optax_over_the_whole_tutorial(iterations):
+    result = mj.train(mj.Config(dtype="float64", iterations=iterations, optimizers=OPTAX_AND_MOMENTUM))
     for history in (result.losses, result.losses_before):
         np.testing.assert_allclose(history["momentum"], history["optax"], rtol=1e-12)
 
 
+@pytest.mark.exhaustive
 def test_in_float32_momentum_is_optax_until_rounding_flips_a_relu():
     result = mj.train(mj.Config(iterations=200, seeds=4, optimizers=OPTAX_AND_MOMENTUM))
     # The earliest flip seen over many seeds is at iteration 9; float32 rounds at 6e-8.
