@@ -20,6 +20,7 @@ import momentum_jax as mj
 from momentum_jax import optimizers
 from tests.compiling import jit
 from tests.optimizers.table import (
+    ONE_OF_EACH,
     TABLE,
     Run,
     assert_close,
@@ -55,7 +56,7 @@ def compiled_run(name: str) -> CompiledRun:
     optimizer = TABLE[name].make()
     traces = []
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    @functools.partial(jit, donate_argnums=(0, 1))
     def compiled_step(params, state):
         traces.append(1)
         return step(optimizer, params, state)
@@ -242,13 +243,13 @@ def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
     points = numbers[None, :].repeat(6, 0).at[1 : 1 + numbers.size].add(jnp.diag(0.1 - 0.5 * numbers))
 
     def trained(point):
-        return run(entry.make(**unravel(point)), params, 3)
+        return scanned(entry.make(**unravel(point)), params, 3)
 
-    together = jax.vmap(trained)(points)
-    updates = jnp.stack(together.updates, 1)
+    together, alone = jit(jax.vmap(trained))(points), jit(trained)
+    updates = together.updates
     for i in range(1 + numbers.size):
         # float32, and the same operations, which a batch may round in another way.
-        assert_close(jax.tree.map(lambda x, i=i: x[i], together), trained(points[i]), rtol=1e-5, atol=1e-6)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), alone(points[i]), rtol=1e-5, atol=1e-6)
         # Each hyperparameter matters, or a batch of it would show nothing.
         assert i == 0 or not np.allclose(updates[i], updates[0], rtol=1e-3)
 
@@ -257,10 +258,14 @@ def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
 def test_vmap_over_an_ensemble_is_a_loop_over_its_members(name):
     optimizer = TABLE[name].make()
     members = jnp.array([[1.0, -2.0], [0.1, 0.3], [-5.0, 0.0], [2.0, 2.0], [0.0, 0.0], [3.0, -0.5]])
-    together = jax.vmap(lambda params: run(optimizer, params))(members)
+
+    def trained(params):
+        return scanned(optimizer, params, 4)
+
+    together, alone = jit(jax.vmap(trained))(members), jit(trained)
     for i in (0, 2):
         # float32, and the same operations, which a batch may round in another way.
-        assert_close(jax.tree.map(lambda x, i=i: x[i], together), run(optimizer, members[i]), rtol=1e-5, atol=1e-6)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), alone(members[i]), rtol=1e-5, atol=1e-6)
 
 
 def assert_gradient_is_that_of_differences(loss, point):
@@ -289,7 +294,7 @@ def test_the_gradient_by_every_hyperparameter_is_that_of_finite_differences(name
         )
 
 
-@pytest.mark.parametrize("method", [mj.momentum, mj.nesterov])
+@pytest.mark.parametrize("method", [mj.momentum, pytest.param(mj.nesterov, marks=pytest.mark.exhaustive)])
 def test_the_gradient_is_right_where_a_corrected_learning_rate_is_zero(method):
     def loss_after_training(point):
         # The ratio of two rates is 0/0, η/0, η/η and 0/η on the way.
@@ -300,7 +305,7 @@ def test_the_gradient_is_right_where_a_corrected_learning_rate_is_zero(method):
     with jax.enable_x64(True):
         assert_gradient_is_that_of_differences(loss_after_training, jnp.array([0.1, 0.9]))
         # From a rate of 0 there is nothing to compare with: it sets the velocity back, and a positive one does not.
-        assert np.all(np.isfinite(jax.grad(loss_after_training)(jnp.array([0.0, 0.9]))))
+        assert np.all(np.isfinite(jit(jax.grad(loss_after_training))(jnp.array([0.0, 0.9]))))
 
 
 class Layer(NamedTuple):
@@ -322,8 +327,14 @@ TREES = {
 }
 
 
-@one_of_each
-@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize(
+    ("name", "tree"),
+    [
+        pytest.param(name, tree, marks=() if name == "momentum" or tree == "nested" else pytest.mark.exhaustive)
+        for name in ONE_OF_EACH
+        for tree in TREES
+    ],
+)
 def test_any_pytree_is_trained_like_a_list_of_its_leaves(name, tree):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float32"), TREES[tree])
     optimizer = TABLE[name].make()
@@ -413,6 +424,8 @@ trees = st.recursive(
 )
 
 
+# test_oracles.py has a shorter version of this.
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=30)
 @given(
     tree=trees,
