@@ -10,14 +10,7 @@ from jaxtyping import Array, PyTree
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
-from momentum_jax.optimizers._trees import (
-    cast_like,
-    check_dtype,
-    check_match,
-    check_params,
-    check_real_leaf,
-    linear,
-)
+from momentum_jax.optimizers._trees import cast_like, check_dtype, check_floating, check_match, linear
 
 
 class Core(NamedTuple):
@@ -72,7 +65,7 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
     """
 
     def init(params: PyTree[Array]) -> Any:
-        check_params(params)
+        check_floating("parameter", params)
         return core.init(params)
 
     def update(
@@ -83,8 +76,7 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
                 f"the state is a {type(state).__name__}, and this optimizer's is a {core.state.__name__}: begin with "
                 "its init, or see momentum_jax.optimizers.from_optax"
             )
-        for path, leaf in jax.tree.leaves_with_path(updates):
-            check_real_leaf("gradient", path, leaf)
+        check_floating("gradient", updates)
         grads = jax.tree.map(jnp.asarray, updates)
         for accumulator in core.accumulators(state):
             check_match("gradient", grads, "state", accumulator, dtypes=accumulator_dtype is None)

@@ -38,13 +38,13 @@ def inner_product(a: PyTree[Array], b: PyTree[Array]) -> Float[Array, ""]:
     return jax.tree.reduce(jnp.add, products, jnp.zeros([], float))
 
 
-def check_params(params: PyTree[Any]) -> None:
+def check_floating(kind: str, tree: PyTree[Any]) -> None:
     """Raises `InputError` that names the first leaf that is not real floating-point."""
-    for path, leaf in jax.tree.leaves_with_path(params):
-        check_real_leaf("parameter", path, leaf)
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        _check_floating_leaf(kind, path, leaf)
 
 
-def check_real_leaf(kind: str, path: Any, leaf: Any) -> None:
+def _check_floating_leaf(kind: str, path: Any, leaf: Any) -> None:
     try:
         dtype = jnp.result_type(leaf)
     except (TypeError, ValueError):

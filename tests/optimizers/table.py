@@ -213,6 +213,11 @@ def scanned(optimizer, params, steps, loss=bowl):
     return Run(params, state, updates)
 
 
+def shapes(tree):
+    """The shape, dtype and weak type of each leaf, on which compilation depends."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
+
+
 def float32(numbers):
     """The hyperparameters as float32, the dtype of a traced one."""
     return jax.tree.map(jnp.float32, numbers)

@@ -32,6 +32,7 @@ from tests.optimizers.table import (
     one_of_each,
     run,
     scanned,
+    shapes,
     some_params,
     step,
     without_scalars,
@@ -141,11 +142,6 @@ def test_inject_hyperparams_changes_nothing(name):
     # float32: a hyperparameter is rounded to it a few operations earlier, 1 − 0.9 for one.
     assert_close(actual.updates, expected.updates, rtol=1e-5, atol=1e-7)
     assert_close(actual.state.inner_state, expected.state, rtol=1e-5, atol=1e-7)
-
-
-def shapes(tree):
-    """What a program is compiled for, of each leaf."""
-    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
 
 @every_entry
@@ -372,21 +368,6 @@ def test_parameters_are_needed_for_weight_decay_and_the_function_scheme_only(nam
     updates, state = optimizer.update(gradient_of_bowl(params), optimizer.init(params))
     _, expected_state, expected = run(optimizer, params, 1)
     assert_close((updates, state), (expected[0], expected_state), rtol=0)
-
-
-def test_the_function_scheme_asks_for_the_value_at_parameters_of_their_own_dtypes():
-    optimizer, params = mj.adaptive_restart(0.1, scheme="function"), some_params("bfloat16", "float32")
-    asked = []
-
-    def value_fn(at):
-        asked.append(at)
-        return bowl(at)
-
-    state = optimizer.init(params)
-    for _ in range(2):
-        _, state = optimizer.update(gradient_of_bowl(params), state, params, value_fn=value_fn)
-    # One more evaluation a step, as promised.
-    assert [shapes(at) for at in asked] == [shapes(params)] * 2
 
 
 @every_entry

@@ -13,6 +13,8 @@ import torch
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers import MomentumState, convert, from_torch, to_torch
+from tests.compiling import jit
+from tests.optimizers.factories import message
 
 HALF = 15
 X, Y = np.random.default_rng(0).normal(size=(8, 3)), np.random.default_rng(1).normal(size=(8, 2))
@@ -70,7 +72,7 @@ def load(model, params):
             p.copy_(torch.tensor(np.asarray(array)))
 
 
-@jax.jit
+@jit
 def gradient(params):
     def loss(params):
         hidden = jnp.tanh(X @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None])
@@ -81,7 +83,7 @@ def gradient(params):
 
 @functools.cache
 def compiled(optimizer):
-    return jax.jit(optimizer.update)
+    return jit(optimizer.update)
 
 
 def go(optimizer, params, state, steps):
@@ -273,9 +275,8 @@ def a_state(convention="inside"):
     return from_torch(state_dict_after(1), to_params, count=1, convention=convention)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
+def test_what_cannot_go_over_is_refused_with_the_reason():
+    for call, words in (
         (
             lambda: from_torch(state_dict_after(0), to_params, count=0),
             "parameter 0 of the state_dict has no momentum_buffer: it has made no step yet",
@@ -325,12 +326,8 @@ def a_state(convention="inside"):
             lambda: to_torch(a_state(), from_params, state_dict_after(1), convention="inner"),
             "convention: unknown 'inner'",
         ),
-    ],
-)
-def test_what_cannot_go_over_is_refused_with_the_reason(call, words):
-    with pytest.raises(InputError) as error:
-        call()
-    assert words in str(error.value)
+    ):
+        assert words in message(call)
 
 
 def test_that_there_is_no_buffer_without_momentum_is_not_put_down_to_a_missing_step():
