@@ -24,8 +24,10 @@ from tests.optimizers.factories import message
 
 HALF = 50
 RATE = 0.05
+exhaustive = pytest.mark.exhaustive
 OURS = (MomentumState, CorrectedMomentumState)
-every_convention = pytest.mark.parametrize("convention", ["inside", "outside", "corrected"])
+CONVENTIONS = ["inside", "outside", "corrected"]
+every_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 both_forms = pytest.mark.parametrize("nesterov", [False, True])
 
 
@@ -103,8 +105,14 @@ def on_two_leaves(optimizer):
 
 
 SETTINGS = {"alone": lambda optimizer: optimizer, "in a chain": clipped, "masked": on_two_leaves}
+IN_THE_DEFAULT_RUN = [("alone", False, "inside"), ("in a chain", False, "outside"), ("masked", True, "corrected")]
 in_every_setting = pytest.mark.parametrize(
-    ("setting", "nesterov"), [("alone", False), ("alone", True), ("in a chain", False), ("masked", True)]
+    ("setting", "nesterov", "convention"),
+    [
+        pytest.param(*case, convention, marks=() if (*case, convention) in IN_THE_DEFAULT_RUN else exhaustive)
+        for case in (("alone", False), ("alone", True), ("in a chain", False), ("masked", True))
+        for convention in CONVENTIONS
+    ],
 )
 
 
@@ -118,7 +126,6 @@ def here(setting, nesterov, convention):
     return SETTINGS[setting](method(nesterov, RATE, 0.9, convention=convention))
 
 
-@every_convention
 @in_every_setting
 def test_this_package_goes_on_where_optax_stopped(setting, nesterov, convention):
     params, grads = params_and_grads()
@@ -132,7 +139,6 @@ def test_this_package_goes_on_where_optax_stopped(setting, nesterov, convention)
     assert find(last).count == 2 * HALF
 
 
-@every_convention
 @in_every_setting
 def test_optax_goes_on_where_this_package_stopped(setting, nesterov, convention):
     params, grads = params_and_grads()

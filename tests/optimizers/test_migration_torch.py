@@ -18,14 +18,27 @@ from tests.optimizers.factories import message
 
 HALF = 15
 X, Y = np.random.default_rng(0).normal(size=(8, 3)), np.random.default_rng(1).normal(size=(8, 2))
-every_convention = pytest.mark.parametrize("convention", ["inside", "outside", "corrected"])
-# What both take, under the same names but for the rate.
+# Hyperparameters that have the same names in both libraries.
 HYPERPARAMETERS = {
     "momentum": {"momentum": 0.9},
     "nesterov, decayed": {"momentum": 0.8, "weight_decay": 0.02, "nesterov": True},
     "dampened, decayed": {"momentum": 0.8, "weight_decay": 0.02, "dampening": 0.3},
 }
-with_every_hyperparameter = pytest.mark.parametrize("hyperparameters", HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+CONVENTIONS = ["inside", "outside", "corrected"]
+IN_THE_DEFAULT_RUN = dict(zip(HYPERPARAMETERS, CONVENTIONS, strict=True))
+with_every_hyperparameter_and_convention = pytest.mark.parametrize(
+    ("hyperparameters", "convention"),
+    [
+        pytest.param(
+            HYPERPARAMETERS[name],
+            convention,
+            id=f"{name}-{convention}",
+            marks=() if IN_THE_DEFAULT_RUN[name] == convention else pytest.mark.exhaustive,
+        )
+        for name in HYPERPARAMETERS
+        for convention in CONVENTIONS
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +119,7 @@ def assert_same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12), a, b)
 
 
-@every_convention
-@with_every_hyperparameter
+@with_every_hyperparameter_and_convention
 def test_this_package_goes_on_where_pytorch_stopped(hyperparameters, convention):
     model = network()
     theirs = torch.optim.SGD(model.parameters(), lr=0.1, **hyperparameters)
@@ -124,8 +136,7 @@ def shape_and_dtype(array):
     return array.shape, array.dtype
 
 
-@every_convention
-@with_every_hyperparameter
+@with_every_hyperparameter_and_convention
 def test_pytorch_goes_on_where_this_package_stopped(hyperparameters, convention):
     model = network()
     optimizer = ours(0.1, **hyperparameters, convention=convention)
@@ -136,7 +147,7 @@ def test_pytorch_goes_on_where_this_package_stopped(hyperparameters, convention)
     assert_same(train(model, theirs, HALF), go(optimizer, path[-1], state, HALF)[0])
 
 
-@every_convention
+@pytest.mark.parametrize("convention", CONVENTIONS)
 def test_there_and_back_are_the_buffers_that_were(convention):
     model = network()
     theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
