@@ -1,4 +1,16 @@
-"""The momentum family as pure Optax transformations, written from their rules."""
+"""The momentum family as Optax transformations, and everything that is said of an optimizer before it is trained.
+
+- `sgd`, `momentum`, `nesterov`, `qhm`, `aggmo`, `adaptive_restart`: the methods, one file each. `scale_by_momentum`,
+  `scale_by_nesterov`, `scale_by_qhm`, `scale_by_aggmo`: their rules without the learning rate, for `optax.chain`.
+- `demon`, `sutskever`: schedules of the momentum.
+- `optimal_sgd`, `optimal_momentum`, `optimal_nesterov`, `standard_nesterov`: hyperparameters for quadratics.
+- `OptimizerConfig`, `Schedule`: descriptions that a config can hold. `available` lists the methods by name, and
+  `momentum_jax.optimizers.registry` builds an optimizer from its description.
+- `convert`: hyperparameters from one library's convention to another's, as listed in `CONVENTIONS`.
+- `from_optax`, `to_optax`, `from_torch`, `to_torch`: optimizer states.
+
+This folder trains nothing and reads no files. It imports only `momentum_jax._base`.
+"""
 
 from momentum_jax.optimizers._adaptive_restart import AdaptiveRestartState, adaptive_restart
 from momentum_jax.optimizers._aggmo import AggMoState, aggmo, scale_by_aggmo

@@ -1,4 +1,4 @@
-"""Nesterov's method that starts again when its momentum leads uphill."""
+"""Nesterov's method with adaptive restart."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -19,16 +19,16 @@ from momentum_jax.optimizers._trees import cast_like, inner_product, linear
 
 
 class AdaptiveRestartState(NamedTuple):
-    """State of `adaptive_restart`."""
+    """The state of `adaptive_restart`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
-    """Updates made so far, for schedules; a restart does not touch it."""
+    """The number of updates made so far; schedules are functions of it. A restart does not reset it."""
     theta: Float[Array, ""]
-    """θ; 1 at the start and after a restart."""
+    """θ: 1 at the start and after a restart."""
     lookahead: PyTree[Array]
-    """y − x: the parameters minus it are the iterate x of the paper. Structure and shapes of the parameters."""
+    """y − x. The parameters are y of the paper; the parameters minus this are x."""
     value: Float[Array, ""]
-    """f(x) for the function scheme; otherwise it stays infinite."""
+    """f(x) at the last step with `scheme="function"`, infinite before it; always infinite with "gradient"."""
 
 
 def adaptive_restart(
@@ -38,9 +38,9 @@ def adaptive_restart(
     scheme: Literal["gradient", "function"] = "gradient",
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Nesterov's method with growing momentum, set back when it leads uphill.
+    r"""Nesterov's method with adaptive restart: the momentum grows, and is reset when a step goes uphill.
 
-    The parameters are y, where gradients are taken:
+    The parameters are y, the points where gradients are taken:
 
     .. math::
       x_{t+1} &= y_t - \eta_t g_t \\
@@ -48,31 +48,31 @@ def adaptive_restart(
       \beta_{t+1} = \theta_t (1 - \theta_t) / (\theta_t^2 + \theta_{t+1}) \\
       y_{t+1} &= x_{t+1} + \beta_{t+1} (x_{t+1} - x_t), \qquad \theta_0 = 1, \quad y_0 = x_0
 
-    When the condition of the scheme holds, θ ← 1 and y ← x start the method again from where it is:
+    A restart sets :math:`\theta_{t+1} = 1` and :math:`y_{t+1} = x_{t+1}`. The scheme decides when:
 
-    - "gradient": :math:`\langle g_t, x_{t+1} - x_t \rangle > 0`, the step went against the last descent direction;
-    - "function": :math:`f(x_{t+1}) > f(x_t)`. It costs one more evaluation of f a step, by the `value_fn` that
-      `update` is then called with. On mini-batches f is another function each time; it suits full batches.
+    - "gradient": if :math:`\langle g_t, x_{t+1} - x_t \rangle > 0`, that is, if the step went uphill.
+    - "function": if :math:`f(x_{t+1}) > f(x_t)`. It evaluates f once more in each step, by the argument `value_fn` of
+      `update`. Use it with full batches only: on mini-batches f is another function in each step.
 
-    The updates must be applied as they are: what rescales them later in a chain takes the parameters off the points y.
-    A restart is one decision for all parameters, so inside `shard_map` each device must have all of them; parameters
-    sharded under `jit` are fine.
+    Apply the updates unchanged. If a later transformation of a chain rescales them, the parameters are no longer y.
+    One restart decision is made for all parameters. Inside `shard_map` each device therefore needs all of them;
+    parameters that are sharded under `jit` need no care.
 
     Args:
-      learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`; 1/L for a gradient with
+      learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`. Use 1/L if the gradient has
         the Lipschitz constant L.
-      q: in [0, 1], likewise. 0 lets the momentum grow to 1; μ/L to (1 − √q)/(1 + √q), the best for strong convexity
-        μ; 1 is gradient descent.
+      q: in [0, 1], likewise. The momentum grows towards (1 − √q)/(1 + √q). Use μ/L if f is μ-strongly convex; 1 is
+        gradient descent.
       scheme: "gradient" or "function".
-      accumulator_dtype: of the look-ahead, if not that of the parameters.
+      accumulator_dtype: the dtype of y − x; None for that of the parameters.
 
     Returns:
-      A transformation whose updates have the dtypes of the gradients. With the function scheme it is called
+      An Optax transformation. Its updates have the dtypes of the gradients. With `scheme="function"`, call
       `update(grads, state, params, value_fn=f)`.
 
     Raises:
-      InputError: a concrete hyperparameter that is out of its range; from `init` and `update`, trees that do not
-        match, leaves that are not real floating-point, and a missing `params` or `value_fn`.
+      InputError: a hyperparameter is out of its range; from `init` and `update`, trees do not match, a leaf is not
+        real floating-point, or `params` or `value_fn` is missing.
 
     References:
       O'Donoghue and Candès, `Adaptive restart for accelerated gradient schemes

@@ -20,12 +20,12 @@ from momentum_jax.optimizers._weight_decay import with_weight_decay
 
 
 class AggMoState(NamedTuple):
-    """State of `aggmo`."""
+    """The state of `aggmo`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
-    """Updates made so far, for schedules."""
+    """The number of updates made so far; schedules are functions of it."""
     velocities: tuple[PyTree[Array], ...]
-    """One for each of the betas, with the structure and shapes of the parameters, without the learning rate."""
+    """b of each beta. It has the structure and shapes of the parameters and does not include the learning rate."""
 
 
 def _core(betas: Sequence[ScalarOrSchedule], accumulator_dtype: Any) -> Core:
@@ -63,29 +63,29 @@ def aggmo(
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Aggregated momentum: the mean of K velocities that forget at different speeds.
+    r"""Aggregated momentum (AggMo): the mean of K velocities with different momenta.
 
     .. math::
       b^{(k)}_{t+1} = \beta^{(k)} b^{(k)}_t + g_t, \qquad
       p_{t+1} = p_t - \frac{\eta_t}{K} \sum_{k=1}^K b^{(k)}_{t+1}, \qquad b^{(k)}_0 = 0
 
-    With one velocity it is the heavy ball, the learning rate outside. The paper's velocities are −b; its betas are
-    0 and 1 − 0.1^k for k = 1 … K − 1.
+    With one velocity it is `momentum` with `convention="outside"`. The velocities of the paper are −b. The paper
+    recommends β = 1 − 0.1^k for k = 0 … K − 1.
 
     Args:
-      learning_rate: η ≥ 0 (the paper's γ), a float, a scalar array (traced or not) or an `optax.Schedule`.
-      betas: K numbers in [0, 1), each likewise.
-      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
-      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocities untouched.
-      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
-      accumulator_dtype: of the velocities, if not that of the parameters.
+      learning_rate: η ≥ 0 (γ in the paper), a float, a scalar array (traced or not) or an `optax.Schedule`.
+      betas: K values in [0, 1), each likewise, in a tuple or list.
+      weight_decay: ω ≥ 0, likewise, or None for 0. It is coupled by default: g ← g + ω·p before everything else.
+      decoupled_weight_decay: add −η·ω·p to the update instead; the velocities do not contain the decay.
+      mask: which parameters decay: booleans in a prefix of their tree, or a function from parameters to one.
+      accumulator_dtype: the dtype of the velocities; None for that of the parameters.
 
     Returns:
-      A transformation whose updates have the dtypes of the gradients. Updates need `params` for weight decay only.
+      An Optax transformation. Its updates have the dtypes of the gradients. `update` needs `params` if weights decay.
 
     Raises:
-      InputError: a concrete hyperparameter that is out of its range; from `init` and `update`, trees that do not
-        match and leaves that are not real floating-point, by path.
+      InputError: a hyperparameter is out of its range; from `init` and `update`, trees do not match or a leaf is not
+        real floating-point. The message names the path of the leaf.
 
     References:
       Lucas, Sun, Zemel and Grosse, `Aggregated momentum: stability through passive damping
@@ -98,7 +98,7 @@ def aggmo(
       >>> state = optimizer.init(params)
       >>> for _ in range(2):
       ...     updates, state = optimizer.update(grads, state)
-      ...     print(updates)  # the mean of 1 and 1, then of 1 and 1.5
+      ...     print(updates)  # minus the mean of 1 and 1, then of 1 and 1.5
       -1.0
       -1.25
     """
@@ -111,17 +111,17 @@ def aggmo(
 def scale_by_aggmo(
     betas: Sequence[ScalarOrSchedule] = (0.0, 0.9, 0.99), *, accumulator_dtype: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The direction of `aggmo` alone, for a chain of one's own.
+    r"""The rule of `aggmo` without the learning rate, for `optax.chain`.
 
     .. math::
       b^{(k)}_{t+1} = \beta^{(k)} b^{(k)}_t + g_t, \qquad u_t = \frac{1}{K} \sum_{k=1}^K b^{(k)}_{t+1}
 
     Args:
-      betas: K numbers in [0, 1), each a float, a scalar array (traced or not) or an `optax.Schedule`.
-      accumulator_dtype: of the velocities, if not that of the parameters.
+      betas: K values in [0, 1), each a float, a scalar array (traced or not) or an `optax.Schedule`.
+      accumulator_dtype: the dtype of the velocities; None for that of the parameters.
 
     Returns:
-      A transformation from gradients to u, in the dtypes of the gradients.
+      An Optax transformation from gradients to u, in the dtypes of the gradients.
 
     Raises:
       InputError: as `aggmo`.

@@ -1,4 +1,4 @@
-"""How a rule becomes an Optax transformation: where the learning rate stands, checks, dtypes."""
+"""Turns an update rule into an Optax transformation: applies the learning rate, checks trees and keeps dtypes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,34 +10,28 @@ from jaxtyping import Array, PyTree
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
-from momentum_jax.optimizers._trees import (
-    cast_like,
-    check_dtype,
-    check_match,
-    check_params,
-    check_real_leaf,
-    linear,
-)
+from momentum_jax.optimizers._trees import cast_like, check_dtype, check_floating, check_match, linear
 
 
 class Core(NamedTuple):
-    """A rule without checks, which may leave its results in wider dtypes than it was given.
+    """An update rule without checks.
 
-    The state is a NamedTuple with a `count` of updates.
+    Its results may have wider dtypes than its arguments; `transformation` casts them back.
     """
 
     state: type[Any]
+    """The class of the state, a NamedTuple with a field `count`."""
     init: Callable[[PyTree[Array]], Any]
     update: Callable[..., tuple[PyTree[Array], Any]]
-    """(gradients, state, params) → (updates, new state)."""
+    """(gradients, state, params, **extra_args) → (updates, new state)."""
     accumulators: Callable[[Any], tuple[PyTree[Array], ...]]
-    """What the state holds for each parameter: trees like that of the parameters."""
+    """Those parts of a state that are trees like the parameters."""
     extra_args: tuple[str, ...] = ()
-    """What else `update` takes, by keyword, if the caller gives it."""
+    """Names of the optional keyword arguments that `update` takes."""
 
 
 def inside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
-    """The rate before the rule, so that what the rule accumulates includes it."""
+    """The rule on −η·g: what it accumulates includes the learning rate."""
 
     def update(grads: PyTree[Array], state: Any, params: Any) -> tuple[PyTree[Array], Any]:
         eta = at_count(learning_rate, state.count)
@@ -47,7 +41,7 @@ def inside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
 
 
 def outside(core: Core, learning_rate: ScalarOrSchedule) -> Core:
-    """The rate after the rule."""
+    """The rule on g, and its result times −η: what it accumulates does not include the learning rate."""
 
     def update(grads: PyTree[Array], state: Any, params: Any) -> tuple[PyTree[Array], Any]:
         directions, new_state = core.update(grads, state, params)
@@ -61,14 +55,17 @@ def zeros_like(params: PyTree[Array], accumulator_dtype: Any) -> PyTree[Array]:
 
 
 def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientTransformationExtraArgs:
-    """Optax's two functions around a rule.
+    """The Optax transformation of a rule.
 
-    Updates have the dtypes of the gradients, and the state keeps its own; what does not fit together is refused by
-    the path of the leaf.
+    Updates get the dtypes of the gradients. The state keeps its dtypes.
+
+    Raises:
+      InputError: from `init`, a parameter that is not real floating-point; from `update`, also a state of another
+        optimizer and trees that do not match. The message names the path of the leaf.
     """
 
     def init(params: PyTree[Array]) -> Any:
-        check_params(params)
+        check_floating("parameter", params)
         return core.init(params)
 
     def update(
@@ -79,8 +76,7 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
                 f"the state is a {type(state).__name__}, and this optimizer's is a {core.state.__name__}: begin with "
                 "its init, or see momentum_jax.optimizers.from_optax"
             )
-        for path, leaf in jax.tree.leaves_with_path(updates):
-            check_real_leaf("gradient", path, leaf)
+        check_floating("gradient", updates)
         grads = jax.tree.map(jnp.asarray, updates)
         for accumulator in core.accumulators(state):
             check_match("gradient", grads, "state", accumulator, dtypes=accumulator_dtype is None)
@@ -89,8 +85,8 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
         if params is not None:
             params = jax.tree.map(jnp.asarray, params)
             check_match("gradient", grads, "parameter", params, dtypes=True)
-        asked = {name: extra_args[name] for name in core.extra_args if name in extra_args}
-        steps, new_state = core.update(grads, state, params, **asked)
+        accepted = {name: extra_args[name] for name in core.extra_args if name in extra_args}
+        steps, new_state = core.update(grads, state, params, **accepted)
         new_state = new_state._replace(count=optax.safe_increment(state.count))
         return cast_like(steps, grads), cast_like(new_state, state)
 

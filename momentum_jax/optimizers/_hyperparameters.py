@@ -1,4 +1,4 @@
-"""What the methods share: hyperparameters that are floats, traced scalars or schedules, and what each may be."""
+"""Hyperparameters of all methods: their ranges, how they are checked, and their value at an iteration."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ ScalarOrSchedule: TypeAlias = Scalar | Callable[[Int[Array, ""]], Float[Array, "
 
 
 class Range(NamedTuple):
-    """low ≤ value ≤ high, or < high where `below_high`."""
+    """The interval low ≤ value ≤ high, or low ≤ value < high if `below_high`."""
 
     low: float
     high: float
@@ -42,15 +42,17 @@ CHOICES = {
 
 
 def check_hyperparameter(name: str, value: ScalarOrSchedule, what: str | None = None) -> None:
-    """Checks a number against `RANGES[name]`; a traced scalar has no value yet, and a schedule none at all.
+    """Checks a number against `RANGES[name]`.
+
+    Of a traced scalar only the shape and dtype are checked, of a schedule nothing: their values are not known yet.
 
     Args:
-      name: whose range it is.
-      value: what to check.
-      what: how messages call it, if not by its name.
+      name: the hyperparameter, a key of `RANGES`.
+      value: the value to check.
+      what: what messages call it, by default `name`.
 
     Raises:
-      InputError: not a finite real number in the range, or no scalar.
+      InputError: the value is not a scalar, not real, not finite or out of range.
     """
     what = what or name
     if callable(value):
@@ -76,7 +78,7 @@ def check_choice(name: str, value: object) -> None:
 
 
 def check_accumulator_dtype(dtype: Any) -> None:
-    """Raises `InputError` unless `dtype` is None or names a real floating-point type that JAX has switched on."""
+    """Raises `InputError` unless `dtype` is None or a floating-point dtype that JAX's settings allow."""
     if dtype is None:
         return
     if isinstance(dtype, np.ndarray | jax.Array):
@@ -92,16 +94,16 @@ def check_accumulator_dtype(dtype: Any) -> None:
 
 
 def is_zero(value: ScalarOrSchedule) -> bool:
-    """Whether it is the number 0 itself, so that what it multiplies can be left out of the program."""
+    """Whether the value is known to be 0, so that its term can be left out of the program."""
     is_concrete = not callable(value) and not isinstance(value, jax.core.Tracer)
     return is_concrete and bool(value == 0)
 
 
 def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> Scalar:
-    """The value at an iteration.
+    """The value at iteration `count`.
 
     Raises:
-      InputError: a schedule that gives no scalar.
+      InputError: a schedule returned something that is not a scalar.
     """
     if not callable(value):
         return value

@@ -1,4 +1,4 @@
-"""Classical momentum, the heavy ball, and Nesterov's variant of it as one rule with two readings."""
+"""Classical momentum (the heavy ball), and the velocity that it shares with Nesterov momentum."""
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -18,28 +18,29 @@ from momentum_jax.optimizers._hyperparameters import (
 from momentum_jax.optimizers._trees import linear
 from momentum_jax.optimizers._weight_decay import with_weight_decay
 
-Convention = Literal["inside", "outside", "corrected"]
+VelocityConvention = Literal["inside", "outside", "corrected"]
+"""Whether the velocity includes the learning rate; `momentum` has the formulas."""
 
 
 class MomentumState(NamedTuple):
-    """State of `momentum` and `nesterov`."""
+    """The state of `momentum` and `nesterov` with `convention="inside"` or "outside"."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
-    """Updates made so far, for schedules and for the first step of a dampened velocity."""
+    """The number of updates made so far; schedules are functions of it, and the first gradient is not dampened."""
     velocity: PyTree[Array]
-    """v of the convention "inside", which includes the learning rate; b of "outside", which does not. It has the
-    structure and shapes of the parameters, and their dtypes or the `accumulator_dtype`."""
+    """v, which includes the learning rate, with "inside"; b, which does not, with "outside". It has the structure and
+    shapes of the parameters, and their dtypes or `accumulator_dtype`."""
 
 
 class CorrectedMomentumState(NamedTuple):
-    """State of `momentum` and `nesterov` with `convention="corrected"`."""
+    """The state of `momentum` and `nesterov` with `convention="corrected"`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
-    """Updates made so far."""
+    """The number of updates made so far."""
     velocity: PyTree[Array]
     """v, which includes the learning rate of the last update."""
     learning_rate: Float[Array, ""]
-    """That of the last update; 0 before the first."""
+    """The learning rate of the last update; 0 before the first."""
 
 
 VelocityState: TypeAlias = MomentumState | CorrectedMomentumState
@@ -48,10 +49,13 @@ VelocityState: TypeAlias = MomentumState | CorrectedMomentumState
 def velocity_core(
     momentum: ScalarOrSchedule, dampening: ScalarOrSchedule, accumulator_dtype: Any, *, nesterov: bool
 ) -> Core:
-    """The rule v ← m·v + (1 − d)·g, the first time and where m = 0 v ← g; the update is v, with Nesterov m·v + g.
+    """The rule of momentum and Nesterov momentum on gradients g, without a learning rate.
+
+    v ← m·v + (1 − d)·g, without the factor 1 − d at the first update and where m = 0. The update is v, or m·v + g if
+    `nesterov`.
 
     Raises:
-      InputError: a concrete hyperparameter that is out of its range.
+      InputError: a hyperparameter is out of its range.
     """
     check_hyperparameter("momentum", momentum)
     check_hyperparameter("dampening", dampening)
@@ -67,7 +71,7 @@ def velocity_core(
         m = jnp.asarray(at_count(momentum, state.count), float)
         gain: Any = 1
         if not is_zero(dampening):
-            # PyTorch keeps no velocity at all where the momentum is 0.
+            # PyTorch has no velocity, and so no dampening, where the momentum is 0.
             gain = jnp.where((state.count == 0) | (m == 0), 1, 1 - jnp.asarray(at_count(dampening, state.count), float))
         velocity = linear((m * correction, state.velocity), (gain, grads))
         updates = linear((m, velocity), (1, grads)) if nesterov else velocity
@@ -77,9 +81,9 @@ def velocity_core(
 
 
 def corrected(core: Core, learning_rate: ScalarOrSchedule) -> Core:
-    """The rate inside, and the velocity rescaled when the rate changes: v ← m·(η_t/η_{t−1})·v − η_t·g.
+    """The rule on −η·g, with the velocity rescaled when η changes: v ← m·(η_t/η_{t−1})·v − η_t·g.
 
-    After a rate of 0 the velocity is 0, and so it stays whatever the ratio: it is taken as 0.
+    After a learning rate of 0 the velocity is 0, and the ratio, which has no effect then, is set to 0.
     """
 
     def init(params: PyTree[Array]) -> CorrectedMomentumState:
@@ -97,7 +101,7 @@ def corrected(core: Core, learning_rate: ScalarOrSchedule) -> Core:
     return core._replace(state=CorrectedMomentumState, init=init, update=update)
 
 
-_CONVENTIONS = {"inside": inside, "outside": outside, "corrected": corrected}
+_APPLY_LEARNING_RATE = {"inside": inside, "outside": outside, "corrected": corrected}
 
 
 def velocity_method(
@@ -109,10 +113,10 @@ def velocity_method(
     mask: Any,
     accumulator_dtype: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """The core with the learning rate where the convention has it, and weight decay."""
+    """The Optax transformation of a `velocity_core`, with a learning rate and weight decay."""
     check_hyperparameter("learning_rate", learning_rate)
     check_choice("convention", convention)
-    core = _CONVENTIONS[convention](core, learning_rate)
+    core = _APPLY_LEARNING_RATE[convention](core, learning_rate)
     core = with_weight_decay(core, learning_rate, weight_decay, decoupled_weight_decay, mask)
     return transformation(core, accumulator_dtype)
 
@@ -122,13 +126,13 @@ def momentum(
     momentum: ScalarOrSchedule = 0.9,
     *,
     dampening: ScalarOrSchedule = 0.0,
-    convention: Convention = "inside",
+    convention: VelocityConvention = "inside",
     weight_decay: ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = False,
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Momentum as the tutorial writes it: the heavy ball, with the learning rate inside the velocity.
+    r"""SGD with momentum (the heavy ball), with the learning rate inside the velocity.
 
     .. math::
       v_{t+1} = m_t v_t - \eta_t g_t, \qquad p_{t+1} = p_t + v_{t+1}, \qquad v_0 = 0
@@ -138,34 +142,34 @@ def momentum(
     .. math::
       b_{t+1} = m_t b_t + g_t, \qquad p_{t+1} = p_t - \eta_t b_{t+1}, \qquad b_0 = 0
 
-    and with `convention="corrected"` inside with the velocity rescaled at each change of the rate,
+    With `convention="corrected"` the velocity is rescaled when the learning rate changes,
 
     .. math::
       v_{t+1} = m_t \frac{\eta_t}{\eta_{t-1}} v_t - \eta_t g_t, \qquad p_{t+1} = p_t + v_{t+1}.
 
-    At a constant rate the three give the same iterates. Under a schedule the last two do, as long as the rate is
-    positive, and the first differs: there a step down of the rate slows what is already in flight only as fast as m
-    forgets it. A rate of 0 erases the corrected velocity: it starts again from 0 (outside does not).
+    At a constant learning rate the three give the same iterates. Under a schedule of positive rates "outside" and
+    "corrected" do, and "inside" differs: when the rate drops, its velocity still contains gradients times the old
+    rate. A learning rate of 0 resets the velocity of "corrected" to 0, but not that of "outside".
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
       momentum: m in [0, 1), likewise.
-      dampening: d in [0, 1], likewise: gradients enter the velocity with the factor 1 − d, except the first, as in
-        PyTorch; no effect where m = 0. (An average that starts from 0, without this exception, is `qhm` with nu=1.)
+      dampening: d in [0, 1], likewise. It multiplies the gradients in the velocity by 1 − d, as in PyTorch: not the
+        first gradient, and not where m = 0. (`qhm` with nu=1 is the moving average, without this exception.)
       convention: "inside", "outside" or "corrected".
-      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
-      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched. Scaled by the whole rate,
-        as AdamW in Optax and PyTorch: the λ of SGDW's paper is ω times the rate without its schedule.
-      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
-      accumulator_dtype: of the velocity, if not that of the parameters, such as "float32" for bfloat16 parameters.
-        Arithmetic is in float32 at least.
+      weight_decay: ω ≥ 0, likewise, or None for 0. It is coupled by default: g ← g + ω·p before everything else.
+      decoupled_weight_decay: add −η·ω·p to the update instead; the velocity does not contain the decay. As in the
+        AdamW of Optax and PyTorch, η includes its schedule; λ in the paper of SGDW is ω·η without the schedule.
+      mask: which parameters decay: booleans in a prefix of their tree, or a function from parameters to one.
+      accumulator_dtype: the dtype of the velocity, such as "float32" for bfloat16 parameters; None for that of the
+        parameters. Arithmetic is in float32 or float64.
 
     Returns:
-      A transformation whose updates have the dtypes of the gradients. Updates need `params` for weight decay only.
+      An Optax transformation. Its updates have the dtypes of the gradients. `update` needs `params` if weights decay.
 
     Raises:
-      InputError: a concrete hyperparameter that is out of its range; from `init` and `update`, trees that do not
-        match and leaves that are not real floating-point, by path.
+      InputError: a hyperparameter is out of its range; from `init` and `update`, trees do not match or a leaf is not
+        real floating-point. The message names the path of the leaf.
 
     References:
       Polyak, `Some methods of speeding up the convergence of iteration methods
@@ -196,22 +200,23 @@ def momentum(
 def scale_by_momentum(
     momentum: ScalarOrSchedule = 0.9, *, dampening: ScalarOrSchedule = 0.0, accumulator_dtype: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The velocity of `momentum` alone, for a chain of one's own.
+    r"""The rule of `momentum` without the learning rate, for `optax.chain`.
 
     .. math::
       b_{t+1} = m_t b_t + (1 - d_t) g_t, \qquad b_1 = g_0
 
-    and b = g where m = 0, as in PyTorch.
+    Where m = 0, b = g, as in PyTorch.
 
-    `optax.scale_by_learning_rate` after it gives `momentum` with the convention "outside", before it "inside".
+    Followed by `optax.scale_by_learning_rate`, it is `momentum` with `convention="outside"`. Preceded by it, it is
+    `momentum` with `convention="inside"`.
 
     Args:
       momentum: m in [0, 1), a float, a scalar array (traced or not) or an `optax.Schedule`.
       dampening: d in [0, 1], likewise.
-      accumulator_dtype: of b, if not that of the parameters.
+      accumulator_dtype: the dtype of b; None for that of the parameters.
 
     Returns:
-      A transformation from gradients to b, in the dtypes of the gradients.
+      An Optax transformation from gradients to b, in the dtypes of the gradients.
 
     Raises:
       InputError: as `momentum`.

@@ -1,4 +1,4 @@
-"""Nesterov's accelerated gradient."""
+"""Nesterov momentum (Nesterov's accelerated gradient)."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 
 from momentum_jax.optimizers._core import transformation
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule
-from momentum_jax.optimizers._momentum import Convention, velocity_core, velocity_method
+from momentum_jax.optimizers._momentum import VelocityConvention, velocity_core, velocity_method
 
 
 def nesterov(
@@ -15,7 +15,7 @@ def nesterov(
     momentum: ScalarOrSchedule = 0.9,
     *,
     dampening: ScalarOrSchedule = 0.0,
-    convention: Convention = "inside",
+    convention: VelocityConvention = "inside",
     weight_decay: ScalarOrSchedule | None = None,
     decoupled_weight_decay: bool = False,
     mask: PyTree[bool] | Any = None,
@@ -26,25 +26,35 @@ def nesterov(
     .. math::
       v_{t+1} = m_t v_t - \eta_t g_t, \qquad p_{t+1} = p_t + m_t v_{t+1} - \eta_t g_t, \qquad v_0 = 0
 
-    While m is constant, p is the look-ahead point θ + m·v of an iterate θ that is not kept. When m changes it is not
-    quite: in Sutskever's form the step looks ahead with the next m, here as in those libraries with the present one.
-    At a constant learning rate the iterates are those of `optax.sgd(learning_rate, momentum, nesterov=True)`,
-    PyTorch's and Keras's. With `convention="outside"` (b ← m·b + g; p ← p − η·(m·b + g)) they are those of Optax and
-    PyTorch under a schedule too; "corrected" is explained at `momentum`.
+    The parameters p are the points where gradients are taken: in the form of Sutskever et al., the look-ahead points
+    θ + m·v. When the momentum changes, that form uses its next value:
+
+    .. math::
+      p_{t+1} &= p_t + m_t v_{t+1} - \eta_t g_t & \text{(here, Optax, PyTorch, Keras)} \\
+      p_{t+1} &= p_t + m_{t+1} v_{t+1} - \eta_t g_t & \text{(Sutskever et al.)}
+
+    At a constant learning rate the iterates equal those of `optax.sgd(learning_rate, momentum, nesterov=True)`,
+    PyTorch and Keras. With `convention="outside"`,
+
+    .. math::
+      b_{t+1} = m_t b_t + g_t, \qquad p_{t+1} = p_t - \eta_t (m_t b_{t+1} + g_t), \qquad b_0 = 0,
+
+    they equal those of Optax and PyTorch under any schedule of the learning rate. `momentum` explains "corrected".
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
       momentum: m in [0, 1), likewise.
-      dampening: d in [0, 1], likewise: gradients enter the velocity, not the step itself, with the factor 1 − d,
-        except the first and where m = 0. PyTorch's class refuses what its `torch.optim.sgd` function computes so.
+      dampening: d in [0, 1], likewise. It multiplies the gradients in the velocity by 1 − d, but not the first one and
+        not where m = 0. The term −η·g of the step is not dampened. PyTorch's function `torch.optim.sgd.sgd` computes
+        the same; its class `torch.optim.SGD` refuses dampening with Nesterov momentum.
       convention: "inside", "outside" or "corrected".
-      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
-      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the velocity untouched.
-      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
-      accumulator_dtype: of the velocity, if not that of the parameters.
+      weight_decay: ω ≥ 0, likewise, or None for 0. It is coupled by default: g ← g + ω·p before everything else.
+      decoupled_weight_decay: add −η·ω·p to the update instead; the velocity does not contain the decay.
+      mask: which parameters decay: booleans in a prefix of their tree, or a function from parameters to one.
+      accumulator_dtype: the dtype of the velocity; None for that of the parameters.
 
     Returns:
-      A transformation whose updates have the dtypes of the gradients. Updates need `params` for weight decay only.
+      An Optax transformation. Its updates have the dtypes of the gradients. `update` needs `params` if weights decay.
 
     Raises:
       InputError: as `momentum`.
@@ -72,20 +82,21 @@ def nesterov(
 def scale_by_nesterov(
     momentum: ScalarOrSchedule = 0.9, *, dampening: ScalarOrSchedule = 0.0, accumulator_dtype: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The direction of `nesterov` alone, for a chain of one's own.
+    r"""The rule of `nesterov` without the learning rate, for `optax.chain`.
 
     .. math::
       b_{t+1} = m_t b_t + (1 - d_t) g_t, \qquad u_t = m_t b_{t+1} + g_t, \qquad b_1 = g_0
 
-    `optax.scale_by_learning_rate` after it gives `nesterov` with the convention "outside", before it "inside".
+    Followed by `optax.scale_by_learning_rate`, it is `nesterov` with `convention="outside"`. Preceded by it, it is
+    `nesterov` with `convention="inside"`.
 
     Args:
       momentum: m in [0, 1), a float, a scalar array (traced or not) or an `optax.Schedule`.
       dampening: d in [0, 1], likewise.
-      accumulator_dtype: of b, if not that of the parameters.
+      accumulator_dtype: the dtype of b; None for that of the parameters.
 
     Returns:
-      A transformation from gradients to u, in the dtypes of the gradients.
+      An Optax transformation from gradients to u, in the dtypes of the gradients.
 
     Raises:
       InputError: as `momentum`.

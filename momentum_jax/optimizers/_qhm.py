@@ -18,12 +18,12 @@ from momentum_jax.optimizers._weight_decay import with_weight_decay
 
 
 class QHMState(NamedTuple):
-    """State of `qhm`."""
+    """The state of `qhm`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
-    """Updates made so far, for schedules."""
+    """The number of updates made so far; schedules are functions of it."""
     average: PyTree[Array]
-    """a, the average of the gradients, with the structure and shapes of the parameters."""
+    """a, the average of the gradients. It has the structure and shapes of the parameters."""
 
 
 def _core(momentum: ScalarOrSchedule, nu: ScalarOrSchedule, accumulator_dtype: Any) -> Core:
@@ -36,9 +36,9 @@ def _core(momentum: ScalarOrSchedule, nu: ScalarOrSchedule, accumulator_dtype: A
 
     def update(grads: PyTree[Array], state: QHMState, params: Any) -> tuple[PyTree[Array], QHMState]:
         del params
-        m, share = at_count(momentum, state.count), at_count(nu, state.count)
+        m, nu_now = at_count(momentum, state.count), at_count(nu, state.count)
         average = linear((m, state.average), (1 - m, grads))
-        return linear((1 - share, grads), (share, average)), state._replace(average=average)
+        return linear((1 - nu_now, grads), (nu_now, average)), state._replace(average=average)
 
     return Core(QHMState, init, update, lambda state: (state.average,))
 
@@ -53,30 +53,35 @@ def qhm(
     mask: PyTree[bool] | Any = None,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Quasi-hyperbolic momentum: a step between the gradient and its average.
+    r"""Quasi-hyperbolic momentum (QHM): a weighted mean of the gradient and its moving average.
 
     .. math::
       a_{t+1} = m_t a_t + (1 - m_t) g_t, \qquad
       p_{t+1} = p_t - \eta_t [(1 - \nu_t) g_t + \nu_t a_{t+1}], \qquad a_0 = 0
 
-    At η = η'/(1 − m), ν = 1 is the heavy ball with the rate η', ν = m is Nesterov's, and ν = 0 is gradient descent
-    with the rate η. The learning rate is outside the average, and the average is not debiased, as in the paper.
+    Three values of ν give other methods:
+
+    - ν = 0: `sgd` at the learning rate η;
+    - ν = 1: `momentum` at the learning rate η·(1 − m);
+    - ν = m: `nesterov` at the learning rate η·(1 − m).
+
+    The average does not include the learning rate and is not debiased, as in the paper.
 
     Args:
-      learning_rate: η ≥ 0 (the paper's α), a float, a scalar array (traced or not) or an `optax.Schedule`.
-      momentum: m in [0, 1) (β), likewise.
+      learning_rate: η ≥ 0 (α in the paper), a float, a scalar array (traced or not) or an `optax.Schedule`.
+      momentum: m in [0, 1) (β in the paper), likewise.
       nu: ν in [0, 1], likewise.
-      weight_decay: ω ≥ 0, likewise, or None for 0; coupled, g ← g + ω·p before all else.
-      decoupled_weight_decay: instead p ← p − η·ω·p beside the step, the average untouched.
-      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
-      accumulator_dtype: of the average, if not that of the parameters.
+      weight_decay: ω ≥ 0, likewise, or None for 0. It is coupled by default: g ← g + ω·p before everything else.
+      decoupled_weight_decay: add −η·ω·p to the update instead; the average does not contain the decay.
+      mask: which parameters decay: booleans in a prefix of their tree, or a function from parameters to one.
+      accumulator_dtype: the dtype of the average; None for that of the parameters.
 
     Returns:
-      A transformation whose updates have the dtypes of the gradients. Updates need `params` for weight decay only.
+      An Optax transformation. Its updates have the dtypes of the gradients. `update` needs `params` if weights decay.
 
     Raises:
-      InputError: a concrete hyperparameter that is out of its range; from `init` and `update`, trees that do not
-        match and leaves that are not real floating-point, by path.
+      InputError: a hyperparameter is out of its range; from `init` and `update`, trees do not match or a leaf is not
+        real floating-point. The message names the path of the leaf.
 
     References:
       Ma and Yarats, `Quasi-hyperbolic momentum and Adam for deep learning <https://arxiv.org/abs/1810.06801>`_,
@@ -87,7 +92,7 @@ def qhm(
       >>> optimizer = qhm(1.0, momentum=0.5, nu=0.5)
       >>> params = jnp.array(1.0)
       >>> updates, state = optimizer.update(jnp.array(1.0), optimizer.init(params))
-      >>> print(updates)  # half of the gradient, and half of an average that is half there
+      >>> print(updates)  # half of the gradient 1 and half of the average 0.5
       -0.75
     """
     check_hyperparameter("learning_rate", learning_rate)
@@ -99,7 +104,7 @@ def qhm(
 def scale_by_qhm(
     momentum: ScalarOrSchedule = 0.999, nu: ScalarOrSchedule = 0.7, *, accumulator_dtype: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The direction of `qhm` alone, for a chain of one's own.
+    r"""The rule of `qhm` without the learning rate, for `optax.chain`.
 
     .. math::
       a_{t+1} = m_t a_t + (1 - m_t) g_t, \qquad u_t = (1 - \nu_t) g_t + \nu_t a_{t+1}, \qquad a_0 = 0
@@ -107,10 +112,10 @@ def scale_by_qhm(
     Args:
       momentum: m in [0, 1), a float, a scalar array (traced or not) or an `optax.Schedule`.
       nu: ν in [0, 1], likewise.
-      accumulator_dtype: of a, if not that of the parameters.
+      accumulator_dtype: the dtype of a; None for that of the parameters.
 
     Returns:
-      A transformation from gradients to u, in the dtypes of the gradients.
+      An Optax transformation from gradients to u, in the dtypes of the gradients.
 
     Raises:
       InputError: as `qhm`.

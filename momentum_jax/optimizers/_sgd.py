@@ -12,10 +12,10 @@ from momentum_jax.optimizers._weight_decay import with_weight_decay
 
 
 class SGDState(NamedTuple):
-    """State of `sgd`."""
+    """The state of `sgd`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]
-    """Updates made so far, for schedules."""
+    """The number of updates made so far; schedules are functions of it."""
 
 
 def sgd(
@@ -24,22 +24,22 @@ def sgd(
     weight_decay: ScalarOrSchedule | None = None,
     mask: PyTree[bool] | Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gradient descent, on mini-batches stochastic gradient descent.
+    r"""(Stochastic) gradient descent.
 
     .. math::
       p_{t+1} = p_t - \eta_t (g_t + \omega_t p_t)
 
     Args:
       learning_rate: η ≥ 0, a float, a scalar array (traced or not) or an `optax.Schedule`.
-      weight_decay: ω ≥ 0, likewise, or None for 0. Without a velocity, coupled and decoupled are the same.
-      mask: which parameters decay: a prefix of their tree with booleans, or a function that makes one of them.
+      weight_decay: ω ≥ 0, likewise, or None for 0. Without a velocity, coupled and decoupled decay are the same.
+      mask: which parameters decay: booleans in a prefix of their tree, or a function from parameters to one.
 
     Returns:
-      A transformation whose updates have the dtype of the gradients.
+      An Optax transformation. Its updates have the dtypes of the gradients. `update` needs `params` if weights decay.
 
     Raises:
-      InputError: a concrete hyperparameter out of its range; from `init` and `update`, trees that do not match and
-        leaves that are not real floating-point, by path.
+      InputError: a hyperparameter is out of its range; from `init` and `update`, trees do not match or a leaf is not
+        real floating-point. The message names the path of the leaf.
 
     References:
       Robbins and Monro, `A Stochastic Approximation Method

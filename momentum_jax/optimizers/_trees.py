@@ -1,4 +1,4 @@
-"""Pytrees of parameters: linear combinations in wide arithmetic, and mismatches named by the path of the leaf."""
+"""Arithmetic on pytrees of parameters, and checks that name the path of the leaf that does not fit."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ from momentum_jax.optimizers._hyperparameters import Scalar
 
 
 def linear(*terms: tuple[Scalar, PyTree[Array]]) -> PyTree[Array]:
-    """Σ factor·tree, leaf by leaf.
+    """The linear combination Σ factor·tree, leaf by leaf.
 
-    A leaf is summed in float32, or in float64 where any of its terms is: 0.9 stays 0.9 beside bfloat16.
+    A leaf is summed in float64 if any of its terms is float64, and in float32 otherwise. So a factor such as 0.9 is
+    not rounded to bfloat16.
     """
     factors = [factor for factor, _ in terms]
 
@@ -32,18 +33,18 @@ def cast_like(tree: PyTree[Array], like: PyTree[Array]) -> PyTree[Array]:
 
 
 def inner_product(a: PyTree[Array], b: PyTree[Array]) -> Float[Array, ""]:
-    """Σ a·b over all entries of all leaves."""
+    """The sum of a·b over all entries of all leaves."""
     products = jax.tree.map(lambda x, y: jnp.sum(x.astype(y.dtype) * y).astype(float), a, b)
     return jax.tree.reduce(jnp.add, products, jnp.zeros([], float))
 
 
-def check_params(params: PyTree[Any]) -> None:
-    """Raises `InputError`, naming the first leaf that is not real floating-point."""
-    for path, leaf in jax.tree.leaves_with_path(params):
-        check_real_leaf("parameter", path, leaf)
+def check_floating(kind: str, tree: PyTree[Any]) -> None:
+    """Raises `InputError` that names the first leaf that is not real floating-point."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        _check_floating_leaf(kind, path, leaf)
 
 
-def check_real_leaf(kind: str, path: Any, leaf: Any) -> None:
+def _check_floating_leaf(kind: str, path: Any, leaf: Any) -> None:
     try:
         dtype = jnp.result_type(leaf)
     except (TypeError, ValueError):
@@ -59,10 +60,10 @@ def check_real_leaf(kind: str, path: Any, leaf: Any) -> None:
 
 
 def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any], *, dtypes: bool) -> None:
-    """Checks that two trees have the same structure and shapes, and on request dtypes.
+    """Checks that two trees have the same structure and shapes, and if `dtypes` the same dtypes.
 
     Raises:
-      InputError: naming the first leaf that differs.
+      InputError: they differ; the message names the first leaf that does.
     """
     structures: list[Any] = [jax.tree.structure(tree), jax.tree.structure(other)]
     if structures[0] != structures[1]:
@@ -80,7 +81,7 @@ def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any
 
 
 def check_dtype(kind: str, tree: PyTree[Any], dtype: Any) -> None:
-    """Raises `InputError`, naming the first leaf that is not of this dtype."""
+    """Raises `InputError` that names the first leaf of another dtype."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         if jnp.result_type(leaf) != jnp.dtype(dtype):
             raise InputError(
@@ -104,10 +105,14 @@ def _structure_mismatch(kind: str, tree: PyTree[Any], other_kind: str, other: Py
 
 
 def broadcast_mask(mask: PyTree[Any], params: PyTree[Any]) -> PyTree[bool]:
-    """The mask, a prefix of the tree of parameters or a function of them, as one boolean for each leaf.
+    """The mask as a tree with one boolean for each leaf of the parameters.
+
+    Args:
+      mask: booleans in a prefix of the tree of parameters, or a function from parameters to one.
+      params: the parameters.
 
     Raises:
-      InputError: naming the leaf at which the mask does not fit or is no boolean.
+      InputError: the mask does not fit, or a leaf of it is not a boolean; the message names the leaf.
     """
     tree = mask(params) if callable(mask) else mask
     check_mask(tree)
@@ -118,14 +123,14 @@ def broadcast_mask(mask: PyTree[Any], params: PyTree[Any]) -> PyTree[bool]:
 
 
 def check_mask(mask: PyTree[Any]) -> None:
-    """Raises `InputError`, naming the first leaf that is no boolean."""
+    """Raises `InputError` that names the first leaf that is not a boolean."""
     for path, leaf in jax.tree.leaves_with_path(mask):
         if not isinstance(leaf, bool | np.bool_):
             raise InputError(f"the mask{_at(path)} must be True or False, not {leaf!r}")
 
 
 def _mask_mismatch(mask: PyTree[Any], params: PyTree[Any]) -> str:
-    """The first path at which a mask is no prefix of the parameters."""
+    """The message for the first path at which a mask is not a prefix of the parameters."""
     masks, paths = _paths(mask), _paths(params)
     for path in masks:
         if not any(other[: len(path)] == path for other in paths):

@@ -1,4 +1,4 @@
-"""Weight decay, coupled or decoupled, on all parameters or on those that a mask names."""
+"""Weight decay, coupled or decoupled, on all parameters or on those that a mask selects."""
 
 from typing import Any
 
@@ -18,15 +18,27 @@ def with_weight_decay(
     decoupled: bool,
     mask: PyTree[bool] | Any,
 ) -> Core:
-    """Coupled: g ← g + ω·p before the rule, as PyTorch's `SGD`. Decoupled: u ← u − η·ω·p after it, as AdamW.
+    """The rule with weight decay ω.
 
-    p are the parameters before the step. The mask is a prefix of their tree, or a function that makes one of them.
-    Source of the decoupled form: Loshchilov and Hutter 2019 (1711.05101), algorithm 1 (SGDW), whose λ is ω
-    times the rate without its schedule.
+    - Coupled, as in PyTorch's `SGD`: g ← g + ω·p, then the rule.
+    - Decoupled, as in AdamW: the rule gives the update u, then u ← u − η·ω·p.
+
+    p are the parameters before the step.
+
+    Args:
+      core: the rule.
+      learning_rate: η, used by the decoupled form only.
+      weight_decay: ω ≥ 0, or None for 0.
+      decoupled: which of the two forms.
+      mask: booleans that select the parameters that decay, in a prefix of their tree, or a function from parameters
+        to one; None selects all.
 
     Raises:
-      InputError: a weight decay out of its range, `decoupled` that is no boolean; when called, missing parameters
-        and a mask that does not fit them.
+      InputError: a weight decay out of its range, `decoupled` that is not a boolean; from `init` and `update`, missing
+        parameters and a mask that does not fit them.
+
+    References:
+      Loshchilov and Hutter 2019 (1711.05101), algorithm 1 (SGDW). Its λ is ω·η, η without its schedule.
     """
     if not isinstance(decoupled, bool):
         raise InputError(f"decoupled_weight_decay must be True or False, not {decoupled!r}")
@@ -41,8 +53,8 @@ def with_weight_decay(
         return core
 
     def init(params: PyTree[Array]) -> Any:
-        # For the error: it belongs where the mask and the parameters first meet. (What optax.tree_map_params hands in
-        # to find the trees like the parameters has no leaves.)
+        # Refuse a mask that does not fit already here. `optax.tree_map_params` calls `init` with a placeholder that
+        # has no leaves.
         if jax.tree.leaves(params):
             decayed(params)
         return core.init(params)
@@ -56,9 +68,9 @@ def with_weight_decay(
         omega = at_count(weight_decay, state.count)
 
         def add(factor: Any, tree: PyTree[Array]) -> PyTree[Array]:
-            """Tree + factor·ω·params where the mask says so."""
+            """Tree + factor·ω·params, for the leaves that the mask selects."""
             return jax.tree.map(
-                lambda shrinks, x, p: linear((1, x), (factor, linear((omega, p)))) if shrinks else x,
+                lambda decays, x, p: linear((1, x), (factor, linear((omega, p)))) if decays else x,
                 decayed(params),
                 tree,
                 params,

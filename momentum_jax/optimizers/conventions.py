@@ -1,4 +1,4 @@
-"""The same momentum under the names and rules of other libraries: exact where it is, refused where it is not."""
+"""Conversion of hyperparameters between the conventions in which libraries write momentum."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,16 +16,16 @@ from momentum_jax.optimizers._hyperparameters import (
 
 
 class Convention(NamedTuple):
-    """How one library, or one way of counting, writes momentum."""
+    """How a library writes momentum: its rule and its arguments."""
 
     library: str
     rule: str
     arguments: tuple[str, ...]
-    """The learning rate first, then the momentum, then what else it takes."""
+    """The learning rate, the momentum, then the others."""
     rate: str
-    """Where the learning rate stands: "inside" the velocity, "outside" of it, or "constant" where it must be so."""
+    """Whether the learning rate is "inside" the velocity or "outside" it; "constant" if it must be a constant."""
     normalised: bool
-    """Gradients enter with the factor 1 − m, so that the learning rate is the effective one, η/(1 − m)."""
+    """Whether gradients are multiplied by 1 − m, so that the learning rate is the effective one, η/(1 − m)."""
 
 
 CONVENTIONS = {
@@ -82,7 +82,7 @@ CONVENTIONS = {
 
 
 class _Momentum(NamedTuple):
-    """What all conventions are read into: where the rate stands and how gradients enter is said beside it."""
+    """Hyperparameters under names that do not depend on the convention. Their meaning still does."""
 
     learning_rate: ScalarOrSchedule
     momentum: ScalarOrSchedule
@@ -92,25 +92,30 @@ class _Momentum(NamedTuple):
 
 
 def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dict[str, Any]:
-    """The hyperparameters that give the same iterates under another convention.
+    """Converts hyperparameters to another convention, in which they give the same iterates up to rounding.
 
-    With constants the iterates are the same but for rounding. A schedule of the learning rate is exact between two
-    conventions that keep it outside the velocity, or two that keep it inside; a schedule of the momentum between two
-    in which gradients enter alike, and from an average at a constant rate η to a velocity with the rate η·(1 − m_t)
-    inside. All else is refused rather than approximated.
+    Constants can always be converted, as far as the target has the method. Schedules can be converted as follows:
+
+    - of the learning rate: between conventions that keep it inside the velocity, and between those that keep it
+      outside;
+    - of the momentum: between conventions that both multiply gradients by 1 − m or both do not, and from a moving
+      average at a constant rate η to a velocity with the rate η·(1 − m_t) inside.
+
+    Any other conversion is refused: it would only be approximate.
 
     Args:
       hyperparameters: numbers (traced or not) or schedules, under the names in `CONVENTIONS[source].arguments`.
-        "nesterov" is a boolean; it, dampening and "convention" may be left out.
-      source: one of `CONVENTIONS`.
-      target: likewise. For "momentum_jax" the result has the "convention" that makes it exact.
+        "nesterov" is a boolean. "nesterov", "dampening" and "convention" are optional.
+      source: the convention of the hyperparameters, one of `CONVENTIONS`.
+      target: the convention of the result, one of `CONVENTIONS`. For "momentum_jax" the result contains the
+        "convention" for which the conversion is exact.
 
     Returns:
-      All arguments of the target.
+      A value for each of `CONVENTIONS[target].arguments`.
 
     Raises:
-      InputError: an unknown convention or argument, a missing one or one out of its range, and a conversion that is
-        not exact: the message says why.
+      InputError: a convention or argument is unknown, an argument is missing or out of its range, or the conversion
+        is not exact; the message says why.
 
     >>> convert({"learning_rate": 0.25, "momentum": 0.75}, "momentum_jax", "qhm")
     {'learning_rate': 1.0, 'momentum': 0.75, 'nu': 1.0}
@@ -126,14 +131,14 @@ def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dic
             raise unknown("convention", name, CONVENTIONS)
     values = _read(hyperparameters, source)
     if is_zero(values.momentum):
-        # Without a velocity nothing is in flight when the rate changes, and all rules are gradient descent.
+        # With momentum 0 every rule is gradient descent, and every schedule can be converted.
         values = values._replace(nesterov=False, dampening=0.0)
     _check_schedules(values, source, target)
     return _write(values, source, target)
 
 
 def effective_learning_rate(learning_rate: Scalar, momentum: Scalar) -> Scalar:
-    """η/(1 − m): what the steps add up to where gradients agree.
+    """The effective learning rate η/(1 − m): the total step that one gradient causes.
 
     >>> effective_learning_rate(0.25, 0.75)
     1.0
@@ -191,11 +196,13 @@ def _check_schedules(values: _Momentum, source: str, target: str) -> None:
                 f"{source}{here} and {target} agree at a constant learning rate only: under a schedule it matters "
                 "whether the rate stands inside the velocity"
             )
-    # An average that forgets at a changing speed is a velocity inside which the rate is scheduled, η·(1 − m_t).
-    is_velocity = a.rate == "outside" and b.rate == "inside" and a.normalised and not callable(values.learning_rate)
+    # At a constant η a moving average with a scheduled m is a velocity with the rate η·(1 − m_t) inside.
+    average_to_velocity = (
+        a.rate == "outside" and b.rate == "inside" and a.normalised and not callable(values.learning_rate)
+    )
     if (
         callable(values.momentum)
-        and not is_velocity
+        and not average_to_velocity
         and (a.normalised != b.normalised or "constant" in (a.rate, b.rate))
     ):
         raise InputError(
@@ -216,18 +223,18 @@ def _write(values: _Momentum, source: str, target: str) -> dict[str, Any]:
         raise InputError(f"{target} has no Nesterov form")
     if values.nesterov and target == "torch" and not is_zero(values.dampening):
         raise InputError("torch refuses Nesterov with dampening")
-    place = values.rate if source == "momentum_jax" or (values.rate == "outside" and callable(rate)) else "inside"
+    convention = values.rate if source == "momentum_jax" or (values.rate == "outside" and callable(rate)) else "inside"
     if callable(m) and a.normalised and not b.normalised:
         eta, rate = rate, lambda count: eta * (1 - m(count))
     elif a.normalised != b.normalised and not is_zero(m):
         rate = _map(lambda eta: eta * (1 - m) if a.normalised else eta / (1 - m), rate)
-    further = {
+    others = {
         "nesterov": values.nesterov,
         "dampening": values.dampening,
         "nu": m if values.nesterov else 1.0,
-        "convention": place,
+        "convention": convention,
     }
-    return {b.arguments[0]: rate, b.arguments[1]: m} | {name: further[name] for name in b.arguments[2:]}
+    return {b.arguments[0]: rate, b.arguments[1]: m} | {name: others[name] for name in b.arguments[2:]}
 
 
 def _map(function: Callable[[Any], Any], rate: Any) -> Any:

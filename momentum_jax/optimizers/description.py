@@ -1,8 +1,13 @@
-"""Descriptions of optimizers and schedules: a name with hyperparameters, which compares, hashes and is JSON or text."""
+"""Descriptions of optimizers and schedules: values that compare, hash, and can be written as JSON or text.
+
+`OptimizerConfig` describes an optimizer, `Schedule` a hyperparameter that changes. Both are a name with parameters;
+`momentum_jax.optimizers.registry` builds the optimizer. The text form is that of the command line.
+"""
 
 import ast
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,31 +15,25 @@ from typing import Any
 import jax
 
 from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
+from momentum_jax.optimizers.schedules import FORMULAS
 
-_WARMUP: dict[str, float | None] = {
-    "peak_value": None,
-    "warmup_steps": None,
-    "decay_steps": None,
-    "init_value": 0.0,
-    "end_value": 0.0,
-}
-# Every schedule with its parameters and their defaults; None: required.
 SCHEDULES: dict[str, dict[str, float | None]] = {
-    "constant": {"value": None},
-    "warmup_cosine": _WARMUP,
-    "warmup_linear": _WARMUP,
-    "step_decay": {"init_value": None, "transition_steps": None, "decay_rate": None},
-    "demon": {"init_value": None, "decay_steps": None},
-    "sutskever": {"max_value": 0.99, "transition_steps": 250},
+    name: {
+        parameter.name: None if parameter.default is parameter.empty else parameter.default
+        for parameter in inspect.signature(formula).parameters.values()
+    }
+    for name, formula in FORMULAS.items()
 }
+"""Every schedule with its parameters and their defaults; None marks a required one."""
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class _Description:
-    """A name with hyperparameters, kept sorted so that equal descriptions compare and hash equal."""
+    """A name with hyperparameters."""
 
     name: Any
     items: tuple[tuple[str, Any], ...]
+    """The hyperparameters, sorted so that descriptions compare and hash equal whatever the order of the arguments."""
 
     def __init__(self, name: Any, hyperparameters: Mapping[str, Any]):
         for key, value in hyperparameters.items():
@@ -57,21 +56,23 @@ class _Description:
 
 
 class Schedule(_Description):
-    """A hyperparameter that changes with the iteration t, as a value that a config can hold.
+    """A serialisable description of a schedule: a hyperparameter that changes with the iteration t.
 
-    Names and formulas (`momentum_jax.optimizers.schedules` evaluates them):
+    Args:
+      name: one of the names below.
+      **parameters: those of the formula.
 
-    - `"constant"`: value.
-    - `"warmup_cosine"`: linear from init_value (0) to peak_value over warmup_steps, then half a cosine down to
-      end_value (0) at iteration decay_steps, which counts the warm-up, and constant from there.
-    - `"warmup_linear"`: the same with a straight line down.
-    - `"step_decay"`: init_value · decay_rate^⌊t / transition_steps⌋, with 0 < decay_rate ≤ 1.
-    - `"demon"`, of a momentum: init_value·u/(1 − init_value + init_value·u), u = 1 − t/decay_steps, then 0.
-    - `"sutskever"`, of a momentum: 1 − 1/(2(⌊t / transition_steps⌋ + 1)), at most max_value (0.99); transition_steps
-      is 250 by default.
+        - `"constant"`: value.
+        - `"warmup_cosine"`: a line from init_value (0) to peak_value over warmup_steps, then half a cosine down to
+          end_value (0) at iteration decay_steps, then constant. decay_steps includes the warm-up.
+        - `"warmup_linear"`: the same, with a line instead of the cosine.
+        - `"step_decay"`: init_value · decay_rate^⌊t / transition_steps⌋, with 0 < decay_rate ≤ 1.
+        - `"demon"`, for a momentum: init_value·u/(1 − init_value + init_value·u), u = max(1 − t/decay_steps, 0).
+        - `"sutskever"`, for a momentum: min(1 − 1/(2(⌊t / transition_steps⌋ + 1)), max_value), with max_value 0.99
+          and transition_steps 250 by default.
 
     Raises:
-      InputError: an unknown name or parameter, a missing one, or one out of range.
+      InputError: the name or a parameter is unknown, or a parameter is missing or out of range.
 
     >>> Schedule("step_decay", init_value=0.1, transition_steps=1000, decay_rate=0.5)
     Schedule('step_decay', decay_rate=0.5, init_value=0.1, transition_steps=1000)
@@ -107,16 +108,18 @@ class Schedule(_Description):
 
 
 class OptimizerConfig(_Description):
-    """A serialisable description of an optimizer: a name and its hyperparameters.
+    """A serialisable description of an optimizer: a name and hyperparameters.
 
     Args:
-      name: one of `momentum_jax.optimizers.available()`, or `"optax.<factory>"`, `"optax.contrib.<factory>"`.
-        In Python also a factory itself, a function of the hyperparameters that returns an
-        `optax.GradientTransformation`; a result with one loads read-only, since nothing is imported by a name
-        found in a file.
-      **hyperparameters: numbers, booleans, strings, None, tuples of these, or a `Schedule`. Floats are arguments
-        of the compiled program; anything else is part of it. Names and ranges are checked where the optimizer
-        is built.
+      name: one of `momentum_jax.optimizers.available()`, `"optax.<factory>"` or `"optax.contrib.<factory>"`. In Python
+        it can be a factory itself: a function of the hyperparameters that returns an `optax.GradientTransformation`.
+        A saved result with such a factory can be read but not run again, because nothing is imported by a name found
+        in a file.
+      **hyperparameters: numbers, booleans, strings, None, tuples of these, or a `Schedule`. Floats are arguments of
+        the compiled program; anything else is part of it. Names and ranges are checked when the optimizer is built.
+
+    Raises:
+      InputError: the name is neither a string nor a factory, or a hyperparameter has another type.
 
     >>> OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9)
     OptimizerConfig('momentum', learning_rate=0.01, momentum=0.9)
@@ -135,7 +138,7 @@ class OptimizerConfig(_Description):
 
     @classmethod
     def parse(cls, text: str) -> tuple[str, "OptimizerConfig"]:
-        """Reads `LABEL=NAME,hyperparameter=value,…`, the form of the command line.
+        """Reads a label and a description from `LABEL=NAME,hyperparameter=value,…`, the form of the command line.
 
         >>> OptimizerConfig.parse("fast=momentum,learning_rate=step_decay(init_value=0.1,transition_steps=9,\
 decay_rate=0.5)")[0]
@@ -148,7 +151,7 @@ decay_rate=0.5)")[0]
         return label.strip(), cls(name, **hyperparameters)
 
     def text(self, label: str) -> str:
-        """The form of the command line, which `parse` reads back equal; a factory as the name of it.
+        """The text form, which `parse` reads back. Of a factory it holds only the name.
 
         >>> OptimizerConfig("momentum", learning_rate=Schedule("constant", value=0.1), momentum=0.9).text("fast")
         'fast=momentum,learning_rate=constant(value=0.1),momentum=0.9'
@@ -156,23 +159,26 @@ decay_rate=0.5)")[0]
         return ",".join([f"{label}={self.name_text}", *(f"{name}={value_text(value)}" for name, value in self.items)])
 
     def to_json(self) -> dict[str, Any]:
-        """The description as JSON types; `from_json` reads it back equal, a factory as the name of it."""
-        return {"name": self.name_text, "hyperparameters": _encode(self.hyperparameters)}
+        """The description as JSON types, which `from_json` reads back. Of a factory it holds only the name."""
+        return {"name": self.name_text, "hyperparameters": {key: _encode(value) for key, value in self.items}}
 
     @classmethod
     def from_json(cls, values: Any) -> "OptimizerConfig":
-        """Reads what `to_json` wrote.
+        """The description that `to_json` gave these values.
 
         Raises:
-          InputError: something else.
+          InputError: `to_json` cannot have given them.
         """
         if not (isinstance(values, Mapping) and set(values) == {"name", "hyperparameters"}):
             raise InputError(f"optimizers must map labels to a name and hyperparameters, not {values!r}")
-        return cls(values["name"], **_decode(values["hyperparameters"]))
+        hyperparameters = values["hyperparameters"]
+        if not isinstance(hyperparameters, Mapping):
+            raise InputError(f"hyperparameters must map names to values, not {hyperparameters!r}")
+        return cls(values["name"], **{key: _decode(value) for key, value in hyperparameters.items()})
 
     @property
     def name_text(self) -> str:
-        """The name, or for a factory where it is defined."""
+        """The name; of a factory, its module and qualified name."""
         if isinstance(self.name, str):
             return self.name
         factory = self.name.func if isinstance(self.name, functools.partial) else self.name
@@ -180,26 +186,23 @@ decay_rate=0.5)")[0]
 
 
 def parse_description(text: str, whole: str | None = None) -> tuple[str, dict[str, Any]]:
-    """Reads `NAME,parameter=value,…`, the form of the command line of what has a name and parameters.
+    """Reads a name and its parameters from `NAME,parameter=value,…`.
 
     >>> parse_description("quadratic,curvatures=(1,100),rotation=0.5")
     ('quadratic', {'curvatures': (1, 100), 'rotation': 0.5})
 
     Args:
-      text: what is read.
-      whole: what messages show, if that is more.
+      text: the text to read.
+      whole: the longer text that it is part of, for messages.
 
     Raises:
-      InputError: something else.
+      InputError: the text has another form.
     """
     name, _, arguments = text.partition(",")
     whole = whole or text
     source = f"f({arguments})"
-    try:
-        call = ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        call = None
-    # All of the text must stand inside the parentheses of this one call.
+    call = _expression(source)
+    # The call must end where the source does: "a=1) # b=2" would hide the rest in a comment.
     if not (
         isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.end_col_offset == len(source.encode())
     ):
@@ -208,25 +211,22 @@ def parse_description(text: str, whole: str | None = None) -> tuple[str, dict[st
 
 
 def parse_values(text: str) -> tuple[Any, ...]:
-    """Reads values with commas between: numbers, true, false, none, words, tuples and schedules.
+    """Reads values that are separated by commas: numbers, true, false, none, words, tuples and schedules.
 
     >>> parse_values("0.1, constant(value=0.2)")
     (0.1, Schedule('constant', value=0.2))
 
     Raises:
-      InputError: something else.
+      InputError: the text has another form.
     """
-    try:
-        node = ast.parse(f"({text},)", mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        node = None
+    node = _expression(f"({text},)")
     if not (isinstance(node, ast.Tuple) and node.elts):
         raise InputError(f"cannot read the values {text!r}: they are numbers, words or schedules, commas between")
     return tuple(_literal(entry, text) for entry in node.elts)
 
 
 def value_text(value: Any) -> str:
-    """The form of the command line of a hyperparameter's value, which `parse_values` reads back.
+    """The text form of a hyperparameter's value, which `parse_values` reads back.
 
     >>> value_text(True), value_text((0.0, 0.9)), value_text("outside")
     ('true', '(0.0, 0.9)', 'outside')
@@ -239,7 +239,7 @@ def value_text(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turns NumPy scalars and lists into what JSON and hashing take."""
+    """The value with NumPy scalars as Python numbers and lists as tuples, so that it hashes and is JSON."""
     if isinstance(value, list | tuple):
         return tuple(plain(entry) for entry in value)
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
@@ -251,6 +251,14 @@ def _is_value(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_value, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _expression(source: str) -> ast.expr | None:
+    """The syntax tree of an expression, or None if the source is not one."""
+    try:
+        return ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _keywords(call: ast.Call, text: str) -> dict[str, Any]:
@@ -275,29 +283,21 @@ def _literal(node: ast.expr, text: str) -> Any:
     except (ValueError, TypeError, RecursionError, MemoryError):
         raise InputError(
             f"cannot read {ast.unparse(node)!r} in {text!r}: a number, true, false, none, a word, or a schedule "
-            f"such as constant(value=0.1)"
+            "such as constant(value=0.1)"
         ) from None
 
 
 def _encode(value: Any) -> Any:
     if isinstance(value, Schedule):
         return {"schedule": value.name, **value.hyperparameters}
-    if isinstance(value, dict):
-        return {key: _encode(entry) for key, entry in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     return [_encode(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _decode(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(hyperparameters, Mapping):
-        raise InputError(f"hyperparameters must map names to values, not {hyperparameters!r}")
-    return {key: _decode_value(value) for key, value in hyperparameters.items()}
-
-
-def _decode_value(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(map(_decode_value, value))
+        return tuple(map(_decode, value))
     if isinstance(value, dict) and "schedule" in value:
         return Schedule(value["schedule"], **{k: v for k, v in value.items() if k != "schedule"})
     if isinstance(value, dict) and "float" in value:

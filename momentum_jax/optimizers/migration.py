@@ -1,4 +1,4 @@
-"""The velocity of an optimizer in the middle of its run, from Optax or PyTorch to this package and back."""
+"""Conversion of optimizer states between this package and Optax or PyTorch, to continue a run in the other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,29 +11,33 @@ from jaxtyping import Array, PyTree
 
 from momentum_jax._base.errors import InputError, check_integer
 from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check_hyperparameter
-from momentum_jax.optimizers._momentum import Convention, CorrectedMomentumState, MomentumState, VelocityState
+from momentum_jax.optimizers._momentum import (
+    CorrectedMomentumState,
+    MomentumState,
+    VelocityConvention,
+    VelocityState,
+)
 from momentum_jax.optimizers._trees import cast_like, check_match, linear
 
-# Optax's states that count the iterations of a schedule.
-_SCHEDULES = ("ScaleByScheduleState", "WrappedScheduleState", "InjectStatefulHyperparamsState")
+# The states of Optax that count the iterations of a schedule.
+_SCHEDULE_STATES = ("ScaleByScheduleState", "WrappedScheduleState", "InjectStatefulHyperparamsState")
 
 
 def from_optax(
-    state: Any, learning_rate: Scalar | None = None, *, count: int, convention: Convention = "inside"
+    state: Any, learning_rate: Scalar | None = None, *, count: int, convention: VelocityConvention = "inside"
 ) -> VelocityState:
-    """The state of `momentum` or `nesterov` that goes on where `optax.sgd` or `optax.trace` stopped.
+    """Converts the state of `optax.sgd` or `optax.trace` to a state of `momentum` or `nesterov`.
 
-    Optax's trace is b of the convention "outside"; inside, v = −η·b.
+    Optax's trace is b of the convention "outside". The velocity of "inside" and "corrected" is v = −η·b.
 
     Args:
-      state: of Optax, in whatever chain, with one trace in it.
-      learning_rate: η > 0 of the next update, so that it is the same in both; not needed for the convention
-        "outside".
-      count: updates made so far; after 0 the next gradient enters undampened, as a first one.
-      convention: that of the optimizer that goes on.
+      state: a state of Optax that contains one trace, at any depth of a chain.
+      learning_rate: η > 0 of the next update. Not needed for the convention "outside".
+      count: the number of updates made so far. If it is 0, the next gradient is not dampened.
+      convention: the convention of the optimizer that continues.
 
     Raises:
-      InputError: no trace in the state, or more than one; a rate, count or convention that cannot be.
+      InputError: the state does not contain exactly one trace; a learning rate, count or convention is not valid.
 
     >>> import momentum_jax as mj
     >>> params, grads = jnp.array(1.0), jnp.array(1.0)
@@ -46,21 +50,24 @@ def from_optax(
 
 
 def to_optax(
-    state: VelocityState, template: Any, learning_rate: Scalar | None = None, *, convention: Convention = "inside"
+    state: VelocityState,
+    template: Any,
+    learning_rate: Scalar | None = None,
+    *,
+    convention: VelocityConvention = "inside",
 ) -> Any:
-    """The state of `optax.sgd` or `optax.trace` that goes on where `momentum` or `nesterov` stopped.
+    """Converts a state of `momentum` or `nesterov` to the state of `optax.sgd` or `optax.trace`.
 
     Args:
-      state: of this package.
-      template: any state of the optimizer that goes on, such as its `init(params)`; the trace in it and the counts of
-        its schedules are replaced.
-      learning_rate: η > 0 of the next update, so that it is the same in both; not needed for the conventions
-        "outside" and "corrected".
-      convention: that of the optimizer that stopped.
+      state: the state of `momentum` or `nesterov`.
+      template: any state of the optimizer that continues, such as its `init(params)`. The result is the template with
+        its trace and the counts of its schedules replaced.
+      learning_rate: η > 0 of the next update. Needed for the convention "inside" only.
+      convention: the convention of the optimizer that stopped.
 
     Raises:
-      InputError: no trace in the template, or more than one; one that does not fit the velocity; a rate of 0, from
-        which the velocity without the rate cannot be had.
+      InputError: the template does not contain exactly one trace, or the trace does not match the velocity; the
+        learning rate is 0, so that b = −v/η is not defined.
 
     >>> import momentum_jax as mj
     >>> ours, params = mj.momentum(0.5, 0.5), jnp.array(1.0)
@@ -74,15 +81,15 @@ def to_optax(
 
 
 def _replaced(node: Any, trace: PyTree[Array], count: Array) -> Any:
-    """A state of Optax with another trace, and another count in the states of schedules."""
+    """A state of Optax with its trace and the counts of its schedules replaced."""
     name = type(node).__name__
     if name == "TraceState":
         return node._replace(trace=trace)
-    if name in _SCHEDULES:
+    if name in _SCHEDULE_STATES:
         node = node._replace(count=count)
         if name != "InjectStatefulHyperparamsState":
             return node
-    # One level at a time: states are inside states.
+    # Recurse one level at a time, since `node` itself may hold further states.
     return jax.tree.map(
         lambda child: child if child is node else _replaced(child, trace, count),
         node,
@@ -95,20 +102,21 @@ def from_torch(
     to_params: Callable[[list[np.ndarray]], PyTree[Any]],
     *,
     count: int,
-    convention: Convention = "inside",
+    convention: VelocityConvention = "inside",
 ) -> VelocityState:
-    """The state of `momentum` or `nesterov` that goes on where PyTorch's `SGD` stopped.
+    """Converts the state of PyTorch's `SGD` to a state of `momentum` or `nesterov`.
 
     Args:
-      state_dict: `optimizer.state_dict()`; learning rates are taken from its groups.
-      to_params: turns a list of arrays, one for each of PyTorch's parameters in the order in which its optimizer has
-        them, into a tree like our parameters: the function that carries the weights over does it.
-      count: updates made so far; after 0 the next gradient enters undampened, as a first one.
-      convention: that of the optimizer that goes on; "corrected" needs one learning rate in all groups.
+      state_dict: `optimizer.state_dict()`. The learning rates are taken from its groups.
+      to_params: a function from a list of arrays, one for each parameter in the order of PyTorch's optimizer, to a
+        tree like the parameters here. Use the function that converts the weights.
+      count: the number of updates made so far. If it is 0, the next gradient is not dampened.
+      convention: the convention of the optimizer that continues. "corrected" needs the same learning rate in all
+        groups.
 
     Raises:
-      InputError: a group without momentum; a parameter without a momentum_buffer, which has made no step yet; a rate,
-        count or convention that cannot be.
+      InputError: a group has momentum 0; a parameter has no momentum_buffer, since it has made no step yet; a learning
+        rate, count or convention is not valid.
     """
     check_choice("convention", convention)
     rates = _torch_rates(state_dict)
@@ -136,23 +144,24 @@ def to_torch(
     from_params: Callable[[PyTree[Array]], Sequence[Any]],
     template: Mapping[str, Any],
     *,
-    convention: Convention = "inside",
+    convention: VelocityConvention = "inside",
 ) -> dict[str, Any]:
-    """The `state_dict` with which PyTorch's `SGD` goes on where `momentum` or `nesterov` stopped.
+    """Converts a state of `momentum` or `nesterov` to a `state_dict` of PyTorch's `SGD`.
 
     Args:
-      state: of this package.
-      from_params: turns a tree like our parameters into the list of arrays that PyTorch's parameters are, the inverse
-        of what `from_torch` takes.
-      template: `optimizer.state_dict()` of the optimizer that goes on; its groups, with their learning rates, stay.
-      convention: that of the optimizer that stopped.
+      state: the state of `momentum` or `nesterov`.
+      from_params: a function from a tree like the parameters here to the list of arrays in the order of PyTorch's
+        optimizer, the inverse of `to_params` of `from_torch`.
+      template: `optimizer.state_dict()` of the optimizer that continues. Its groups, with their learning rates, are
+        kept.
+      convention: the convention of the optimizer that stopped.
 
     Returns:
-      What `optimizer.load_state_dict` takes.
+      The argument for `optimizer.load_state_dict`.
 
     Raises:
-      InputError: PyTorch is not installed; another number of arrays than parameters; a learning rate of 0, from which
-        the velocity without the rate cannot be had.
+      InputError: PyTorch is not installed; `from_params` gives another number of arrays than there are parameters; a
+        learning rate is 0, so that b = −v/η is not defined.
     """
     try:
         import torch
@@ -163,10 +172,10 @@ def to_torch(
     rates = _torch_rates(template)
     _check_convention(state, convention)
     if not isinstance(state.count, jax.core.Tracer) and state.count == 0:
-        # PyTorch knows a first step by the buffers that are not there yet.
+        # PyTorch recognises the first step by missing buffers.
         return {**template, "state": {}}
     velocity = state.velocity if convention == "inside" else _to_buffers(state, None, convention)
-    # Tensors of PyTorch are not made from NumPy's bfloat16; loading casts them to the parameters' dtype.
+    # `torch.tensor` does not take NumPy's bfloat16. `load_state_dict` casts to the dtype of the parameters.
     arrays = [np.asarray(a, np.float32) if a.dtype == jnp.bfloat16 else np.asarray(a) for a in from_params(velocity)]
     if len(arrays) != len(rates):
         raise InputError(f"the template has {len(rates)} parameters, and from_params gave {len(arrays)} arrays")
@@ -225,7 +234,7 @@ def _count(count: int) -> Array:
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:
-    """A tensor of PyTorch, wherever it is, and bfloat16, which NumPy's arrays of PyTorch cannot have, as float32."""
+    """A tensor of PyTorch on any device as an array; float32 for bfloat16, which PyTorch cannot convert to NumPy."""
     on_host = tensor.detach().cpu() if hasattr(tensor, "detach") else tensor
     try:
         return np.asarray(on_host)
@@ -234,7 +243,7 @@ def _as_numpy(tensor: Any) -> np.ndarray:
 
 
 def _is_field_of(state: str) -> Callable[[Any, Any], bool]:
-    """Tells the fields of one of Optax's states from those of others and from parameters of the same name."""
+    """A filter for the fields of one of Optax's states: not of others, and not parameters of the same name."""
 
     def is_field(path: Any, value: Any) -> bool:
         del value
@@ -251,7 +260,7 @@ def _trace(state: Any) -> PyTree[Array]:
 
 
 def _torch_rates(state_dict: Mapping[str, Any]) -> dict[int, float]:
-    """The learning rate of each parameter, in order."""
+    """The learning rate of each parameter, in the order of the parameters."""
     if "param_groups" not in state_dict:
         raise InputError("this is no state_dict of an optimizer: give optimizer.state_dict()")
     rates = {index: float(group["lr"]) for group in state_dict["param_groups"] for index in group["params"]}

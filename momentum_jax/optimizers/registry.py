@@ -1,4 +1,4 @@
-"""From the description of an optimizer to the optimizer."""
+"""Builds optimizers from their descriptions, and lists the methods of this package."""
 
 import dataclasses
 import inspect
@@ -23,7 +23,7 @@ from momentum_jax.optimizers.schedules import FORMULAS
 
 
 class Hyperparameter(NamedTuple):
-    """What a hyperparameter may be, and its default where it need not be given."""
+    """The allowed values of a hyperparameter and its default."""
 
     default: Any
     allowed: Range | str
@@ -31,7 +31,7 @@ class Hyperparameter(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What is allowed, in words."""
+        """The allowed values in words."""
         return f"in {self.allowed}" if isinstance(self.allowed, Range) else self.allowed
 
 
@@ -85,7 +85,7 @@ _OPTAX_MODULES: dict[str, types.ModuleType] = {"optax.contrib.": optax.contrib, 
 
 
 def available() -> dict[str, Method]:
-    """Every optimizer of this package by name: its rule, hyperparameters with defaults and ranges, its paper.
+    """Returns every optimizer of this package by name, with its rule, hyperparameters and paper.
 
     >>> available()["momentum"].hyperparameters["momentum"]
     Hyperparameter(default=0.9, allowed=Range(low=0, high=1, below_high=True), required=False)
@@ -94,52 +94,65 @@ def available() -> dict[str, Method]:
 
 
 def is_bound(config: OptimizerConfig, name: str, value: float) -> bool:
-    """Whether a hyperparameter of one of this package's methods can go no further than a value: momentum 0, say."""
+    """Whether a value is an end of the range of a hyperparameter of this package, such as 0 for the momentum."""
     method = _METHODS.get(config.name) if isinstance(config.name, str) else None
     allowed = method.hyperparameters[name].allowed if method and name in method.hyperparameters else None
     return isinstance(allowed, Range) and value in (allowed.low, allowed.high)
 
 
 class TracedSchedule(NamedTuple):
-    """A schedule without its traced, as part of an optimizer's structure."""
+    """The static part of a schedule."""
 
     name: str
     fixed: tuple[tuple[str, int], ...]
+    """The static parameters, such as numbers of steps: name and value."""
     traced: tuple[str, ...]
+    """The names of the traced parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """What of an optimizer is part of the compiled program: everything but its traced.
+    """The static part of an optimizer: its description without the traced hyperparameters.
 
-    Two optimizers of the same structure run in one program, which takes the traced as arguments.
+    It is part of the compiled program. Optimizers of the same structure share one program, whose arguments are the
+    traced hyperparameters.
     """
 
     name: str | Callable[..., Any]
     fixed: tuple[tuple[str, str, Any], ...]
-    """Name, repr and value; the repr tells True from 1 and 1 from 1.0, which are equal."""
+    """The static hyperparameters: name, repr and value. The repr distinguishes True, 1 and 1.0, which are equal."""
     traced: tuple[str, ...]
+    """The names of the traced hyperparameters that are numbers."""
     tuples: tuple[tuple[str, int], ...]
-    """Tuples of traced, such as the betas of `aggmo`: name and length; entry i is the float "name.i"."""
+    """The hyperparameters that are tuples of traced numbers, such as the betas of `aggmo`: name and length."""
     schedules: tuple[tuple[str, TracedSchedule], ...]
+    """The hyperparameters that are schedules."""
 
 
 Traced = dict[str, float]
+"""Traced hyperparameters by name; "name.i" is entry i of a tuple, "name.parameter" a parameter of a schedule."""
 
 
 def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
-    """Separates the traced, by name or "name.parameter" inside a schedule or tuple, from the rest of a description."""
+    """Splits a description into its static part and its traced hyperparameters.
+
+    Traced are floats, the float parameters of schedules, and an integer learning rate. For methods of this package,
+    also all other integers and tuples of numbers.
+
+    Raises:
+      InputError: an integer is too large for a float.
+    """
+    is_own = config.name in _METHODS
     fixed: dict[str, Any] = {}
     traced: Traced = {}
     tuples: dict[str, int] = {}
     schedules: dict[str, TracedSchedule] = {}
     for key, value in config.items:
-        is_own = config.name in _METHODS
         if isinstance(value, Schedule):
-            inside = {k: v for k, v in value.items if isinstance(v, float)}
-            steps = tuple((k, v) for k, v in value.items if k not in inside)
-            schedules[key] = TracedSchedule(value.name, steps, tuple(inside))
-            traced |= {f"{key}.{k}": v for k, v in inside.items()}
+            values = {k: v for k, v in value.items if isinstance(v, float)}
+            steps = tuple((k, v) for k, v in value.items if k not in values)
+            schedules[key] = TracedSchedule(value.name, steps, tuple(values))
+            traced |= {f"{key}.{k}": v for k, v in values.items()}
         elif isinstance(value, float) or (_is_number(value) and (is_own or key == "learning_rate")):
             traced[key] = _as_float(key, value)
         elif isinstance(value, tuple) and value and is_own and all(map(_is_number, value)):
@@ -147,8 +160,8 @@ def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
             traced |= {f"{key}.{i}": _as_float(key, entry) for i, entry in enumerate(value)}
         else:
             fixed[key] = value
-    own = tuple(key for key in traced if "." not in key)
-    return Structure(config.name, _with_repr(fixed), own, tuple(tuples.items()), tuple(schedules.items())), traced
+    numbers = tuple(key for key in traced if "." not in key)
+    return Structure(config.name, _with_repr(fixed), numbers, tuple(tuples.items()), tuple(schedules.items())), traced
 
 
 def _is_number(value: Any) -> bool:
@@ -167,15 +180,15 @@ def _with_repr(values: Mapping[str, Any]) -> tuple[tuple[str, str, Any], ...]:
 
 
 def fixed(config: OptimizerConfig) -> Structure:
-    """The structure of an optimizer whose every value is part of the program."""
+    """The structure of an optimizer without traced hyperparameters: every value is part of the program."""
     return Structure(config.name, _with_repr(config.hyperparameters), (), (), ())
 
 
 def build(structure: Structure, traced: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-    """Makes the optimizer; the traced may be traced.
+    """Builds the optimizer of a structure with values for its traced hyperparameters, numbers or JAX tracers.
 
     Raises:
-      InputError: an unknown optimizer or hyperparameter, a missing one, or a concrete one out of its range.
+      InputError: an optimizer or hyperparameter is unknown, or a hyperparameter is missing or out of its range.
     """
     make = factory(structure.name)
     arguments: dict[str, Any] = {
@@ -185,8 +198,8 @@ def build(structure: Structure, traced: Mapping[str, Any]) -> optax.GradientTran
     arguments |= {key: traced[key] for key in structure.traced}
     arguments |= {key: tuple(traced[f"{key}.{i}"] for i in range(length)) for key, length in structure.tuples}
     for key, schedule in structure.schedules:
-        inside = {name: traced[f"{key}.{name}"] for name in schedule.traced}
-        arguments[key] = FORMULAS[schedule.name](**dict(schedule.fixed), **inside)
+        values = {name: traced[f"{key}.{name}"] for name in schedule.traced}
+        arguments[key] = FORMULAS[schedule.name](**dict(schedule.fixed), **values)
     _check_arguments(structure.name, make, arguments)
     try:
         optimizer = make(**arguments)
@@ -201,7 +214,7 @@ def build(structure: Structure, traced: Mapping[str, Any]) -> optax.GradientTran
 
 
 def _leniently(optimizer: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
-    """Runs others' code under JAX's own promotion rules: Optax is not written for the strict ones."""
+    """The optimizer under JAX's default promotion rules, which Optax needs where a program sets stricter ones."""
 
     def lenient(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **extra: Any) -> Any:
@@ -214,10 +227,10 @@ def _leniently(optimizer: optax.GradientTransformationExtraArgs) -> optax.Gradie
 
 
 def check(config: OptimizerConfig) -> None:
-    """Makes the optimizer with its concrete values, for the errors: names, then ranges.
+    """Checks a description by building the optimizer with its concrete values.
 
     Raises:
-      InputError: as `build`, and for a schedule whose values leave the range of its hyperparameter.
+      InputError: as `build`; also if a schedule leaves the range of its hyperparameter.
     """
     structure, traced = split(config)
     if config.name in _METHODS:
@@ -233,7 +246,7 @@ def check(config: OptimizerConfig) -> None:
 
 
 def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind the name of an optimizer of this package or of Optax's; nothing else is found by name.
+    """The factory of an optimizer of this package or of Optax by name; a callable is returned as it is.
 
     Raises:
       InputError: there is no such optimizer.
@@ -260,7 +273,7 @@ def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _optax_factories(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
-    """The public functions of a module of Optax's that say that they return a transformation."""
+    """The public functions of a module of Optax that return a transformation, by their signatures."""
     return {
         name: function
         for name, function in vars(module).items()

@@ -1,6 +1,6 @@
-"""The formulas behind `Schedule`: functions of the iteration whose floats may be traced.
+"""Schedules of the learning rate and of the momentum: functions of the iteration whose float arguments may be traced.
 
-Those of the momentum, `demon` and `sutskever`, can be given to any method that takes one:
+A `Schedule` in a config names one of `FORMULAS`. Give a schedule to any method that takes one:
 
 >>> import momentum_jax as mj
 >>> optimizer = mj.nesterov(0.01, mj.optimizers.demon(0.9, 2000))
@@ -20,17 +20,22 @@ Count = Int[Array, ""]
 
 
 def constant(value: Scalar) -> optax.Schedule:
-    """η(t) = value."""
+    """A constant: η(t) = value."""
     return lambda count: jnp.asarray(value, dtype=float)
 
 
 def warmup_cosine(
-    peak_value: Scalar, warmup_steps: int, decay_steps: int, init_value: Scalar, end_value: Scalar
+    peak_value: Scalar, warmup_steps: int, decay_steps: int, init_value: Scalar = 0.0, end_value: Scalar = 0.0
 ) -> optax.Schedule:
-    """η(t) = end + (peak − end)·(1 + cos πu)/2 after the warm-up, u = (t − warmup)/(decay − warmup) ≤ 1.
+    """Linear warm-up, then cosine decay.
 
-    Before, η(t) = init + (peak − init)·t/warmup. Source: Loshchilov and Hutter 2017 (1608.03983), equation 5,
-    without restarts; the arguments are those of `optax.warmup_cosine_decay_schedule`.
+    - t < warmup: η(t) = init + (peak − init)·t/warmup;
+    - then: η(t) = end + (peak − end)·(1 + cos πu)/2 with u = min((t − warmup)/(decay − warmup), 1).
+
+    The arguments are those of `optax.warmup_cosine_decay_schedule`.
+
+    References:
+      Loshchilov and Hutter 2017 (1608.03983), equation 5, without restarts.
     """
     return _warmup(
         lambda u: end_value + (peak_value - end_value) * 0.5 * (1 + jnp.cos(jnp.pi * u)),
@@ -42,9 +47,9 @@ def warmup_cosine(
 
 
 def warmup_linear(
-    peak_value: Scalar, warmup_steps: int, decay_steps: int, init_value: Scalar, end_value: Scalar
+    peak_value: Scalar, warmup_steps: int, decay_steps: int, init_value: Scalar = 0.0, end_value: Scalar = 0.0
 ) -> optax.Schedule:
-    """η(t) = peak + (end − peak)·u after the warm-up, with u and the warm-up of `warmup_cosine`."""
+    """Linear warm-up, then linear decay: η(t) = peak + (end − peak)·u, with u as in `warmup_cosine`."""
     return _warmup(
         lambda u: peak_value + (end_value - peak_value) * u,
         peak_value,
@@ -55,27 +60,29 @@ def warmup_linear(
 
 
 def step_decay(init_value: Scalar, transition_steps: int, decay_rate: Scalar) -> optax.Schedule:
-    """η(t) = init·rate^⌊t / transition_steps⌋."""
+    """Step decay: η(t) = init·rate^⌊t / transition_steps⌋."""
     return lambda count: (
         init_value * jnp.asarray(decay_rate, dtype=float) ** jnp.astype(count // transition_steps, float)
     )
 
 
 def demon(init_value: Scalar, decay_steps: int) -> optax.Schedule:
-    r"""Decaying momentum: the weight of a gradient in all later steps falls linearly to nothing.
+    r"""Decaying momentum (Demon).
 
     .. math::
       m_t = m_0 \frac{1 - t/T}{(1 - m_0) + m_0 (1 - t/T)}
 
+    The total weight of a gradient in all later steps, m/(1 − m), falls linearly from its first value to 0.
+
     Args:
       init_value: m_0 in [0, 1), a float or a traced scalar.
-      decay_steps: T ≥ 1; from there on m is 0.
+      decay_steps: T ≥ 1. From iteration T on, m is 0.
 
     Returns:
-      The momentum m_t as a function of the iteration t, from m_0 at t = 0.
+      The momentum m_t as a function of the iteration t.
 
     Raises:
-      InputError: a concrete argument that is out of its range.
+      InputError: an argument is out of its range.
 
     References:
       Chen, Wolfe, Li and Kyrillidis, `Demon: improved neural network training with momentum decay
@@ -89,7 +96,7 @@ def demon(init_value: Scalar, decay_steps: int) -> optax.Schedule:
 
     def schedule(count: Count) -> Float[Array, ""]:
         m = jnp.asarray(init_value, float)
-        # The difference first, so that it is 0 at the end however XLA divides.
+        # Subtract before dividing: this is exactly 0 at the end, however XLA rounds the division.
         left = jnp.maximum(decay_steps - jnp.astype(jnp.asarray(count), float), 0) / decay_steps
         value: Array = m * left / ((1 - m) + m * left)
         return value
@@ -98,23 +105,26 @@ def demon(init_value: Scalar, decay_steps: int) -> optax.Schedule:
 
 
 def sutskever(max_value: Scalar = 0.99, transition_steps: int = 250) -> optax.Schedule:
-    r"""The momentum that grows as Nesterov's theory asks of a convex function, up to a limit.
+    r"""The growing momentum of Sutskever et al., after Nesterov's theory for convex functions.
 
     .. math::
       m_t = \min\left(1 - 2^{-1 - \log_2(\lfloor t / 250 \rfloor + 1)}, m_{max}\right)
 
-    that is 1 − 1/(2(⌊t/250⌋ + 1)): 0.5, 0.75, 0.833 … At its steps `nesterov` looks ahead with the present momentum,
-    the paper with the next.
+    This is 1 − 1/(2(⌊t/250⌋ + 1)): 0.5, 0.75, 0.833 … At iterations where m changes, `nesterov` and the paper differ:
+
+    .. math::
+      p_{t+1} &= p_t + m_t v_{t+1} - \eta_t g_t & \text{(nesterov)} \\
+      p_{t+1} &= p_t + m_{t+1} v_{t+1} - \eta_t g_t & \text{(the paper)}
 
     Args:
       max_value: m_max in [0, 1), a float or a traced scalar. The paper tries 0.9, 0.99, 0.995 and 0.999.
-      transition_steps: iterations between two steps up, 250 in the paper.
+      transition_steps: the number of iterations between two increases, 250 in the paper.
 
     Returns:
       The momentum m_t as a function of the iteration t.
 
     Raises:
-      InputError: a concrete argument that is out of its range.
+      InputError: an argument is out of its range.
 
     References:
       Sutskever, Martens, Dahl and Hinton, `On the importance of initialization and momentum in deep learning

@@ -1,4 +1,4 @@
-"""Learning rate and momentum for a quadratic of curvatures from μ to L: the best, and Nesterov's standard."""
+"""The best learning rate and momentum for quadratics whose curvatures lie between μ and L."""
 
 import math
 from typing import NamedTuple
@@ -7,22 +7,23 @@ from momentum_jax._base.errors import InputError, check_real
 
 
 class Tuning(NamedTuple):
-    """Hyperparameters, and the factor by which the error then shrinks in an iteration in the long run."""
+    """A learning rate and a momentum, and how fast they converge."""
 
     learning_rate: float
     momentum: float
     rate: float
+    """The factor by which the error shrinks in each iteration, asymptotically."""
 
 
 def optimal_sgd(mu: float, L: float) -> Tuning:
-    """Gradient descent: η = 2/(L + μ), rate (κ − 1)/(κ + 1), with κ = L/μ.
+    """The best learning rate of gradient descent: η = 2/(L + μ), rate (κ − 1)/(κ + 1), with κ = L/μ.
 
     Args:
       mu: the smallest curvature, μ > 0.
-      L: the largest, L ≥ μ.
+      L: the largest curvature, L ≥ μ.
 
     Raises:
-      InputError: unless 0 < μ ≤ L.
+      InputError: not 0 < μ ≤ L.
 
     References:
       Polyak, Introduction to Optimization, 1987, section 1.4.
@@ -35,7 +36,7 @@ def optimal_sgd(mu: float, L: float) -> Tuning:
 
 
 def optimal_momentum(mu: float, L: float) -> Tuning:
-    """Heavy ball: η = (2/(√L + √μ))², m = ((√κ − 1)/(√κ + 1))², rate √m.
+    """The best tuning of the heavy ball: η = (2/(√L + √μ))², m = ((√κ − 1)/(√κ + 1))², rate √m.
 
     Args, Raises: as `optimal_sgd`.
 
@@ -55,7 +56,9 @@ def optimal_momentum(mu: float, L: float) -> Tuning:
 
 
 def optimal_nesterov(mu: float, L: float) -> Tuning:
-    """Nesterov: η = 4/(3L + μ), m = (√(3κ + 1) − 2)/(√(3κ + 1) + 2), rate 1 − 2/√(3κ + 1).
+    """The best tuning of Nesterov momentum: η = 4/(3L + μ), m = (√(3κ + 1) − 2)/(√(3κ + 1) + 2).
+
+    The rate is 1 − 2/√(3κ + 1).
 
     Args, Raises: as `optimal_sgd`.
 
@@ -72,7 +75,9 @@ def optimal_nesterov(mu: float, L: float) -> Tuning:
 
 
 def standard_nesterov(mu: float, L: float) -> Tuning:
-    """Nesterov, by his theory for all functions of such curvatures: η = 1/L, m = (√κ − 1)/(√κ + 1), rate 1 − 1/√κ.
+    """The standard tuning of Nesterov momentum: η = 1/L, m = (√κ − 1)/(√κ + 1), rate 1 − 1/√κ.
+
+    Unlike `optimal_nesterov` it has a guarantee for every function of such curvatures, not only for quadratics.
 
     Args, Raises: as `optimal_sgd`.
 

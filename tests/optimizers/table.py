@@ -1,4 +1,4 @@
-"""The one table of optimizers that the generic tests go through, and how all of them are driven."""
+"""The table of optimizers that the generic tests run on, and how they run them."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
     factory: Callable[..., optax.GradientTransformationExtraArgs]
     numbers: dict[str, Any]
-    """Hyperparameters that may also be traced: floats and tuples of floats."""
+    """The hyperparameters that may be traced: floats and tuples of floats."""
     options: dict[str, Any] = {}  # noqa: RUF012
 
     def make(self, **changed: Any) -> optax.GradientTransformationExtraArgs:
@@ -27,12 +27,12 @@ class Entry(NamedTuple):
 
 
 def without_scalars(params):
-    """A mask as one writes it for weight decay."""
+    """A typical mask for weight decay."""
     return jax.tree.map(lambda p: p.ndim > 0, params)
 
 
 def halving(method):
-    """The method at a learning rate that is halved after two updates."""
+    """The method with a learning rate that is halved after two updates."""
 
     @functools.wraps(method)
     def factory(learning_rate, **others):
@@ -56,7 +56,7 @@ def sutskever(method):
 
 
 def then_rate(core):
-    """The core and Optax's learning rate after it, which is not our subject and therefore no argument."""
+    """The core followed by Optax's learning rate, which is a constant here since it is not what is tested."""
 
     @functools.wraps(core)
     def factory(**arguments):
@@ -121,8 +121,7 @@ TABLE = {
     "scale_by_qhm": Entry(then_rate(optimizers.scale_by_qhm), {"momentum": 0.9, "nu": 0.7}, WIDE),
     "scale_by_aggmo": Entry(then_rate(optimizers.scale_by_aggmo), {"betas": (0.0, 0.9)}, WIDE),
 }
-every_entry = pytest.mark.parametrize("name", TABLE)
-# For what does not depend on the arguments, or compiles long.
+# One of each structure: for tests that compile long or do not depend on the arguments, and in the default run for all.
 ONE_OF_EACH = [
     "sgd",
     "momentum",
@@ -134,16 +133,24 @@ ONE_OF_EACH = [
     "adaptive_restart,function",
     "scale_by_momentum",
 ]
+
+
+def in_the_default_run(names, default):
+    """The names as parameters, those that are not in `default` marked as exhaustive."""
+    return [name if name in default else pytest.param(name, marks=pytest.mark.exhaustive) for name in names]
+
+
+def entries_where(holds, names=tuple(TABLE), default=ONE_OF_EACH):
+    """Parametrizes a test by the names for which `holds(name)`; by default only some of them run."""
+    return pytest.mark.parametrize("name", in_the_default_run(filter(holds, names), default))
+
+
+every_entry = entries_where(lambda name: True)
 one_of_each = pytest.mark.parametrize("name", ONE_OF_EACH)
 
 
-def entries_where(holds, names=tuple(TABLE)):
-    """Those of the entries for whose names it holds: for what the others cannot do."""
-    return pytest.mark.parametrize("name", [name for name in names if holds(name)])
-
-
 def some_params(*dtypes):
-    """A tree of some depth with a matrix and a scalar, in one dtype, float32 if none is given, or in two."""
+    """A nested tree of a matrix and a scalar, in float32 or the given dtype, or one dtype for each."""
     rng = np.random.default_rng(0)
     first, second = (dtypes or ("float32",))[0], (dtypes or ("float32",))[-1]
     return {"dense": {"w": jnp.asarray(rng.normal(size=(3, 2)), first)}, "scale": jnp.asarray(rng.normal(), second)}
@@ -153,7 +160,7 @@ def some_params(*dtypes):
 def bowl(params):
     """½ Σ c·p² over all entries of any tree, with curvatures c from 0.8 to 1 in each leaf.
 
-    So round that `adaptive_restart`, at its rates in the table, overshoots and restarts within four steps.
+    The curvatures are so large that `adaptive_restart`, at its rates in the table, restarts within four steps.
     """
 
     def leaf(p):
@@ -165,7 +172,7 @@ def bowl(params):
 
 @functools.cache
 def gradient_of(loss):
-    """Of a compiled loss it is compiled too, for all tests: to differentiate anew takes longer than most updates."""
+    """The gradient of a loss, cached, and compiled if the loss is: tracing it again takes longer than most updates."""
     return jax.jit(jax.grad(loss)) if hasattr(loss, "lower") else jax.grad(loss)
 
 
@@ -173,7 +180,7 @@ gradient_of_bowl = gradient_of(bowl)
 
 
 def step(optimizer, params, state, loss=bowl):
-    """One step down a loss: all that any method asks for, the function of the function scheme included."""
+    """One step down a loss, with every argument that any method needs."""
     updates, state = optimizer.update(gradient_of(loss)(params), state, params, value_fn=loss)
     return optax.apply_updates(params, updates), state, updates
 
@@ -186,7 +193,7 @@ class Run(NamedTuple):
 
 
 def run(optimizer, params, steps=4, loss=bowl, state=None):
-    """Steps from these parameters, and from this state if one is given."""
+    """Runs some steps from the parameters, and from `state` or the initial one."""
     state = optimizer.init(params) if state is None else state
     history = []
     for _ in range(steps):
@@ -196,7 +203,7 @@ def run(optimizer, params, steps=4, loss=bowl, state=None):
 
 
 def scanned(optimizer, params, steps, loss=bowl):
-    """The same in one scan, for a program that compiles soon; the updates are stacked."""
+    """As `run`, in one scan, which compiles faster; the updates are stacked."""
 
     def one(carry, _):
         params, state, updates = step(optimizer, *carry, loss)
@@ -206,13 +213,18 @@ def scanned(optimizer, params, steps, loss=bowl):
     return Run(params, state, updates)
 
 
+def shapes(tree):
+    """The shape, dtype and weak type of each leaf, on which compilation depends."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
+
+
 def float32(numbers):
-    """Hyperparameters as what a traced one would be."""
+    """The hyperparameters as float32, the dtype of a traced one."""
     return jax.tree.map(jnp.float32, numbers)
 
 
 def assert_close(actual, expected, rtol, atol=0.0):
-    """That two trees have the same structure, dtypes and, nearly, values."""
+    """Asserts that two trees have the same structure and dtypes, and nearly the same values."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for (path, a), e in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         where = jax.tree_util.keystr(path)

@@ -292,8 +292,18 @@ def two_devices(axis_type):
     return jax.make_mesh((2,), ("devices",), axis_types=(axis_type,), devices=jax.devices()[:2])
 
 
-@one_of_each
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize(
+    ("name", "axis_type"),
+    [
+        *((name, AxisType.Auto) for name in ONE_OF_EACH),
+        ("momentum", AxisType.Explicit),
+        *(
+            pytest.param(name, AxisType.Explicit, marks=pytest.mark.exhaustive)
+            for name in ONE_OF_EACH
+            if name != "momentum"
+        ),
+    ],
+)
 def test_sharded_parameters_have_sharded_states_and_the_same_updates(name, axis_type):
     optimizer, mesh = TABLE[name].make(), two_devices(axis_type)
     rng = np.random.default_rng(0)

@@ -20,6 +20,7 @@ import momentum_jax as mj
 from momentum_jax import optimizers
 from tests.compiling import jit
 from tests.optimizers.table import (
+    ONE_OF_EACH,
     TABLE,
     Run,
     assert_close,
@@ -31,6 +32,7 @@ from tests.optimizers.table import (
     one_of_each,
     run,
     scanned,
+    shapes,
     some_params,
     step,
     without_scalars,
@@ -55,7 +57,7 @@ def compiled_run(name: str) -> CompiledRun:
     optimizer = TABLE[name].make()
     traces = []
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    @functools.partial(jit, donate_argnums=(0, 1))
     def compiled_step(params, state):
         traces.append(1)
         return step(optimizer, params, state)
@@ -140,11 +142,6 @@ def test_inject_hyperparams_changes_nothing(name):
     # float32: a hyperparameter is rounded to it a few operations earlier, 1 − 0.9 for one.
     assert_close(actual.updates, expected.updates, rtol=1e-5, atol=1e-7)
     assert_close(actual.state.inner_state, expected.state, rtol=1e-5, atol=1e-7)
-
-
-def shapes(tree):
-    """What a program is compiled for, of each leaf."""
-    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
 
 @every_entry
@@ -242,13 +239,13 @@ def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
     points = numbers[None, :].repeat(6, 0).at[1 : 1 + numbers.size].add(jnp.diag(0.1 - 0.5 * numbers))
 
     def trained(point):
-        return run(entry.make(**unravel(point)), params, 3)
+        return scanned(entry.make(**unravel(point)), params, 3)
 
-    together = jax.vmap(trained)(points)
-    updates = jnp.stack(together.updates, 1)
+    together, alone = jit(jax.vmap(trained))(points), jit(trained)
+    updates = together.updates
     for i in range(1 + numbers.size):
         # float32, and the same operations, which a batch may round in another way.
-        assert_close(jax.tree.map(lambda x, i=i: x[i], together), trained(points[i]), rtol=1e-5, atol=1e-6)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), alone(points[i]), rtol=1e-5, atol=1e-6)
         # Each hyperparameter matters, or a batch of it would show nothing.
         assert i == 0 or not np.allclose(updates[i], updates[0], rtol=1e-3)
 
@@ -257,10 +254,14 @@ def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
 def test_vmap_over_an_ensemble_is_a_loop_over_its_members(name):
     optimizer = TABLE[name].make()
     members = jnp.array([[1.0, -2.0], [0.1, 0.3], [-5.0, 0.0], [2.0, 2.0], [0.0, 0.0], [3.0, -0.5]])
-    together = jax.vmap(lambda params: run(optimizer, params))(members)
+
+    def trained(params):
+        return scanned(optimizer, params, 4)
+
+    together, alone = jit(jax.vmap(trained))(members), jit(trained)
     for i in (0, 2):
         # float32, and the same operations, which a batch may round in another way.
-        assert_close(jax.tree.map(lambda x, i=i: x[i], together), run(optimizer, members[i]), rtol=1e-5, atol=1e-6)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), alone(members[i]), rtol=1e-5, atol=1e-6)
 
 
 def assert_gradient_is_that_of_differences(loss, point):
@@ -276,7 +277,10 @@ def assert_gradient_is_that_of_differences(loss, point):
     assert np.all(np.abs(differences) > 1e-6)
 
 
-@every_entry
+@entries_where(
+    lambda name: True,
+    default=["sgd", "momentum,corrected", "nesterov,everything", "qhm", "aggmo", "adaptive_restart,function"],
+)
 def test_the_gradient_by_every_hyperparameter_is_that_of_finite_differences(name):
     entry = TABLE[name]
     # In float32 accumulators the differences would drown in rounding.
@@ -289,7 +293,7 @@ def test_the_gradient_by_every_hyperparameter_is_that_of_finite_differences(name
         )
 
 
-@pytest.mark.parametrize("method", [mj.momentum, mj.nesterov])
+@pytest.mark.parametrize("method", [mj.momentum, pytest.param(mj.nesterov, marks=pytest.mark.exhaustive)])
 def test_the_gradient_is_right_where_a_corrected_learning_rate_is_zero(method):
     def loss_after_training(point):
         # The ratio of two rates is 0/0, η/0, η/η and 0/η on the way.
@@ -300,7 +304,7 @@ def test_the_gradient_is_right_where_a_corrected_learning_rate_is_zero(method):
     with jax.enable_x64(True):
         assert_gradient_is_that_of_differences(loss_after_training, jnp.array([0.1, 0.9]))
         # From a rate of 0 there is nothing to compare with: it sets the velocity back, and a positive one does not.
-        assert np.all(np.isfinite(jax.grad(loss_after_training)(jnp.array([0.0, 0.9]))))
+        assert np.all(np.isfinite(jit(jax.grad(loss_after_training))(jnp.array([0.0, 0.9]))))
 
 
 class Layer(NamedTuple):
@@ -322,8 +326,14 @@ TREES = {
 }
 
 
-@one_of_each
-@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize(
+    ("name", "tree"),
+    [
+        pytest.param(name, tree, marks=() if name == "momentum" or tree == "nested" else pytest.mark.exhaustive)
+        for name in ONE_OF_EACH
+        for tree in TREES
+    ],
+)
 def test_any_pytree_is_trained_like_a_list_of_its_leaves(name, tree):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, "float32"), TREES[tree])
     optimizer = TABLE[name].make()
@@ -363,21 +373,6 @@ def test_parameters_are_needed_for_weight_decay_and_the_function_scheme_only(nam
     assert_close((updates, state), (expected[0], expected_state), rtol=0)
 
 
-def test_the_function_scheme_asks_for_the_value_at_parameters_of_their_own_dtypes():
-    optimizer, params = mj.adaptive_restart(0.1, scheme="function"), some_params("bfloat16", "float32")
-    asked = []
-
-    def value_fn(at):
-        asked.append(at)
-        return bowl(at)
-
-    state = optimizer.init(params)
-    for _ in range(2):
-        _, state = optimizer.update(gradient_of_bowl(params), state, params, value_fn=value_fn)
-    # One more evaluation a step, as promised.
-    assert [shapes(at) for at in asked] == [shapes(params)] * 2
-
-
 @every_entry
 def test_the_count_of_updates_stops_at_its_greatest_value(name):
     optimizer, params = TABLE[name].make(), some_params()
@@ -413,6 +408,8 @@ trees = st.recursive(
 )
 
 
+# test_oracles.py has a shorter version of this.
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=30)
 @given(
     tree=trees,

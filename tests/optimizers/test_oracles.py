@@ -29,6 +29,7 @@ from tests.optimizers.oracles import (
     sutskever_nesterov,
     value,
 )
+from tests.optimizers.table import in_the_default_run
 
 RATES = drawn(0.01, 0.2, 0, STEPS)
 MOMENTA = drawn(0.3, 0.99, 1, STEPS)
@@ -62,7 +63,25 @@ def updates_of(optimizer, params, gradients):
     return updates
 
 
-@pytest.mark.parametrize("name", CASES)
+# Every method, convention, form of decay and schedule.
+IN_THE_DEFAULT_RUN = [
+    "sgd, decay",
+    "momentum, inside",
+    "momentum, outside, dampening, coupled decay",
+    "momentum, corrected, dampening, decoupled decay",
+    "nesterov, inside, dampening, decoupled decay",
+    "nesterov, outside",
+    "nesterov, corrected, dampening, coupled decay",
+    "demon",
+    "sutskever",
+    "qhm, coupled decay",
+    "aggmo, decoupled decay",
+    "adaptive_restart, gradient",
+    "adaptive_restart, function",
+]
+
+
+@pytest.mark.parametrize("name", in_the_default_run(CASES, IN_THE_DEFAULT_RUN))
 def test_every_rule_with_every_option_follows_the_formula_of_its_paper(name):
     # Oracle: tests/optimizers/oracles.py, in NumPy. The tolerance is explained at `assert_same_path`.
     check(CASES[name], momentum_jax.optimizers)

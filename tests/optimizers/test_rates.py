@@ -5,6 +5,8 @@ characteristic polynomial is r² − (1 + β − a)·r + β for the heavy ball a
 Nesterov; the larger of the moduli of its roots is the rate.
 """
 
+import math
+
 import jax
 import numpy as np
 import optax
@@ -23,6 +25,7 @@ from momentum_jax.optimizers import (
     standard_nesterov,
 )
 from tests.compiling import jit
+from tests.optimizers.factories import message
 from tests.optimizers.oracles import descend
 
 EPS = np.finfo(float).eps
@@ -313,3 +316,16 @@ def test_the_tunings_of_the_valley_and_their_paths_are_those_of_the_book():
         np.testing.assert_allclose(tuning, (eta, beta, rate), atol=6e-6)
         path = descend(make(tuning), lambda w: curvatures * w, start, 30)
         np.testing.assert_allclose(np.linalg.norm(path[-1]), distance, rtol=1e-4)
+
+
+def test_a_tuning_refuses_curvatures_that_cannot_be():
+    for call, words in (
+        (lambda: optimal_sgd(0, 1), "curvatures must be 0 < mu ≤ L, not mu = 0 and L = 1"),
+        (lambda: optimal_momentum(2, 1), "curvatures must be 0 < mu ≤ L, not mu = 2 and L = 1"),
+        (lambda: optimal_nesterov(-1, 1), "mu must be finite and at least 0, not -1"),
+        (lambda: standard_nesterov(1, math.inf), "L must be finite and at least 0, not inf"),
+        (lambda: optimal_sgd(math.nan, 1), "mu must be finite and at least 0, not nan"),
+        (lambda: optimal_momentum("1", 2), "mu must be finite and at least 0, not '1'"),
+        (lambda: optimal_nesterov(True, 2), "mu must be finite and at least 0, not True"),
+    ):
+        assert words in message(call)

@@ -1,5 +1,7 @@
 """Every schedule against the Optax schedule of the same meaning, at every iteration."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from momentum_jax.optimizers import demon, sutskever
 from momentum_jax.optimizers.description import SCHEDULES, Schedule
 from momentum_jax.optimizers.schedules import FORMULAS
+from tests.compiling import jit
+from tests.optimizers.factories import message
 
 ITERATIONS = 60
 
@@ -20,7 +25,7 @@ def optax_warmup_linear(peak_value, warmup_steps, decay_steps, init_value, end_v
     return optax.join_schedules([up, down], [warmup_steps])
 
 
-def demon(init_value, decay_steps):
+def demon_of_the_paper(init_value, decay_steps):
     """Chen et al. 2019, algorithm 1: m_t/(1 − m_t) = (1 − t/T)·m_0/(1 − m_0), solved for m_t."""
 
     def schedule(count):
@@ -30,7 +35,7 @@ def demon(init_value, decay_steps):
     return schedule
 
 
-def sutskever(max_value, transition_steps=250):
+def sutskever_of_the_paper(max_value, transition_steps=250):
     """Sutskever et al. 2013, equation 5, in its own form."""
 
     def schedule(count):
@@ -41,8 +46,8 @@ def sutskever(max_value, transition_steps=250):
 
 
 ORACLES = {
-    "demon": demon,
-    "sutskever": sutskever,
+    "demon": demon_of_the_paper,
+    "sutskever": sutskever_of_the_paper,
     "constant": optax.constant_schedule,
     "warmup_cosine": optax.warmup_cosine_decay_schedule,
     "warmup_linear": optax_warmup_linear,
@@ -87,8 +92,18 @@ def test_every_schedule_has_a_formula_and_is_tested():
     assert set(FORMULAS) == set(SCHEDULES) == set(ORACLES) == {schedule.name for schedule in CASES}
 
 
-@pytest.mark.parametrize("x64", [False, True], ids=["float32", "float64"])
-@pytest.mark.parametrize("schedule", CASES, ids=repr)
+@pytest.mark.parametrize(
+    ("schedule", "x64"),
+    [
+        *((schedule, False) for schedule in CASES),
+        # One case by default: float64 compiles every operation once more.
+        *(
+            pytest.param(schedule, True, marks=() if schedule == CASES[-2] else pytest.mark.exhaustive)
+            for schedule in CASES
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, bool) else repr(value),
+)
 def test_a_schedule_is_optaxs_of_the_same_meaning_at_every_iteration(schedule, x64):
     # Optax adds and multiplies in another order. Both make at most some ten roundings of numbers that are no larger
     # than the largest value, and the power has an error of its own of a few units in the last place.
@@ -105,9 +120,7 @@ def test_a_schedule_is_optaxs_of_the_same_meaning_at_every_iteration(schedule, x
 def test_traced_floats_give_the_values_of_concrete_ones(schedule):
     fixed = {name: value for name, value in schedule.items if name.endswith("_steps")}
     floats = {name: float(value) for name, value in schedule.items if name not in fixed}
-    traced = jax.jit(lambda floats: jax.vmap(FORMULAS[schedule.name](**fixed, **floats))(jnp.arange(ITERATIONS)))(
-        floats
-    )
+    traced = jit(lambda floats: jax.vmap(FORMULAS[schedule.name](**fixed, **floats))(jnp.arange(ITERATIONS)))(floats)
     # XLA may fuse a multiplication with an addition, or fold constants: some roundings fewer or more.
     tolerance = 16 * np.finfo(np.float32).eps * largest(schedule)
     np.testing.assert_allclose(traced, values(FORMULAS[schedule.name](**schedule.hyperparameters)), 0, tolerance)
@@ -159,3 +172,38 @@ def test_a_step_decay_never_rises_and_never_turns_negative(init, transition, rat
     assert seen[0] == np.float32(init)
     assert (np.diff(seen) <= 0).all()
     assert (seen >= 0).all()
+
+
+def test_a_schedule_refuses_what_it_cannot_use():
+    for call, words in (
+        (lambda: demon(1.0, 10), "momentum must be in [0, 1), not 1.0"),
+        (lambda: demon(-0.1, 10), "momentum must be in [0, 1), not -0.1"),
+        (lambda: demon("0.9", 10), "momentum must be in [0, 1), not '0.9'"),
+        (lambda: demon(np.ones(2), 10), "momentum must be a scalar, not an array of shape (2,)"),
+        (lambda: demon(0.9, 0), "decay_steps must be an integer of at least 1, not 0"),
+        (lambda: demon(0.9, 2.5), "decay_steps must be an integer of at least 1, not 2.5"),
+        (lambda: demon(0.9, True), "decay_steps must be an integer of at least 1, not True"),
+        (lambda: sutskever(1), "momentum must be in [0, 1), not 1"),
+        (lambda: sutskever(math.nan), "momentum must be in [0, 1), not nan"),
+        (lambda: sutskever(0.9, 0), "transition_steps must be an integer of at least 1, not 0"),
+        (lambda: sutskever(0.9, 250.0), "transition_steps must be an integer of at least 1, not 250.0"),
+        (lambda: Schedule("demn", init_value=0.9, decay_steps=9), "schedule: unknown 'demn'; did you mean 'demon'?"),
+        (lambda: Schedule("demon", init_value=0.9), "decay_steps of schedule 'demon' is missing; it takes init_value"),
+        (
+            lambda: Schedule("demon", init_value=0.9, decay_steps=9.5),
+            "decay_steps of schedule 'demon' must be an integer of at least 1 and at most 2147483647, not 9.5",
+        ),
+        (
+            lambda: Schedule("demon", init_value=-0.9, decay_steps=9),
+            "init_value of schedule 'demon' must be finite and at least 0, not -0.9",
+        ),
+        (
+            lambda: Schedule("sutskever", transition_steps=0),
+            "transition_steps of schedule 'sutskever' must be an integer of at least 1 and at most 2147483647, not 0",
+        ),
+        (
+            lambda: Schedule("sutskever", max_valeu=0.9),
+            "parameter of schedule 'sutskever': unknown 'max_valeu'; did you mean 'max_value'?",
+        ),
+    ):
+        assert words in message(call)

@@ -141,8 +141,16 @@ def test_pytorchs_class_still_refuses_nesterov_with_dampening():
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1, 0.9, dampening=0.5, nesterov=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"foreach": True}, {"foreach": False}, {"fused": True}], ids=str)
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(
+    ("options", "nesterov"),
+    [
+        *(({}, nesterov) for nesterov in (False, True)),
+        *(({"foreach": foreach}, nesterov) for foreach in (False, True) for nesterov in (False, True)),
+        ({"fused": True}, True),
+        pytest.param({"fused": True}, False, marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
+)
 def test_each_of_pytorchs_implementations_walks_the_same_path(options, nesterov):
     rate = drawn(1e-3, 0.3, 3, STEPS)
     values = {"momentum": 0.9, "weight_decay": 0.01}

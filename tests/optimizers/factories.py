@@ -1,0 +1,42 @@
+"""Every factory of an optimizer, what it takes, and the message with which it refuses something."""
+
+import inspect
+
+import jax.numpy as jnp
+import pytest
+
+import momentum_jax as mj
+from momentum_jax import optimizers
+from momentum_jax._base.errors import InputError
+
+CORES = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.startswith("scale_by_")}
+METHODS = {name: getattr(mj, name) for name in optimizers.available()}
+FACTORIES = METHODS | CORES
+TAKEN = {name: list(inspect.signature(factory).parameters) for name, factory in FACTORIES.items()}
+
+
+def takers(argument):
+    return [name for name, arguments in TAKEN.items() if argument in arguments]
+
+
+def make(name, **arguments):
+    """The optimizer with these arguments and those that it requires."""
+    required = {"learning_rate": 0.1} if "learning_rate" in TAKEN[name] else {}
+    return FACTORIES[name](**required | arguments)
+
+
+def message(call, *args, **kwargs):
+    """The message of the `InputError` that a call raises."""
+    try:
+        call(*args, **kwargs)
+    except InputError as error:
+        return str(error)
+    return pytest.fail(f"not refused: {args} {kwargs}")
+
+
+PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "inner": {"scale": jnp.ones(())}}
+CAST = ": cast one of them, such as by optax.tree.cast"
+
+
+def without(tree, name):
+    return {k: v for k, v in tree.items() if k != name}

@@ -1,0 +1,185 @@
+"""What each method says of gradients, parameters and states that do not fit together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentum_jax as mj
+from tests.optimizers.factories import CAST, FACTORIES, METHODS, PARAMS, TAKEN, make, message, takers, without
+
+STATEFUL = [name for name in FACTORIES if name != "sgd"]
+# Gradients that do not fit PARAMS, and where.
+MISFITS = {
+    "a missing leaf": (without(PARAMS, "bias"), "there is a {other} at ['bias'] and no gradient there"),
+    "an extra leaf": (PARAMS | {"gain": jnp.ones(3)}, "there is a gradient at ['gain'] and no {other} there"),
+    "a leaf one level down": (
+        PARAMS | {"inner": {"skale": jnp.ones(())}},
+        "there is a gradient at ['inner']['skale'] and no {other} there",
+    ),
+    "a leaf where a branch is": (
+        PARAMS | {"inner": jnp.ones(())},
+        "there is a gradient at ['inner'] and no {other} there",
+    ),
+    "a branch where a leaf is": (
+        PARAMS | {"bias": {"value": jnp.ones(3)}},
+        "there is a gradient at ['bias']['value'] and no {other} there",
+    ),
+    "no gradient": (PARAMS | {"bias": None}, "there is a {other} at ['bias'] and no gradient there"),
+    "a transposed leaf": (
+        PARAMS | {"kernel": jnp.ones((3, 2))},
+        "the gradient at ['kernel'] has the shape (3, 2) and the {other} there (2, 3)",
+    ),
+    "a leaf that would be broadcast": (
+        PARAMS | {"bias": jnp.ones(())},
+        "the gradient at ['bias'] has the shape () and the {other} there (3,)",
+    ),
+    "a leaf of another dtype": (
+        PARAMS | {"inner": {"scale": jnp.ones((), "float16")}},
+        "the gradient at ['inner']['scale'] is float16 and the {other} there float32" + CAST,
+    ),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", FACTORIES)
+def test_gradients_that_do_not_fit_are_refused_by_path(name, compiled):
+    optimizer = make(name)
+    state = optimizer.init(PARAMS)
+    update = jax.jit(optimizer.update) if compiled else optimizer.update
+    for grads, words in MISFITS.values():
+        # The method that keeps nothing of the parameters can compare with the parameters only.
+        other = "parameter" if name == "sgd" else "state"
+        assert message(update, grads, state, PARAMS) == words.format(other=other)
+        if name != "sgd":
+            assert message(update, grads, state) == words.format(other=other)
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_parameters_that_do_not_fit_the_gradients_are_refused_by_path(name):
+    optimizer = make(name)
+    state = optimizer.init(PARAMS)
+    for params, words in (
+        (without(PARAMS, "bias"), "there is a gradient at ['bias'] and no parameter there"),
+        (PARAMS | {"gain": jnp.ones(3)}, "there is a parameter at ['gain'] and no gradient there"),
+        (PARAMS | {"bias": jnp.ones(1)}, "the gradient at ['bias'] has the shape (3,) and the parameter there (1,)"),
+        (
+            PARAMS | {"bias": jnp.ones(3, "bfloat16")},
+            "the gradient at ['bias'] is float32 and the parameter there bfloat16" + CAST,
+        ),
+        (
+            PARAMS | {"bias": jnp.ones(3, int)},
+            "the gradient at ['bias'] is float32 and the parameter there int32" + CAST,
+        ),
+    ):
+        assert message(optimizer.update, PARAMS, state, params) == words
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_state_from_other_parameters_is_refused_by_path(name):
+    optimizer = make(name)
+    for params, words in (
+        (without(PARAMS, "kernel"), "there is a gradient at ['kernel'] and no state there"),
+        (PARAMS | {"gain": jnp.ones(3)}, "there is a state at ['gain'] and no gradient there"),
+        (PARAMS | {"bias": jnp.ones(4)}, "the gradient at ['bias'] has the shape (3,) and the state there (4,)"),
+        (
+            PARAMS | {"bias": jnp.ones(3, "float16")},
+            "the gradient at ['bias'] is float32 and the state there float16" + CAST,
+        ),
+    ):
+        assert message(optimizer.update, PARAMS, optimizer.init(params), PARAMS) == words
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_state_of_another_method_is_refused_by_its_name(name):
+    optimizer = make(name)
+    own = type(optimizer.init(PARAMS)).__name__
+    states = [make(other).init(PARAMS) for other in METHODS]
+    states += [mj.momentum(0.1, convention="corrected").init(PARAMS), optax.sgd(0.1, 0.9).init(PARAMS), None]
+    for state in states:
+        if type(state).__name__ != own:
+            words = message(optimizer.update, PARAMS, state, PARAMS)
+            assert f"the state is a {type(state).__name__}, and this optimizer's is a {own}: " in words
+
+
+def test_the_state_of_one_convention_is_that_of_another_unless_it_is_corrected():
+    state = mj.momentum(0.1).init(PARAMS)
+    mj.nesterov(0.1, convention="outside").update(PARAMS, state)
+    corrected = mj.momentum(0.1, convention="corrected")
+    words = "the state is a MomentumState, and this optimizer's is a CorrectedMomentumState: "
+    assert words in message(corrected.update, PARAMS, state)
+    words = "the state is a CorrectedMomentumState, and this optimizer's is a MomentumState: "
+    assert words in message(mj.momentum(0.1).update, PARAMS, corrected.init(PARAMS))
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_list_is_no_tuple_and_the_message_shows_both(name):
+    optimizer = make(name)
+    a, b = [jnp.ones(2), jnp.ones(3)], (jnp.ones(2), jnp.ones(3))
+    other = "parameter" if name == "sgd" else "state"
+    words = message(optimizer.update, a, optimizer.init(b), b)
+    assert words == (
+        f"the trees of gradients and {other}s are of different containers: PyTreeDef([*, *]) and PyTreeDef((*, *))"
+    )
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_tree_that_is_one_leaf_is_told_without_a_path(name):
+    optimizer = make(name)
+    other = "parameter" if name == "sgd" else "state"
+    params = jnp.ones(2)
+    words = f"the gradient has the shape (3,) and the {other} there (2,)"
+    assert message(optimizer.update, jnp.ones(3), optimizer.init(params), params) == words
+
+
+@pytest.mark.parametrize("name", [name for name in STATEFUL if "accumulator_dtype" in TAKEN[name]])
+def test_with_an_accumulator_dtype_of_its_own_the_state_may_differ_in_dtype_and_in_nothing_else(name):
+    optimizer = make(name, accumulator_dtype="float32")
+    half = jax.tree.map(lambda p: p.astype("bfloat16"), PARAMS)
+    state = optimizer.init(half)
+    optimizer.update(half, state, half)
+    grads = half | {"bias": jnp.ones(4, "bfloat16")}
+    words = "the gradient at ['bias'] has the shape (4,) and the state there (3,)"
+    assert message(optimizer.update, grads, state, grads) == words
+    words = "the state at ['bias'] is bfloat16 and accumulator_dtype is float32: cast it, such as by optax.tree.cast"
+    assert message(optimizer.update, half, make(name).init(half), half) == words
+    # The parameters still have the dtype of the gradients.
+    assert "the gradient at ['bias'] is bfloat16 and the parameter there float32" in message(
+        optimizer.update, half, state, half | {"bias": jnp.ones(3)}
+    )
+
+
+@pytest.mark.parametrize("name", takers("betas"))
+def test_a_state_of_another_number_of_betas_is_refused(name):
+    state = make(name, betas=(0.0, 0.5)).init(PARAMS)
+    assert "betas" in message(make(name, betas=(0.0, 0.5, 0.9)).update, PARAMS, state, PARAMS)
+
+
+WRONG_TYPES = {
+    "int32": (jnp.ones(3, int), "int32", "leave it out with optax.masked or optax.multi_transform"),
+    "uint8": (np.ones(3, "uint8"), "uint8", "leave it out with optax.masked or optax.multi_transform"),
+    "a Python integer": (3, "int32", "leave it out with optax.masked or optax.multi_transform"),
+    "bool": (jnp.ones(3, bool), "bool", "leave it out with optax.masked or optax.multi_transform"),
+    "a key": (jax.random.key(0), "key<fry>", "leave it out with optax.masked or optax.multi_transform"),
+    "complex": (jnp.ones(3, complex), "complex64", "split it with optax.contrib.split_real_and_imaginary"),
+}
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_leaf_that_is_not_real_floating_point_is_refused_by_path_with_what_to_do(name):
+    optimizer = make(name)
+    for leaf, dtype, advice in WRONG_TYPES.values():
+        tree = PARAMS | {"inner": {"scale": leaf}}
+        expected = f"at ['inner']['scale'] is {dtype}, and must be real floating-point: {advice}"
+        assert message(optimizer.init, tree) == f"the parameter {expected}"
+        assert message(jax.eval_shape, optimizer.init, tree) == f"the parameter {expected}"
+        assert message(optimizer.update, tree, optimizer.init(PARAMS), PARAMS) == f"the gradient {expected}"
+        assert message(jax.jit(optimizer.update), tree, optimizer.init(PARAMS)) == f"the gradient {expected}"
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_leaf_that_is_no_array_is_refused_by_path(name):
+    # Such leaves are in the trees of libraries that keep a model's settings beside its arrays.
+    for leaf in ("adam", len, object()):
+        assert "at ['inner']['scale']" in message(make(name).init, PARAMS | {"inner": {"scale": leaf}})
