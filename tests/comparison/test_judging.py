@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax.comparison.judging import Arm, arm_of, check_same_task, common_target, judge, with_times
+from momentum_jax.comparison.arms import Arm, arm_of, common_target, with_times
+from momentum_jax.comparison.judging import judge
+from momentum_jax.comparison.procedure import check_same_task
 from momentum_jax.results.record import Record
 from momentum_jax.results.result import from_records
 from momentum_jax.space import Trial
