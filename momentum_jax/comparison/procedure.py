@@ -101,11 +101,16 @@ def compare(
         finished without failing.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
 
-    >>> cfg = Config(iterations=20, hidden_sizes=(10,), seeds=2)
-    >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1)
+    >>> task = Task(
+    ...     init=lambda key: np.zeros(1, np.float32),
+    ...     loss=lambda params, batch: ((params - batch) ** 2).mean(),
+    ...     train=np.linspace(0, 1, 60, dtype=np.float32)[:, None],
+    ... )
+    >>> cfg = Config(iterations=20, batch_size=4, seeds=2)
+    >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1, task=task)
     >>> comparison.protocols["matched"].title
     'same effective learning rate, 0.1'
-    >>> print(comparison.verdict("matched", "test_loss", "momentum", "sgd").outcome)  # two seeds are too few
+    >>> print(comparison.verdict("matched", "train_loss", "momentum", "sgd").outcome)  # two seeds are too few
     no verdict
     """
     progress = progress or default_progress()

@@ -108,6 +108,8 @@ def _range(verdict: Verdict) -> str:
 
 
 def _signed(number: float) -> str:
+    # The difference of equal accuracies is −0.0.
+    number += 0.0
     text = f"{number:+.1f}" if abs(number) >= 0.1 or number == 0 else f"{number:+.2g}"
     return text.replace("-", "−")
 
