@@ -19,9 +19,9 @@ from momentum_jax.comparison.metrics import median_of, metric_of
 from momentum_jax.comparison.verdict import Outcome, Verdict
 from momentum_jax.comparison.wording import sentence_of
 
-Values = Float[np.ndarray, " pairs"]
-Bounds = tuple[Values, Values]
-"""Between which the difference of each pair lies; both are the difference itself where it is known."""
+PairValues = Float[np.ndarray, " pairs"]
+Bounds = tuple[PairValues, PairValues]
+"""The lower and the upper bound of each pair's difference. They are equal where the difference is known."""
 
 
 def judge(
@@ -48,11 +48,13 @@ def judge(
         proportion itself an absolute difference. None for no such margin.
       target: the loss that times are taken to, for the sentence.
     """
-    about = metric_of(metric)
     _, of_a, of_b = np.intersect1d(arms[a].seeds, arms[b].seeds, return_indices=True)
     x, y = arms[a].values[metric][of_a], arms[b].values[metric][of_b]
     bounds = _bounds_of_differences(metric, x, y, arms[a], arms[b])
-    difference = _difference(metric, x, y, bounds, level)
+    difference, mean = _difference(metric, x, y, bounds, level), _mean(metric, bounds, level)
+    outcome = _outcome(difference, _absolute_margin(metric, margin, y)) if len(x) > 1 else "no verdict"
+    if not metric_of(metric).less_is_better:
+        difference, mean = _mirrored(difference), _mirrored(mean)
     verdict = Verdict(
         protocol=protocol,
         metric=metric,
@@ -61,17 +63,17 @@ def judge(
         pairs=len(x),
         median_a=median_of(metric, x),
         median_b=median_of(metric, y),
-        difference=difference if about.less_is_better else _mirrored(difference),
-        mean=_mean(metric, bounds, level) if about.less_is_better else _mirrored(_mean(metric, bounds, level)),
+        difference=difference,
+        mean=mean,
         wins=wins_interval(*bounds, level),
-        outcome=_outcome(difference, _absolute_margin(metric, margin, y)) if len(x) > 1 else "no verdict",
+        outcome=outcome,
         sentence="",
     )
     return verdict._replace(sentence=sentence_of(verdict, margin, target))
 
 
-def _bounds_of_differences(metric: str, x: Values, y: Values, a: Arm, b: Arm) -> Bounds:
-    """Bounds of the differences x − y, with their signs turned if more of the metric is better."""
+def _bounds_of_differences(metric: str, x: PairValues, y: PairValues, a: Arm, b: Arm) -> Bounds:
+    """Bounds of the differences x − y, or of y − x if more of the metric is better: negative where a does better."""
     if metric == "seconds_to_target" and a.seconds_per_step is not None and b.seconds_per_step is not None:
         return _bounds_in_seconds(x, y, a.seconds_per_step, b.seconds_per_step)
     sign = 1.0 if metric_of(metric).less_is_better else -1.0
@@ -79,19 +81,19 @@ def _bounds_of_differences(metric: str, x: Values, y: Values, a: Arm, b: Arm) ->
 
 
 def _bounds_in_seconds(
-    x: Values, y: Values, step_a: Float[np.ndarray, " rounds"], step_b: Float[np.ndarray, " rounds"]
+    x: PairValues, y: PairValues, step_a: Float[np.ndarray, " rounds"], step_b: Float[np.ndarray, " rounds"]
 ) -> Bounds:
-    """Bounds of the differences in seconds, from the least and the greatest ratio of a step's costs in any round.
+    """Bounds of the differences in seconds, from the least and the greatest ratio of the steps' costs in any round.
 
-    A round's ratio is free of what slows the whole machine down, as each round times all optimizers.
+    A round times both, so that what slows the machine down for a whole round leaves its ratio as it is.
     """
     iterations = x / np.median(step_a)
     least, most = np.median(step_b) * np.quantile(step_a / step_b, [0, 1])
     return paired_differences(iterations * least, y)[0], paired_differences(iterations * most, y)[1]
 
 
-def _difference(metric: str, x: Values, y: Values, bounds: Bounds, level: float) -> Interval:
-    """The interval that the outcome rests on, of what less is better of."""
+def _difference(metric: str, x: PairValues, y: PairValues, bounds: Bounds, level: float) -> Interval:
+    """The interval that the outcome rests on, negative where a does better."""
     if metric == "failed":
         return proportion_difference_interval(x > 0, y > 0, level)
     interval = median_interval(*bounds, level)
@@ -102,7 +104,7 @@ def _difference(metric: str, x: Values, y: Values, bounds: Bounds, level: float)
 
 
 def _mean(metric: str, bounds: Bounds, level: float) -> Interval:
-    """The mean of the differences; NaN for proportions, and where a difference is not known or infinite."""
+    """The mean of the differences; NaN for proportions, and if a difference is infinite or not known."""
     if metric == "failed" or not _are_exact(bounds) or not np.isfinite(bounds[0]).all():
         return Interval(math.nan, math.nan, math.nan, level)
     return mean_interval(bounds[0], level)
@@ -117,7 +119,7 @@ def _mirrored(interval: Interval) -> Interval:
     return Interval(-interval.value, -interval.high, -interval.low, interval.level)
 
 
-def _absolute_margin(metric: str, margin: float | None, y: Values) -> float | None:
+def _absolute_margin(metric: str, margin: float | None, y: PairValues) -> float | None:
     if margin is None or metric_of(metric).unit == "proportion":
         return margin
     reference = median_of(metric, y)
@@ -125,7 +127,7 @@ def _absolute_margin(metric: str, margin: float | None, y: Values) -> float | No
 
 
 def _outcome(difference: Interval, margin: float | None) -> Outcome:
-    """What an interval of a difference says, of what less is better of."""
+    """What the interval of a difference says of a, if a negative difference is the better."""
     low, high = difference.low, difference.high
     if math.isnan(low) or math.isnan(high) or (low, high) == (-math.inf, math.inf):
         return "no verdict"

@@ -275,12 +275,12 @@ def _check_before_training(plan: TuningPlan, untuned: Mapping[str, PlannedProtoc
 
     One check does for both: the batches of the tuning's task have the shapes of those of the judging.
     """
-    trials = trials_of(list(plan.trials), untuned)
+    trials = trials_of(plan.trials, untuned)
     check_trials(plan.cfg, {label: (*plan.trials[label], *trials[label]) for label in trials}, plan.task)
 
 
 def _trials_to_judge(cfg: Config, planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:
-    trials = trials_of(list(cfg.optimizers), planned)
+    trials = trials_of(cfg.optimizers, planned)
     if not all(trials.values()):
         raise InputError("nothing can be compared: " + "; ".join(str(p.skipped) for p in planned.values()))
     return trials

@@ -1,7 +1,7 @@
 """How optimizers are set beside each other: at one learning rate, or at one effective learning rate."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +81,7 @@ def plan_same_effective_learning_rate(cfg: Config, effective: float | None) -> P
     return PlannedProtocol(title, _trials(cfg, optimizers), None)
 
 
-def trials_of(labels: Sequence[str], planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:
+def trials_of(labels: Iterable[str], planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:
     """By label, the trials of all protocols, each once."""
     return {
         label: tuple(dict.fromkeys(p.trials[label] for p in planned.values() if label in p.trials)) for label in labels

@@ -119,8 +119,8 @@ def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
 def _hold_out(cfg: Config, task: Task, validation: int | None, tune_by: str | None) -> tuple[Task, int, list[str]]:
     """The task to tune on, how many training examples it holds out, and the metrics that it evaluates.
 
-    By default a sixth is held out, and nothing if no loss is evaluated on what is held out, unless another metric of
-    it is asked for.
+    By default it holds out a sixth. If the task evaluates no loss on what is held out, and no metric is asked for, it
+    holds out nothing.
     """
     count = task.num_examples // 6 if validation is None else validation
     check_integer("validation", count, 0, task.num_examples - 1)

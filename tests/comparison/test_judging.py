@@ -24,8 +24,13 @@ def test_a_difference_is_found_where_the_interval_leaves_out_zero():
 )
 def test_two_are_equivalent_if_the_interval_lies_within_the_margin(margin, outcome):
     # The interval is from −0.003 to 0.004.
-    arms = losses(-0.003, 0.004, 0.001, -0.001, 0.002, -0.002, 0, 0)
-    assert verdict_of("train_loss", *arms, margin=margin).outcome == outcome
+    x, y = losses(-0.003, 0.004, 0.001, -0.001, 0.002, -0.002, 0, 0)
+    assert verdict_of("train_loss", x, y, margin=margin).outcome == outcome
+    # Of losses the margin is a proportion of y's median, of accuracies it is a number of its own.
+    tenfold = [arm(train_loss=10 * own.values["train_loss"]) for own in (x, y)]
+    assert verdict_of("train_loss", *tenfold, margin=margin).outcome == outcome
+    lower = [arm(test_accuracy=own.values["train_loss"] - 0.5) for own in (x, y)]
+    assert verdict_of("test_accuracy", *lower, margin=margin).outcome == outcome
 
 
 def test_of_an_accuracy_more_is_better_and_a_failed_run_has_the_worst():
@@ -43,6 +48,8 @@ def test_of_an_accuracy_more_is_better_and_a_failed_run_has_the_worst():
 def test_too_few_seeds_get_no_verdict_but_the_mean_of_five_has_an_interval():
     one = verdict_of("train_loss", arm([0], train_loss=[1]), arm([0], train_loss=[2]))
     assert one.outcome == "no verdict"
+    # A proportion has an interval for a single run, too wide to say anything but within a margin of 1.
+    assert verdict_of("failed", arm([0], failed=[True]), arm([0]), margin=1).outcome == "no verdict"
     # Differences −1.2, −1.1, −1, −0.9, −0.8: the mean −1, s² = 0.025, and Student's t for 95 % and 4 degrees is 2.7764.
     values = np.array([0.8, 0.9, 1.0, 1.1, 1.2])
     five = verdict_of("train_loss", arm(range(5), train_loss=values), arm(range(5), train_loss=np.full(5, 2.0)))
