@@ -47,10 +47,10 @@ def median_of(metric: str, values: Float[np.ndarray, " runs"]) -> float:
 
 
 def median(values: Float[np.ndarray, " runs"]) -> float:
-    """The median of values that may be infinite; NaN without any value, or halfway between −inf and +inf."""
+    """The median of values, of which failed runs are infinite: an infinity if one of the middle two is, NaN of none."""
     if not len(values):
         return math.nan
     ordered = np.sort(values)
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    # `high - low` is NaN where both are the same infinity.
-    return float(low if low == high else low + (high - low) / 2)
+    # The distance between equal infinities is NaN, and half of that from −inf does not lead back.
+    return float(low if low == high or np.isneginf(low) else low + (high - low) / 2)

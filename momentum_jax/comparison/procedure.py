@@ -61,10 +61,10 @@ def compare(
 ) -> Comparison:
     """Compares optimizers in three ways: at one learning rate, at one effective learning rate, and each at its best.
 
-    At its best: every optimizer is tuned with the same number of trials over the space, on training examples held out
-    for that and with seeds of its own. The trial with the least median loss over those seeds is then trained on all
-    training examples with the config's seeds, beside the other two ways, and judged on the test set. So the choice
-    flatters no optimizer.
+    To find its best, each optimizer is tuned with the same number of trials over the space, on training examples held
+    out for that, with seeds other than the config's. The trial with the least median loss is then trained on all
+    training examples with the config's seeds, as the other two ways are, and judged on the test set. So no optimizer is
+    flattered by the runs that chose its trial.
 
     Runs of two optimizers with the same seed share initial weights and batches. Each verdict rests on a
     distribution-free confidence interval for the median of their paired differences (order statistics). Use at least
