@@ -1,4 +1,4 @@
-"""What one iteration costs, measured apart from the runs whose losses are compared."""
+"""Seconds that one iteration costs, measured apart from the runs whose losses are compared."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.config import Config
 from momentum_jax.optimizers.registry import split
 from momentum_jax.space import Trial
-from momentum_jax.tasks import Task
+from momentum_jax.tasks import Data, Params, Scalars, Task
 from momentum_jax.training.devices import default_devices
 from momentum_jax.training.loop import train
 
@@ -19,24 +19,44 @@ _ROUNDS = 5
 def measure_steps(
     cfg: Config, trials: Mapping[str, Sequence[Trial]], task: Task, progress: Progress
 ) -> dict[str, list[list[float]]]:
-    """Seconds that one iteration of each trial takes, one run alone on one device, in each of some interleaved rounds.
+    """Seconds that one iteration of each trial takes: by label, [trials, rounds].
 
-    Trials that differ in numbers only run one program, which is measured once.
+    Each round trains one run of each program alone on one device, for at most 300 iterations. Trials that differ only
+    in traced hyperparameters share a program, which is measured once. The rounds go through all programs in turn, so
+    that what slows the machine down slows all of them.
+
+    Args:
+      cfg: its first seed is trained.
+      trials: by label.
+      task: what is trained.
+      progress: called with the phase "timing".
+
+    Raises:
+      Interrupted: a KeyboardInterrupt during a training.
     """
     iterations = min(cfg.iterations, _ITERATIONS)
     alone = dataclasses.replace(cfg, seeds=cfg.seed_tuple[:1], iterations=iterations, evaluate_every=None)
-    keys = {label: [(split(trial.optimizer)[0], trial.batch_size) for trial in own] for label, own in trials.items()}
-    configs = {
-        key: dataclasses.replace(alone, optimizers={label: trial.optimizer}, batch_size=trial.batch_size)
-        for label, own in trials.items()
-        for key, trial in zip(keys[label], own, strict=True)
+    task = dataclasses.replace(task, evaluate=_evaluate_nothing)
+    programs = {
+        label: [(split(trial.optimizer)[0], trial.batch_size) for trial in own] for label, own in trials.items()
     }
-    seconds: dict[Any, list[float]] = {key: [] for key in configs}
-    # The first round compiles, and does not count.
+    configs = {
+        program: dataclasses.replace(alone, optimizers={label: trial.optimizer}, batch_size=trial.batch_size)
+        for label, own in trials.items()
+        for program, trial in zip(programs[label], own, strict=True)
+    }
+    seconds: dict[Any, list[float]] = {program: [] for program in configs}
+    # The first round compiles and is not counted.
     for number in range(_ROUNDS + 1):
         progress("timing", number, _ROUNDS + 1)
-        for key, config in configs.items():
+        for program, config in configs.items():
             result = train(config, task=task, devices=default_devices()[:1], progress=no_progress)
             if number:
-                seconds[key].append(result.provenance["seconds"]["training"] / iterations)
-    return {label: [seconds[key] for key in own] for label, own in keys.items()}
+                seconds[program].append(result.provenance["seconds"]["training"] / iterations)
+    return {label: [seconds[program] for program in own] for label, own in programs.items()}
+
+
+def _evaluate_nothing(params: Params, train: Data, test: Data | None) -> Scalars:
+    """Only iterations are timed: to compile and run an evaluation would be wasted."""
+    del params, train, test
+    return {}

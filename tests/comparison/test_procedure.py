@@ -10,22 +10,16 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax.analysis import median_of_trials
-from momentum_jax.comparison import procedure as comparison
-from momentum_jax.comparison import tuning
-from momentum_jax.comparison.procedure import HEAD, JUDGING
+from momentum_jax.comparison import procedure, tuning
+from momentum_jax.comparison import result as results
+from momentum_jax.comparison.folder import HEAD, JUDGING
+from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.sweeps.procedure import sweep_trials
 from momentum_jax.tasks import image_classification
 from momentum_jax.training import compile as programs
 from momentum_jax.training.loop import Interrupted
+from tests.comparison.small import OPTIMIZERS, SEEDS, SPACE
 from tests.compiling import compile_quickly, quick_options
-
-SPACE = {"learning_rate": mj.LogUniform(0.01, 1.0), "momentum": {"momentum": mj.Uniform(0.0, 0.9)}}
-# What an interval of 98.3 % needs, and not in order.
-SEEDS = (3, 0, 1, 4, 8, 7, 6)
-OPTIMIZERS = {
-    "sgd": mj.OptimizerConfig("sgd", learning_rate=0.05),
-    "momentum": mj.OptimizerConfig("momentum", learning_rate=0.05, momentum=0.9),
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,13 +29,6 @@ def compiled_quickly_throughout():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "_compile", compile_quickly)
         yield
-
-
-@pytest.fixture(scope="module")
-def cfg(idx):
-    return mj.Config(
-        dataset=str(idx), hidden_sizes=(5,), iterations=20, batch_size=8, seeds=SEEDS, optimizers=OPTIMIZERS
-    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +95,7 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     assert repr(again.verdicts) == repr(compared.verdicts)
     assert (again.notes, again.target, again.plan) == (compared.notes, compared.target, compared.plan)
     monkeypatch.setattr("momentum_jax.sweeps.procedure.train_batches", refuse)
-    monkeypatch.setattr(comparison, "measure_steps", refuse)
+    monkeypatch.setattr(procedure, "measure_steps", refuse)
     # Judging otherwise needs no run.
     wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["mean_loss"], margin=9.0)
     assert {v.metric for v in wider.verdicts} == {"mean_loss"}
@@ -200,61 +187,6 @@ def test_a_task_of_ones_own_is_tuned_on_examples_of_its_training_set(cfg):
     assert "test_loss" not in compared.protocols["tuned"].arms["sgd"].values
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"labels": ["sgd", "momentun"]}, "did you mean 'momentum'"),
-        ({"labels": ["sgd"]}, "two or more optimizers, not only 'sgd'"),
-        ({"judge_by": ["test_accurac"]}, "metric to judge by: unknown 'test_accurac'; did you mean 'test_accuracy'"),
-        ({"judge_by": "test_loss"}, "judge_by must be one or more metrics"),
-        ({"tune_by": "test_los"}, "metric to tune by: unknown 'test_los'; did you mean 'test_loss'"),
-        ({"tune_by": "test_loss", "validation": 0}, "metric to tune by: unknown 'test_loss'"),
-        ({"tuning_seeds": [8, 3]}, "3 is both"),
-        ({"tuning_seeds": 0}, "tuning_seeds must be an integer of at least 1"),
-        ({"validation": 300}, "validation must be an integer of at least 0 and at most 299"),
-        ({"target": float("inf")}, "target must be"),
-        ({"margin": -1.0}, "margin must be"),
-        ({"level": 95}, "level must be in \\[0.5, 1\\)"),
-        (
-            {"space": {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}}, "search": "grid"},
-            "the same number of trials, and the space gives sgd 2, momentum 4",
-        ),
-        ({"space": {"sgd": {"learning_rate": [0.1]}}, "search": "grid", "trials": 2}, "here 2, and the space gives"),
-        ({"space": {"momentum": {"momentum": mj.Uniform(0, 0.9)}}}, "the space gives sgd 1, momentum 16"),
-        ({"effective_learning_rate": 0.0}, "effective_learning_rate must be"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes, message, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("trained")
-
-    monkeypatch.setattr(comparison, "sweep_trials", refuse)
-    options = {"space": SPACE, "labels": [], **changes}
-    with pytest.raises(mj.InputError, match=message):
-        mj.compare(cfg, *options.pop("labels"), **options)
-
-
-@pytest.mark.parametrize(
-    ("outer", "inner", "contains"),
-    [
-        ({"momentum": mj.Uniform(0, 0.9)}, {}, True),
-        ({"momentum": [0.0, 0.5]}, {}, True),
-        ({"momentum": mj.Uniform(0.1, 0.9)}, {}, False),
-        ({"momentum": mj.Uniform(0, 0.9), "learning_rate": mj.LogUniform(0.01, 0.5)}, {}, False),
-        ({"momentum": mj.Uniform(0, 0.9)}, {"learning_rate": [0.02, 1.0]}, True),
-        ({"momentum": [0.0], "learning_rate": [0.1, 0.2]}, {"learning_rate": [0.1]}, True),
-        ({"momentum": [0.0], "learning_rate": [0.1, 0.2]}, {}, False),
-    ],
-    ids=str,
-)
-def test_a_space_contains_another_if_all_that_it_allows_is_in_it(cfg, outer, inner, contains):
-    rates = {"learning_rate": mj.LogUniform(0.01, 1.0)}
-    axes = {"momentum": rates | outer, "sgd": rates | inner}
-    assert tuning._contains(cfg, axes, "momentum", "sgd") is contains
-    assert tuning._contains(cfg, axes, "sgd", "momentum") is False
-
-
 def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was_too_small(compared):
     plan = {"contained": [["momentum", "sgd"]], "trials": 3, "tune_by": "test_loss"}
     tuned = compared.protocols["tuned"]
@@ -264,7 +196,7 @@ def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was
             label: arm._replace(seeds=np.arange(9), values={"test_accuracy": np.full(9, values[label])})
             for label, arm in tuned.arms.items()
         }
-        return list(comparison._notes_on_budget({"tuned": tuned._replace(arms=arms)}, plan, 0.95))
+        return list(results._notes_on_budget(arms, plan, 0.95))
 
     (note,) = notes({"momentum": 0.8, "sgd": 0.9}, plan)
     assert note == (
@@ -275,40 +207,18 @@ def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was
     assert notes({"momentum": 0.8, "sgd": 0.9}, plan | {"contained": []}) == []
 
 
-def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
-    rates = {"learning_rate": [0.1]}
-    momentum = {"momentum": rates | {"momentum": [0.0, 0.9]}, "sgd": rates}
-    assert tuning._contains(cfg, momentum, "momentum", "sgd")
-    decay = momentum | {"momentum": momentum["momentum"] | {"weight_decay": [0.1]}}
-    assert not tuning._contains(cfg, decay, "momentum", "sgd")
-    inside = momentum | {"momentum": momentum["momentum"] | {"learning_rate.peak_value": [0.1]}}
-    assert not tuning._contains(cfg, inside, "momentum", "sgd")
-    sizes = {size: momentum | {"momentum": momentum["momentum"] | {"batch_size": [size, 9]}} for size in (8, 16)}
-    assert [tuning._contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
-
-
-def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_folder(cfg, tmp_path):
-    for changes in (
-        {"learning_rate": -0.1},
-        {"space": {"momentum": {"momentum": [0.5, 1.5]}, "sgd": {"learning_rate": [0.1, 0.2]}}, "search": "grid"},
-    ):
-        with pytest.raises(mj.InputError, match=r"learning_rate|momentum"):
-            mj.compare(cfg, **{"space": SPACE, **changes}, folder=tmp_path / "c")
-        assert not (tmp_path / "c").exists()
-
-
 def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_comparison_alone(compared):
     tuning_ = compared.tuning
     failed = tuning_.failed | {"sgd": np.ones_like(tuning_.failed["sgd"])}
-    plan = tuning.Plan({"tune_by": "test_loss", "trials": 3}, tuning_.trials, compared.config, None)
-    setting = comparison._tuned(plan, dataclasses.replace(tuning_, failed=failed))
-    assert (list(setting.trials), setting.skipped) == (["momentum"], None)
+    plan = tuning.TuningPlan(tuning_.trials, compared.config, None, "test_loss", {"trials": 3})
+    planned = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=failed))
+    assert (list(planned.trials), planned.skipped) == (["momentum"], None)
 
 
 def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):
     errors = tuning.tuning_losses(compared.tuning, "test_accuracy")["sgd"]
     np.testing.assert_array_equal(errors, 1 - compared.tuning.test_accuracy["sgd"].astype(float))
-    assert tuning.title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
+    assert title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
 
 
 def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):
@@ -316,14 +226,3 @@ def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):
     options = {"target": np.float32(0.5), "margin": np.float64(0.1), "validation": np.int64(50), "trials": np.int64(3)}
     compared = mj.compare(cfg, space=SPACE, tuning_seeds=np.array([2, 5]), folder=folder, **options)
     assert compared.target == 0.5
-
-
-def test_the_held_out_examples_of_a_task_are_those_of_its_dataset_and_all_others_are_trained_on(cfg):
-    dataset = mj.load_dataset(cfg.dataset)
-    split, of_dataset = image_classification(dataset).split_validation(50, 1), dataset.split_validation(50, 1)
-    for ours, theirs in zip(
-        (*split.train, *split.test),
-        (of_dataset.x_train, of_dataset.y_train, of_dataset.x_test, of_dataset.y_test),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(ours, theirs)

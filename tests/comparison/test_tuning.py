@@ -1,0 +1,97 @@
+"""What a tuning is asked for, what is refused, and which spaces contain others."""
+
+import numpy as np
+import pytest
+
+import momentum_jax as mj
+from momentum_jax.comparison import procedure, tuning
+from momentum_jax.tasks import image_classification
+from tests.comparison.small import SPACE
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["sgd", "momentun"]}, "did you mean 'momentum'"),
+        ({"labels": ["sgd"]}, "two or more optimizers, not only 'sgd'"),
+        ({"judge_by": ["test_accurac"]}, "metric to judge by: unknown 'test_accurac'; did you mean 'test_accuracy'"),
+        ({"judge_by": "test_loss"}, "judge_by must be one or more metrics"),
+        ({"tune_by": "test_los"}, "metric to tune by: unknown 'test_los'; did you mean 'test_loss'"),
+        ({"tune_by": "test_loss", "validation": 0}, "metric to tune by: unknown 'test_loss'"),
+        ({"tuning_seeds": [8, 3]}, "3 is both"),
+        ({"tuning_seeds": 0}, "tuning_seeds must be an integer of at least 1"),
+        ({"validation": 300}, "validation must be an integer of at least 0 and at most 299"),
+        ({"target": float("inf")}, "target must be"),
+        ({"margin": -1.0}, "margin must be"),
+        ({"level": 95}, "level must be in \\[0.5, 1\\)"),
+        (
+            {"space": {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}}, "search": "grid"},
+            "the same number of trials, and the space gives sgd 2, momentum 4",
+        ),
+        ({"space": {"sgd": {"learning_rate": [0.1]}}, "search": "grid", "trials": 2}, "here 2, and the space gives"),
+        ({"space": {"momentum": {"momentum": mj.Uniform(0, 0.9)}}}, "the space gives sgd 1, momentum 16"),
+        ({"effective_learning_rate": 0.0}, "effective_learning_rate must be"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes, message, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(procedure, "sweep_trials", refuse)
+    options = {"space": SPACE, "labels": [], **changes}
+    with pytest.raises(mj.InputError, match=message):
+        mj.compare(cfg, *options.pop("labels"), **options)
+
+
+def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_folder(cfg, tmp_path):
+    for changes in (
+        {"learning_rate": -0.1},
+        {"space": {"momentum": {"momentum": [0.5, 1.5]}, "sgd": {"learning_rate": [0.1, 0.2]}}, "search": "grid"},
+    ):
+        with pytest.raises(mj.InputError, match=r"learning_rate|momentum"):
+            mj.compare(cfg, **{"space": SPACE, **changes}, folder=tmp_path / "c")
+        assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "contains"),
+    [
+        ({"momentum": mj.Uniform(0, 0.9)}, {}, True),
+        ({"momentum": [0.0, 0.5]}, {}, True),
+        ({"momentum": mj.Uniform(0.1, 0.9)}, {}, False),
+        ({"momentum": mj.Uniform(0, 0.9), "learning_rate": mj.LogUniform(0.01, 0.5)}, {}, False),
+        ({"momentum": mj.Uniform(0, 0.9)}, {"learning_rate": [0.02, 1.0]}, True),
+        ({"momentum": [0.0], "learning_rate": [0.1, 0.2]}, {"learning_rate": [0.1]}, True),
+        ({"momentum": [0.0], "learning_rate": [0.1, 0.2]}, {}, False),
+    ],
+    ids=str,
+)
+def test_a_space_contains_another_if_all_that_it_allows_is_in_it(cfg, outer, inner, contains):
+    rates = {"learning_rate": mj.LogUniform(0.01, 1.0)}
+    axes = {"momentum": rates | outer, "sgd": rates | inner}
+    assert tuning.contains(cfg, axes, "momentum", "sgd") is contains
+    assert tuning.contains(cfg, axes, "sgd", "momentum") is False
+
+
+def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
+    rates = {"learning_rate": [0.1]}
+    momentum = {"momentum": rates | {"momentum": [0.0, 0.9]}, "sgd": rates}
+    assert tuning.contains(cfg, momentum, "momentum", "sgd")
+    decay = momentum | {"momentum": momentum["momentum"] | {"weight_decay": [0.1]}}
+    assert not tuning.contains(cfg, decay, "momentum", "sgd")
+    inside = momentum | {"momentum": momentum["momentum"] | {"learning_rate.peak_value": [0.1]}}
+    assert not tuning.contains(cfg, inside, "momentum", "sgd")
+    sizes = {size: momentum | {"momentum": momentum["momentum"] | {"batch_size": [size, 9]}} for size in (8, 16)}
+    assert [tuning.contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
+
+
+def test_the_held_out_examples_of_a_task_are_those_of_its_dataset_and_all_others_are_trained_on(cfg):
+    dataset = mj.load_dataset(cfg.dataset)
+    split, of_dataset = image_classification(dataset).split_validation(50, 1), dataset.split_validation(50, 1)
+    for ours, theirs in zip(
+        (*split.train, *split.test),
+        (of_dataset.x_train, of_dataset.y_train, of_dataset.x_test, of_dataset.y_test),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)

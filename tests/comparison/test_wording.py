@@ -1,0 +1,181 @@
+"""The sentences that say what a verdict, a sweep and a comparison come to, word by word."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.wording import (
+    format_value,
+    note_on_budget,
+    notes_on_runs,
+    notes_on_skipped,
+    notes_on_target,
+    title_of,
+    title_of_tuning,
+)
+from tests.comparison.by_hand import arm, losses, verdict_of
+
+FALLING = -0.1 * np.arange(1, 9)
+AROUND = (-0.003, 0.004, 0.001, -0.001, 0.002, -0.002, 0, 0)
+SENTENCES = [
+    (
+        partial(verdict_of, "train_loss", *losses(*FALLING)),
+        "x has a lower loss on the training set than y: 0.55 against 1 (−80.0 % to −10.0 %; 8 seeds).",
+    ),
+    (
+        partial(verdict_of, "train_loss", *losses(*FALLING), pair="yx"),
+        "y has a higher loss on the training set than x: 1 against 0.55 (+18.2 % to +145.5 %; 8 seeds).",
+    ),
+    (
+        partial(verdict_of, "train_loss", *losses(*AROUND)),
+        "No difference found in the loss on the training set between x and y: 1 against 1 (−0.3 % to +0.4 %; 8 seeds).",
+    ),
+    (
+        partial(verdict_of, "train_loss", *losses(*AROUND), margin=0.005),
+        "x and y are equivalent in the loss on the training set, within ±0.5 %: 1 against 1 (−0.3 % to +0.4 %; "
+        "8 seeds).",
+    ),
+    (
+        partial(verdict_of, "test_accuracy", arm(test_accuracy=np.full(8, 0.9)), arm(test_accuracy=[0.8] * 8)),
+        "x has a higher accuracy on the test set than y: 90.00 % against 80.00 % (+10.0 to +10.0 percentage points; "
+        "8 seeds).",
+    ),
+    (
+        partial(verdict_of, "test_accuracy", arm(test_accuracy=[0.9] * 7 + [-np.inf]), arm(test_accuracy=[0.8] * 8)),
+        "No difference found in the accuracy on the test set between x and y: 90.00 % against 80.00 % "
+        "(+10.0 percentage points or less; 8 seeds).",
+    ),
+    (
+        partial(
+            verdict_of,
+            "test_accuracy",
+            arm(test_accuracy=np.full(8, 0.8)),
+            arm(test_accuracy=np.full(8, 0.8)),
+            margin=0.01,
+        ),
+        "x and y are equivalent in the accuracy on the test set, within ±1 percentage points: 80.00 % against 80.00 % "
+        "(+0.0 to +0.0 percentage points; 8 seeds).",
+    ),
+    (
+        partial(
+            verdict_of,
+            "iterations_to_target",
+            arm(iterations_to_target=10 * np.arange(1, 9)),
+            arm(iterations_to_target=[100] * 6 + [np.inf] * 2),
+            target=0.25,
+        ),
+        "x needs fewer iterations to a loss of 0.25 than y: 45 against 100 (−40.0 % or less; 8 seeds).",
+    ),
+    (
+        partial(verdict_of, "train_loss", arm(train_loss=np.full(8, np.inf)), arm(train_loss=np.ones(8))),
+        "x has a higher loss on the training set than y: failed against 1 (8 seeds).",
+    ),
+    (
+        partial(verdict_of, "train_loss", arm([0], train_loss=[1]), arm([0], train_loss=[2])),
+        "No verdict on the loss on the training set of x and y, 1 against 2: one seed gives no interval.",
+    ),
+    (
+        partial(verdict_of, "train_loss", arm([0], train_loss=[1]), arm([1], train_loss=[1])),
+        "No verdict on the loss on the training set of x and y, unknown against unknown: no seed has runs of both.",
+    ),
+    (
+        partial(verdict_of, "train_loss", *losses(*FALLING[:5])),
+        "No verdict on the loss on the training set of x and y, 0.7 against 1: 5 seeds are too few for an interval of "
+        "95 %.",
+    ),
+    (
+        partial(
+            verdict_of,
+            "iterations_to_target",
+            arm(iterations_to_target=np.full(8, np.inf)),
+            arm(iterations_to_target=np.full(8, np.inf)),
+            target=0.25,
+        ),
+        "No verdict on the iterations to a loss of 0.25 of x and y, never against never: neither reaches the target.",
+    ),
+    (
+        partial(
+            verdict_of,
+            "iterations_to_target",
+            arm(iterations_to_target=[10, 20, 30, 40, 50, 60, np.inf, np.inf]),
+            arm(iterations_to_target=[100] * 7 + [np.inf]),
+            target=0.25,
+        ),
+        "No verdict on the iterations to a loss of 0.25 of x and y, 45 against 100: too many runs failed or missed the "
+        "target.",
+    ),
+    (
+        # Of 2 in 8 and of 0 in 8 the intervals of Clopper and Pearson at 97.5 % are 2.2 to 69.4 % and 0 to 42.2 %.
+        partial(verdict_of, "failed", arm(failed=[True, True] + [False] * 6), arm()),
+        "No difference found in the proportion of failed runs between x and y: 25.00 % against 0.00 % "
+        "(−40.0 to +69.4 percentage points; 8 seeds).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make_verdict", "sentence"), SENTENCES, ids=[sentence[:60] for _, sentence in SENTENCES])
+def test_a_sentence_says_the_outcome_the_medians_the_interval_and_the_seeds_or_why_there_is_no_verdict(
+    make_verdict, sentence
+):
+    assert make_verdict().sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("train_loss", 0.123456, "0.1235"),
+        ("train_loss", np.inf, "failed"),
+        ("train_loss", np.nan, "unknown"),
+        ("test_accuracy", 0.96803, "96.80 %"),
+        ("test_accuracy", -np.inf, "failed"),
+        ("failed", 0.25, "25.00 %"),
+        ("iterations_to_target", 334.0, "334"),
+        ("iterations_to_target", np.inf, "never"),
+        ("seconds_to_target", 1.2345, "1.23 s"),
+        ("perplexity", 12.0, "12"),
+    ],
+)
+def test_a_value_is_written_with_the_digits_and_the_unit_of_its_metric(metric, value, text):
+    assert format_value(metric, value) == text
+
+
+def test_titles_say_the_target_as_a_number_and_what_the_tuning_minimises():
+    assert title_of("iterations_to_target", 0.25) == "iterations to a loss of 0.25"
+    assert title_of("iterations_to_target", None) == "iterations to the target"
+    assert title_of("test_perplexity", 0.25) == "test perplexity"
+    titles = [title_of_tuning({"tune_by": name}) for name in ("test_loss", "test_accuracy", "perplexity")]
+    assert titles == ["loss on held-out examples (nats)", "1 − accuracy on held-out examples", "perplexity"]
+
+
+def test_notes_say_what_was_left_out_what_is_unfinished_and_what_no_run_reaches():
+    timed = arm([0, 1], iterations_to_target=[np.inf, np.inf])
+    protocols = {
+        "same": Protocol("same learning rate", {"x": timed._replace(missing=3), "y": timed}, None),
+        "matched": Protocol("same effective learning rate", {}, "it is not defined"),
+    }
+    assert list(notes_on_skipped(protocols)) == ["same effective learning rate: left out, since it is not defined"]
+    protocols.pop("matched")
+    assert list(notes_on_runs(protocols)) == [
+        "same learning rate: unfinished, 3 runs are still to come; the verdicts rest on the others"
+    ]
+    assert list(notes_on_target(protocols, 0.5)) == ["same learning rate: no run reaches the target loss 0.5"]
+    assert list(notes_on_target(protocols, None)) == [
+        "most runs failed, so no target loss could be chosen; give one as target"
+    ]
+    unequal = {"same": protocols["same"]._replace(arms={"x": arm([0, 1, 2]), "y": arm([0, 1])})}
+    assert list(notes_on_runs(unequal)) == [
+        "same learning rate: the numbers of runs differ (x 3, y 2); only seeds that both have are compared"
+    ]
+    single = {"same": protocols["same"]._replace(arms={"x": arm([0]), "y": arm([0])})}
+    assert list(notes_on_runs(single)) == [
+        "same learning rate: a single seed gives no interval; a verdict needs more seeds"
+    ]
+
+
+def test_a_budget_that_was_too_small_is_said_with_the_metrics_that_show_it():
+    assert note_on_budget("momentum", "sgd", 3, ["test_loss", "test_accuracy"]) == (
+        "the tuning budget was too small, or its choice unlucky: momentum, whose space contains that of sgd, loses to "
+        "it after 3 trials of each (loss on the test set, accuracy on the test set)"
+    )
