@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import os
-import struct
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The user's own cache of compiled programs is none of the tests' business.
@@ -24,6 +23,7 @@ from momentum_jax.training import compile as programs
 from momentum_jax.training import validate
 from tests.chromium import find_chromium
 from tests.compiling import compile_quickly, quick_options
+from tests.idx import write_idx
 
 # To unpack MNIST takes as long as a small training, which every one of them would begin with.
 _unpack_once = functools.cache(load_dataset)
@@ -45,18 +45,8 @@ def mnist() -> Dataset:
 
 @pytest.fixture(scope="session")
 def idx(tmp_path_factory):
-    """A dataset that loads at once: 300 + 50 images of 5×5, told apart by which row is bright."""
-    folder = tmp_path_factory.mktemp("data") / "idx"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 300), ("t10k", 50)):
-        labels = rng.integers(0, 5, count).astype(np.uint8)
-        images = rng.integers(0, 100, (count, 5, 5)).astype(np.uint8)
-        images[np.arange(count), labels] += 150
-        header = struct.pack(">4I", 0x803, count, 5, 5)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
-    return folder
+    """A dataset that loads at once: see `write_idx`."""
+    return write_idx(tmp_path_factory.mktemp("data") / "idx")
 
 
 @pytest.fixture

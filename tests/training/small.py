@@ -1,12 +1,19 @@
 """Small trainings that many tests share, so that their programs are compiled once."""
 
+import pathlib
+import tempfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import momentum_jax as mj
+from tests.idx import write_idx
 
-SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
+# Removed when the process ends.
+_FOLDER = tempfile.TemporaryDirectory()
+DATASET = str(write_idx(pathlib.Path(_FOLDER.name) / "idx"))
+SMALL = {"dataset": DATASET, "hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
 PAIR = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),

@@ -10,17 +10,24 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
-from tests.training.small import PAIR, same_bits, small
+from tests.training.small import DATASET, PAIR, same_bits, small
 
 IN_ANOTHER_PROCESS = """
 import sys, hashlib, jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import momentum_jax as mj
-result = mj.train(mj.Config(hidden_sizes=(10,), iterations=30, batch_size=16, seeds=2, optimizers={
+result = mj.train(mj.Config(dataset=sys.argv[2], hidden_sizes=(10,), iterations=30, batch_size=16, seeds=2, optimizers={
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9)}))
 kernel = result.params["momentum"]["params"]["Dense_0"]["kernel"]
 print(hashlib.sha256(result.losses["momentum"].tobytes() + kernel.tobytes()).hexdigest())
 """
+
+
+@pytest.fixture(params=["quickly", pytest.param("as for users", marks=pytest.mark.exhaustive)])
+def compiled(request):
+    """Compiles without XLA's optimisations, which is soon done; and with them, which is what could change the bits."""
+    if request.param == "quickly":
+        request.getfixturevalue("compiled_quickly")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +46,7 @@ def test_the_length_of_a_chunk_does_not_change_a_bit(chunk, sampling):
     same_bits(mj.train(cfg, chunk=chunk), mj.train(cfg, chunk=100))
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -59,6 +67,7 @@ def test_steps_one_at_a_time_with_an_evaluation_after_each_have_the_same_bits(ch
     assert singly.train_loss == together.train_loss
 
 
+@pytest.mark.usefixtures("compiled")
 def test_evaluating_along_the_way_does_not_change_a_bit():
     often, once = mj.train(small(evaluate_every=13)), mj.train(small())
     same_bits(dataclasses.replace(often, evaluations=once.evaluations), once)
@@ -69,11 +78,13 @@ def test_evaluating_along_the_way_does_not_change_a_bit():
             assert values[0, -1] == once.evaluations[name][label][0, -1]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_one_device_and_two_give_the_same_bits():
     cfg = small(seeds=3)
     same_bits(mj.train(cfg, devices=jax.devices()[:1]), mj.train(cfg, devices=jax.devices()[:2]))
 
 
+@pytest.mark.usefixtures("compiled")
 def test_a_seed_has_the_same_bits_alone_and_among_ten():
     ten = mj.train(small(seeds=10))
     alone = mj.train(small(seeds=(7,)))
@@ -94,12 +105,14 @@ def test_the_tutorials_network_too_has_the_same_bits_alone_in_company_and_in_pie
     )
 
 
+@pytest.mark.usefixtures("compiled")
 def test_an_optimizer_has_the_same_bits_alone_and_beside_others():
     alone = mj.train(small(optimizers={"momentum": PAIR["momentum"]}))
     beside = mj.train(small(optimizers={**PAIR, "faster": mj.OptimizerConfig("momentum", learning_rate=0.3)}))
     assert alone.losses["momentum"].tobytes() == beside.losses["momentum"].tobytes()
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_ambient_x64_setting_does_not_change_a_bit():
     with jax.enable_x64(True):
         with_x64 = mj.train(small())
@@ -114,10 +127,11 @@ def test_another_process_with_other_devices_gives_the_same_bits(devices):
     result = mj.train(small(seeds=2, optimizers={"momentum": PAIR["momentum"]}))
     kernel = result.params["momentum"]["params"]["Dense_0"]["kernel"]
     expected = hashlib.sha256(result.losses["momentum"].tobytes() + kernel.tobytes()).hexdigest()
-    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS, devices]
+    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS, devices, DATASET]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_draws_do_not_depend_on_jaxs_ambient_settings_nor_does_debugging_stop_a_run():
     expected = mj.train(small())
     with jax.threefry_partitionable(False), jax.debug_nans(True):

@@ -54,7 +54,7 @@ def test_in_float32_momentum_is_optax_until_rounding_flips_a_relu():
 
 
 def test_a_run_can_be_replayed_outside_from_its_batches_and_initial_weights(mnist):
-    cfg = small(dtype="float64", seeds=(5,), l2=0.01, optimizers={"momentum": PAIR["momentum"]})
+    cfg = small(dtype="float64", dataset="mnist", seeds=(5,), l2=0.01, optimizers={"momentum": PAIR["momentum"]})
     result = mj.train(cfg)
     mlp = mj.MLP(hidden_sizes=(10,))
     optimizer = optax.sgd(0.1, 0.9)
