@@ -12,8 +12,9 @@ from momentum_jax._base.progress import Progress
 from momentum_jax.config import Config
 from momentum_jax.results.record import Record, Run
 from momentum_jax.tasks import Metric, Task
-from momentum_jax.training.compile import Group, Program, bytes_of_run, bytes_of_state, compile_runs
+from momentum_jax.training.compile import Program, bytes_of_run, bytes_of_state, compile_runs
 from momentum_jax.training.devices import Layout
+from momentum_jax.training.groups import Group
 from momentum_jax.training.loop import advance, evaluate_when_due, init, make_records
 from momentum_jax.training.sampling import numerics
 

@@ -18,8 +18,8 @@ from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.record import Record, Run
 from momentum_jax.sweeps.batches import BATCH_ITERATIONS, Job, train_batches
-from momentum_jax.training.compile import group_runs
 from momentum_jax.training.devices import resolve_layout
+from momentum_jax.training.groups import group_runs
 from momentum_jax.training.sampling import numerics
 
 _RETRIES = 3

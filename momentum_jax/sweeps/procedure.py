@@ -21,8 +21,8 @@ from momentum_jax.results.store import Store, open_store, read_records
 from momentum_jax.space import Space, Trial, make_trials
 from momentum_jax.sweeps.batches import Job, train_batches
 from momentum_jax.tasks import Metric, Task
-from momentum_jax.training.compile import group_runs
 from momentum_jax.training.devices import check_layout, default_devices, resolve_layout
+from momentum_jax.training.groups import group_runs
 from momentum_jax.training.loop import CHUNK, Interrupted
 from momentum_jax.training.sampling import numerics
 from momentum_jax.training.validate import check_optimizers, resolve_task

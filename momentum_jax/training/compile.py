@@ -1,10 +1,10 @@
-"""What is compiled: runs that differ in seeds and traced hyperparameters only share a program."""
+"""What is compiled for some runs, and the program that takes them from iteration to iteration."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int32, PyTree, UInt32
 from momentum_jax._base.machine import cores
 from momentum_jax._base.progress import Progress
 from momentum_jax.config import Config, Sampling
-from momentum_jax.optimizers import registry
 from momentum_jax.results.record import Run
 from momentum_jax.tasks import Data, Metric, Params, Scalars, Task
 from momentum_jax.training.devices import (
@@ -26,25 +25,13 @@ from momentum_jax.training.devices import (
     replicate,
     replicated_shape,
 )
+from momentum_jax.training.groups import Group, group_runs
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key
 from momentum_jax.training.step import History, Static, TrainState, evaluation_of, evaluation_params, train_chunk
 from momentum_jax.training.validate import (
-    abstract_batch,
     abstract_params,
-    check_task,
-    find_structure,
-    naming,
     traced_arrays,
 )
-
-
-class Group(NamedTuple):
-    """Runs that share a program; their traced hyperparameters, one dict a run, are its arguments."""
-
-    static: Static
-    batch_size: int
-    runs: tuple[Run, ...]
-    traced: tuple[registry.Traced, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -69,42 +56,6 @@ class GroupState:
 
 States = tuple[GroupState, ...]
 """Runs that are trained together, one entry for each group that has some of them."""
-
-
-def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Sequence[Run]) -> list[Group]:
-    """Puts all runs of one structure and batch size into one group, in their order.
-
-    Raises:
-      InputError: the task or one of the optimizers cannot be trained.
-    """
-    params = abstract_params(cfg, task)
-    batches = {size: abstract_batch(task, size) for size in {run.trial.batch_size for run in runs}}
-    check_task(task, params, batches.values())
-    # Keyed by every value of an optimizer, which tells 1 from 1.0.
-    known: dict[tuple[registry.Structure, int], tuple[registry.Structure, registry.Traced]] = {}
-    # One step of each structure is traced, not one of each run.
-    tried: set[tuple[registry.Structure, int]] = set()
-    groups: dict[tuple[registry.Structure, int], list[tuple[Run, registry.Traced]]] = {}
-    for run in runs:
-        optimizer, batch_size = run.trial
-        exact = (registry.fixed(optimizer), batch_size)
-        if exact not in known:
-            known[exact] = registry.split(optimizer)
-            if (known[exact][0], batch_size) not in tried:
-                with naming(run.label):
-                    known[exact] = find_structure(optimizer, task.loss, params, batches[batch_size], metrics)
-                tried.add((known[exact][0], batch_size))
-        structure, traced = known[exact]
-        groups.setdefault((structure, batch_size), []).append((run, traced))
-    return [
-        Group(
-            static=Static(task.loss, structure, tuple(metrics.items())),
-            batch_size=batch_size,
-            runs=tuple(run for run, _ in members),
-            traced=tuple(traced for _, traced in members),
-        )
-        for (structure, batch_size), members in groups.items()
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
