@@ -1,0 +1,56 @@
+"""Which runs share a program: those that differ in seeds and traced hyperparameters only."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from momentum_jax.config import Config
+from momentum_jax.optimizers import registry
+from momentum_jax.results.record import Run
+from momentum_jax.tasks import Metric, Task
+from momentum_jax.training.step import Static
+from momentum_jax.training.validate import abstract_batch, abstract_params, check_task, find_structure, naming
+
+
+class Group(NamedTuple):
+    """Runs that share a program; their traced hyperparameters, one dict a run, are its arguments."""
+
+    static: Static
+    batch_size: int
+    runs: tuple[Run, ...]
+    traced: tuple[registry.Traced, ...]
+
+
+def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Sequence[Run]) -> list[Group]:
+    """Puts all runs of one structure and batch size into one group, in their order.
+
+    Raises:
+      InputError: the task or one of the optimizers cannot be trained.
+    """
+    params = abstract_params(cfg, task)
+    batches = {size: abstract_batch(task, size) for size in {run.trial.batch_size for run in runs}}
+    check_task(task, params, batches.values())
+    # Keyed by every value of an optimizer, which tells 1 from 1.0.
+    known: dict[tuple[registry.Structure, int], tuple[registry.Structure, registry.Traced]] = {}
+    # One step of each structure is traced, not one of each run.
+    tried: set[tuple[registry.Structure, int]] = set()
+    groups: dict[tuple[registry.Structure, int], list[tuple[Run, registry.Traced]]] = {}
+    for run in runs:
+        optimizer, batch_size = run.trial
+        exact = (registry.fixed(optimizer), batch_size)
+        if exact not in known:
+            known[exact] = registry.split(optimizer)
+            if (known[exact][0], batch_size) not in tried:
+                with naming(run.label):
+                    known[exact] = find_structure(optimizer, task.loss, params, batches[batch_size], metrics)
+                tried.add((known[exact][0], batch_size))
+        structure, traced = known[exact]
+        groups.setdefault((structure, batch_size), []).append((run, traced))
+    return [
+        Group(
+            static=Static(task.loss, structure, tuple(metrics.items())),
+            batch_size=batch_size,
+            runs=tuple(run for run, _ in members),
+            traced=tuple(traced for _, traced in members),
+        )
+        for (structure, batch_size), members in groups.items()
+    ]
