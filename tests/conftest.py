@@ -6,7 +6,7 @@ import os
 import struct
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The user's own cache of compiled programs is none of the tests' business.
+# Tests must not depend on programs that the user has cached.
 os.environ["MOMENTUM_JAX_COMPILATION_CACHE"] = "off"
 
 import jax
@@ -25,15 +25,15 @@ from momentum_jax.training import waves
 from tests.chromium import find_chromium
 from tests.compiling import compile_quickly, quick_options
 
-# To unpack MNIST takes as long as a small training, which every one of them would begin with.
+# Unpacking MNIST takes as long as a small training, and every training would begin with it.
 _unpack_once = functools.cache(load_dataset)
 waves.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
 
 
 @pytest.fixture
 def compiled_quickly(monkeypatch):
-    """For tests of what trainings do: XLA leaves its optimisations out. Not for those of bits, roundings or speed."""
-    # Asked before anything is counted.
+    """Trainings compile without XLA's optimisations. Not for tests of bits, roundings or speed."""
+    # Query the options first: the query itself compiles, and some tests count compilations.
     quick_options()
     monkeypatch.setattr(programs, "_compile", compile_quickly)
 
@@ -45,7 +45,7 @@ def mnist() -> Dataset:
 
 @pytest.fixture(scope="session")
 def idx(tmp_path_factory):
-    """A dataset that loads at once: 300 + 50 images of 5×5, told apart by which row is bright."""
+    """A folder with a dataset that loads fast: 300 + 50 images of 5×5 pixels. The class is the row that is bright."""
     folder = tmp_path_factory.mktemp("data") / "idx"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -61,10 +61,20 @@ def idx(tmp_path_factory):
 
 @pytest.fixture
 def main(monkeypatch, tmp_path):
-    """The command in this process, whose CPU devices are already counted, in an empty folder."""
+    """The command line's `main`, run in this process and in an empty folder.
+
+    JAX has fixed the number of CPU devices already, so that the command must not ask for more.
+    """
     monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
     monkeypatch.chdir(tmp_path)
     return cli.main
+
+
+@pytest.fixture
+def float64():
+    """Computes in float64 where arrays are not given another dtype."""
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture
@@ -73,7 +83,7 @@ def rng() -> np.random.Generator:
 
 
 _TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "training/test_torch_replay.py"]
-# Tests of what is not always installed; CI installs torch on Python 3.11, Ray, and the system's Chromium.
+# These tests need what is not always installed. CI installs Ray, the system's Chromium and, on Python 3.11, torch.
 _NEEDS = {"torch": _TORCH, "ray": ["sweeps/test_cluster.py"]}
 collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]
 collect_ignore += [] if find_chromium() else ["report/test_page.py"]

@@ -66,8 +66,8 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     for f in (theory.heavy_ball_rate, theory.nesterov_rate):
         f(a, 0.5), theory.worst_rate(f, 0.1, np.float32(0.9), 1, w)
     theory.robust_region(w), theory.nesterov_oscillating_region(0), theory.nesterov_stability_limit(0.9)
-    theory.heavy_ball_critical_path(a, jnp.arange(3)), theory.nesterov_critical_momentum(a)
-    theory.nesterov_matrix(a, w), theory.nesterov_path(0.1, 0.9, w, a, 5), theory.heavy_ball_path(0.1, 0.9, 1.0, w, 0)
+    theory.heavy_ball_critical_momentum(a), theory.nesterov_critical_momentum(a)
+    theory.nesterov_matrix(a, w), theory.heavy_ball_matrix(a, 0.9)
     theory.nesterov_noise(0.1, w, a, 1), theory.heavy_ball_noise_ratio(a, w)
     theory.steps_to_grow(theory.nesterov_saddle_growth(a, w / 2), 10)
     landscapes.make_landscape("chain", dimensions=3, L=4).function(w), theory.chain_lower_bound(1.0, 4, 3, 2)

@@ -15,12 +15,6 @@ EPS = np.finfo(float).eps
 KEY = jax.random.key(0)
 
 
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def cross_entropy(params, batch):
     """Of a network from 4 inputs to 3 classes by way of 5 hidden units."""
     x, labels = batch

@@ -27,10 +27,7 @@ CASES = {
 TILTS = [0.3, 8 / np.sqrt(27) + 0.01, 0.0]
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def chain(w):
