@@ -12,8 +12,10 @@ from rich.table import Table
 from momentum_jax.cli.arguments import arguments_type, config_of, counted, flag, flags_of, set_up_jax, slug
 from momentum_jax.cli.terminal import console, show_progress, table_of
 from momentum_jax.comparison import procedure as comparison
-from momentum_jax.comparison.judging import format_value, median_of, metric_of
-from momentum_jax.comparison.procedure import Comparison, Protocol
+from momentum_jax.comparison.metrics import median_of, metric_of
+from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.wording import format_value
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import parse_values
 from momentum_jax.report import PAGE, write_page

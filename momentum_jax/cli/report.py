@@ -12,7 +12,8 @@ from momentum_jax._base.errors import InputError
 from momentum_jax.cli.arguments import flags_of
 from momentum_jax.cli.compare import command_of
 from momentum_jax.cli.terminal import console
-from momentum_jax.comparison.procedure import HEAD, Comparison
+from momentum_jax.comparison.folder import HEAD
+from momentum_jax.comparison.result import Comparison
 from momentum_jax.report import PAGE, write_figures, write_page
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import varying_hyperparameters

@@ -13,7 +13,7 @@ from momentum_jax._base.errors import InputError
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.cli.arguments import arguments_type, config_of, counted, flag, set_up_jax, slug, switch
 from momentum_jax.cli.terminal import console, show_progress, table_of
-from momentum_jax.comparison.judging import warnings_of_trials
+from momentum_jax.comparison.wording import warnings_of_trials
 from momentum_jax.config import Config
 from momentum_jax.report import heatmap_figure, save_figure
 from momentum_jax.results.result import Result

@@ -1,9 +1,19 @@
-"""`compare(cfg, a, b)`: tunes optimizers alike, trains them side by side, judges, and says it in words.
+"""`compare(cfg, a, b)`: tunes optimizers alike, trains them side by side, judges the runs, and writes the verdicts.
 
-`procedure.py` is the way from the question to the answer; `protocols.py` says how optimizers are set beside each other,
-`tuning.py` how each is tuned, `judging.py` has the numbers and `wording.py` the sentences.
+Exports `compare`, `compare_results` and `Comparison`. Each step has a file:
+
+- `procedure.py`: `compare`, the steps in their order;
+- `protocols.py`: how optimizers are set beside each other, by learning rate or by effective learning rate;
+- `tuning.py`: the trials, seeds and held-out examples of the tuning, and the best trial of each optimizer;
+- `metrics.py`, `arms.py`: what optimizers are judged by, and the runs of one optimizer with their values;
+- `judging.py`, `verdict.py`: the numbers of a verdict, all pairs and protocols in `result.py`;
+- `wording.py`: every sentence and note;
+- `folder.py`: `comparison.json`.
+
+Nothing here trains by itself: the runs are those of `sweep`, and of `train` where iterations are timed.
 """
 
-from momentum_jax.comparison.procedure import Comparison, compare, compare_results
+from momentum_jax.comparison.procedure import compare, compare_results
+from momentum_jax.comparison.result import Comparison
 
 __all__ = ["Comparison", "compare", "compare_results"]

@@ -1,4 +1,4 @@
-"""How `compare` tunes: as many trials for each optimizer, on held-out examples and seeds of their own."""
+"""How `compare` tunes: as many trials for each optimizer, on held-out examples and with seeds of their own."""
 
 import dataclasses
 import inspect
@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from momentum_jax._base.errors import InputError, check_integer, unknown
-from momentum_jax.comparison.judging import metric_of
+from momentum_jax.analysis import median_of_trials
+from momentum_jax.comparison.metrics import metric_of
+from momentum_jax.comparison.protocols import PlannedProtocol
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
@@ -22,32 +24,69 @@ from momentum_jax.training.waves import resolve_task
 TRIALS = 16
 
 
-class Plan(NamedTuple):
-    """What is asked for, as JSON, with the trials and the config and task of the tuning."""
+class TuningPlan(NamedTuple):
+    """What to tune, and how.
 
-    values: dict[str, Any]
+    Attributes:
+      trials: by label, as many for each.
+      cfg: the config with the seeds of the tuning.
+      task: the task whose test set is what was held out.
+      tune_by: the metric that chooses.
+      values: what was asked for, as JSON, with the defaults filled in.
+    """
+
     trials: dict[str, tuple[Trial, ...]]
-    tuning_cfg: Config
-    tuning_task: Task
+    cfg: Config
+    task: Task
+    tune_by: str
+    values: dict[str, Any]
 
 
 def plan_tuning(
     cfg: Config,
     task: Task,
     space: Space,
-    *,
     search: str,
     trials: int | None,
     search_seed: int,
     tuning_seeds: int | Sequence[int],
     validation: int | None,
     tune_by: str | None,
-) -> Plan:
-    """Checks what is asked for, before anything is trained; see `compare`.
+) -> TuningPlan:
+    """Checks the options of a tuning and fills in their defaults, before anything is trained; see `compare`.
 
     Raises:
-      InputError: it cannot be used.
+      InputError: one of them cannot be used.
     """
+    chosen = _equally_many_trials(cfg, space, search, trials, search_seed)
+    seeds = _seeds_apart(cfg, tuning_seeds)
+    tuning_cfg = dataclasses.replace(cfg, seeds=seeds, evaluate_every=None)
+    tuning_task, validation, metrics = _hold_out(tuning_cfg, task, validation, tune_by)
+    tune_by = _metric_to_tune_by(tune_by, metrics, validation)
+    axes = axes_of(cfg, space)
+    values = {
+        "config": cfg.to_json(),
+        "data": task.provenance.get("source", "a task of one's own"),
+        "space": {label: {name: text_of_axis(values) for name, values in own.items()} for label, own in axes.items()},
+        "contained": [[a, b] for a, b in itertools.permutations(cfg.optimizers, 2) if contains(cfg, axes, a, b)],
+        "search": search,
+        "search_seed": search_seed,
+        "trials": len(next(iter(chosen.values()))),
+        "tuning_seeds": list(seeds),
+        "validation": validation,
+        "tune_by": tune_by,
+        "schedules_replaced": [
+            label
+            for label, optimizer in cfg.optimizers.items()
+            if any(isinstance(optimizer.hyperparameters.get(name), Schedule) for name in axes[label])
+        ],
+    }
+    return TuningPlan(chosen, tuning_cfg, tuning_task, tune_by, values)
+
+
+def _equally_many_trials(
+    cfg: Config, space: Space, search: str, trials: int | None, search_seed: int
+) -> dict[str, tuple[Trial, ...]]:
     budget = None if search == "grid" else TRIALS if trials is None else trials
     chosen = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
     counts = {label: len(own) for label, own in chosen.items()}
@@ -58,48 +97,13 @@ def plan_tuning(
             f"each optimizer must have the same number of trials{asked}, and the space gives {listed}; values under "
             "an optimizer's label are its own, and ranges with search='random' give any number"
         )
-    seeds = _tuning_seeds(cfg, tuning_seeds)
-    tuning_cfg = dataclasses.replace(cfg, seeds=seeds, evaluate_every=None)
-    if validation is None:
-        # Where no loss is evaluated on what is held out, nothing is, unless another metric of it is asked for.
-        split = task.split_validation(max(1, task.num_examples // 6)) if task.num_examples > 1 else task
-        held_out = tune_by is not None or "test_loss" in evaluation_names(tuning_cfg, split)
-        validation = task.num_examples // 6 if held_out else 0
-    check_integer("validation", validation, 0, task.num_examples - 1)
-    tuning_task = task.split_validation(validation) if validation else task
-    resolve_task(tuning_cfg, tuning_task)
-    names = [*evaluation_names(tuning_cfg, tuning_task), "mean_loss"]
-    # Without a validation split the test set is not to be tuned on.
-    allowed = [name for name in names if validation or not name.startswith("test")]
-    if tune_by is None:
-        tune_by = next(name for name in ("test_loss", "train_loss", "mean_loss") if name in allowed)
-    if tune_by not in allowed:
-        raise unknown("metric to tune by", tune_by, allowed)
-    axes = axes_of(cfg, space)
-    plan = {
-        "config": cfg.to_json(),
-        "data": task.provenance.get("source", "a task of one's own"),
-        "space": {label: {name: text_of_axis(values) for name, values in own.items()} for label, own in axes.items()},
-        "contained": [[a, b] for a, b in itertools.permutations(cfg.optimizers, 2) if _contains(cfg, axes, a, b)],
-        "search": search,
-        "search_seed": search_seed,
-        "trials": next(iter(counts.values())),
-        "tuning_seeds": list(seeds),
-        "validation": validation,
-        "tune_by": tune_by,
-        "schedules_replaced": [
-            label
-            for label, optimizer in cfg.optimizers.items()
-            if any(isinstance(optimizer.hyperparameters.get(name), Schedule) for name in axes[label])
-        ],
-    }
-    return Plan(plan, chosen, tuning_cfg, tuning_task)
+    return chosen
 
 
-def _tuning_seeds(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
-    """Seeds that are none of the config's."""
+def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
+    """The given seeds, or the first so many that are none of the config's."""
     own = set(cfg.seed_tuple)
-    # An array is as good as a list.
+    # NumPy's arrays and integers become Python's.
     given = getattr(given, "tolist", lambda: given)()
     if isinstance(given, int):
         check_integer("tuning_seeds", given, 1, 1_000_000)
@@ -112,8 +116,37 @@ def _tuning_seeds(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(given)
 
 
-def _contains(cfg: Config, axes: Mapping[str, Mapping[str, Values]], outer: str, inner: str) -> bool:
-    """Whether all that one optimizer can be in its space, another can be in its own: momentum 0 is plain SGD."""
+def _hold_out(cfg: Config, task: Task, validation: int | None, tune_by: str | None) -> tuple[Task, int, list[str]]:
+    """The task to tune on, how many training examples it holds out, and the metrics that it evaluates.
+
+    By default a sixth is held out, and nothing if no loss is evaluated on what is held out, unless another metric of
+    it is asked for.
+    """
+    count = task.num_examples // 6 if validation is None else validation
+    check_integer("validation", count, 0, task.num_examples - 1)
+    split = task.split_validation(count) if count else task
+    resolve_task(cfg, split)
+    metrics = evaluation_names(cfg, split)
+    if count and validation is None and tune_by is None and "test_loss" not in metrics:
+        return task, 0, evaluation_names(cfg, task)
+    return split, count, metrics
+
+
+def _metric_to_tune_by(tune_by: str | None, metrics: Sequence[str], validation: int) -> str:
+    # Without a validation split the test set is the one to judge by.
+    allowed = [name for name in (*metrics, "mean_loss") if validation or not name.startswith("test")]
+    if tune_by is None:
+        return next(name for name in ("test_loss", "train_loss", "mean_loss") if name in allowed)
+    if tune_by not in allowed:
+        raise unknown("metric to tune by", tune_by, allowed)
+    return tune_by
+
+
+def contains(cfg: Config, axes: Mapping[str, Mapping[str, Values]], outer: str, inner: str) -> bool:
+    """Whether the space of one optimizer, the outer, holds all that another can be in its own.
+
+    Momentum with a momentum of 0 is plain SGD. If the answer is True, the outer optimizer can only lose by its tuning.
+    """
 
     def values(label: str) -> dict[str, Values]:
         return {name: (value,) for name, value in cfg.optimizers[label].items} | dict(axes[label])
@@ -126,7 +159,7 @@ def _contains(cfg: Config, axes: Mapping[str, Mapping[str, Values]], outer: str,
         return False
     defaults = inspect.signature(factory_of(cfg.optimizers[outer])).parameters
     for name in set(outer_values) - set(inner_values):
-        # What the other does not have must be able to do nothing; of a schedule's inside nothing is known.
+        # What only the outer has must include its default. A name inside a schedule has no default.
         if name != BATCH_SIZE and name not in defaults:
             return False
         inner_values[name] = (cfg.batch_size if name == BATCH_SIZE else defaults[name].default,)
@@ -141,7 +174,7 @@ def _covers(outer: Values, inner: Values) -> bool:
 
 
 def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, "trials seeds"]]:
-    """By label, what a tuning makes small: the metric that it goes by, of an accuracy what it lacks of 1."""
+    """By label, what the tuning minimises: the metric that it goes by, or 1 minus one of which more is better."""
     if tuned_by == "mean_loss":
         with np.errstate(over="ignore", invalid="ignore"):
             return {label: losses.astype(np.float64).mean(axis=-1) for label, losses in tuning.losses_before.items()}
@@ -151,10 +184,15 @@ def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, 
     return {label: 1 - values for label, values in of_labels.items()}
 
 
-def title_of_tuning(plan: Mapping[str, Any]) -> str:
-    """What `tuning_losses` gives, with its unit."""
-    metric = metric_of(plan["tune_by"])
-    title = metric.title.replace("on the test set", "on held-out examples")
-    if not metric.less_is_better:
-        return f"1 − {title}"
-    return f"{title} (nats)" if metric.unit == "nats" else title
+def plan_tuned(plan: TuningPlan, tuning: Result) -> PlannedProtocol:
+    """Each optimizer with the trial whose median loss over the tuning's seeds is the least.
+
+    An optimizer of which every trial failed is not in it.
+    """
+    trials = {}
+    for label, losses in tuning_losses(tuning, plan.tune_by).items():
+        medians = median_of_trials(losses, tuning.failed[label], tuning.missing[label])
+        if np.isfinite(medians).any():
+            trials[label] = plan.trials[label][int(np.argmin(medians))]
+    title = f"each at its best of {plan.values['trials']} trials"
+    return PlannedProtocol(title, trials, None if trials else "every trial of every optimizer failed")

@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from momentum_jax.analysis import expected_best, median_interval, median_of_trials, proportion_interval, smooth_curve
-from momentum_jax.comparison.judging import median_of, metric_of, title_of
-from momentum_jax.comparison.procedure import Comparison
-from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
+from momentum_jax.comparison.metrics import median_of, metric_of
+from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.tuning import tuning_losses
+from momentum_jax.comparison.wording import title_of, title_of_tuning
 from momentum_jax.report.figures import BAND, STYLES, Style
 from momentum_jax.results.tables import varying_hyperparameters
 

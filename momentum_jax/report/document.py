@@ -10,17 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from momentum_jax.analysis import expected_best, median_interval, median_of_trials, proportion_interval, tolerated_range
-from momentum_jax.comparison.judging import (
-    Arm,
-    arm_of,
-    check_same_task,
-    median_of,
-    metric_of,
-    title_of,
-    warnings_of_trials,
-)
-from momentum_jax.comparison.procedure import Comparison, compare_results
-from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
+from momentum_jax.comparison.arms import Arm, arm_of
+from momentum_jax.comparison.metrics import median_of, metric_of
+from momentum_jax.comparison.procedure import check_same_task, compare_results
+from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.tuning import tuning_losses
+from momentum_jax.comparison.wording import title_of, title_of_tuning, warnings_of_trials
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 from momentum_jax.space import Trial

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import write_atomically
-from momentum_jax.comparison.procedure import Comparison
-from momentum_jax.comparison.tuning import title_of_tuning, tuning_losses
+from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.tuning import tuning_losses
+from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.document import Document, comparison_document, sweep_document, training_document
 from momentum_jax.report.figures import losses_figure, save_figure

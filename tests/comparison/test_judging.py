@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax.comparison.judging import Arm, arm_of, check_same_task, common_target, judge, with_times
-from momentum_jax.results.record import Outcome
-from momentum_jax.results.result import from_outcomes
+from momentum_jax.comparison.arms import Arm, arm_of, common_target, with_times
+from momentum_jax.comparison.judging import judge
+from momentum_jax.comparison.procedure import check_same_task
+from momentum_jax.results.record import Record
+from momentum_jax.results.result import from_records
 from momentum_jax.space import Trial
 
-CELL = Trial(mj.OptimizerConfig("sgd", learning_rate=0.1), 128)
+TRIAL = Trial(mj.OptimizerConfig("sgd", learning_rate=0.1), 128)
 N = 8
 
 
@@ -22,7 +24,7 @@ def arm(seeds=range(N), *, curves=None, failed=None, **values):
     seeds = np.asarray(list(seeds))
     failed = np.zeros(len(seeds), bool) if failed is None else np.asarray(failed)
     curves = np.ones([len(seeds), 3]) if curves is None else np.asarray(curves, float)
-    return Arm(CELL, seeds, 0, curves, failed, None, {k: np.asarray(v, float) for k, v in values.items()})
+    return Arm(TRIAL, seeds, 0, curves, failed, None, {k: np.asarray(v, float) for k, v in values.items()})
 
 
 def verdict_of(metric, a, b, *, level=0.95, margin=None, target=None):
@@ -206,11 +208,11 @@ def test_the_common_target_is_what_the_median_run_of_every_arm_reaches():
 
 def result_of(label="a", *, loss=1.0, failed=(), seeds=(0, 1), digest="d", **changes):
     seeds = tuple(seeds)
-    cfg = mj.Config(iterations=4, seeds=seeds, optimizers={label: CELL.optimizer}, **changes)
+    cfg = mj.Config(iterations=4, seeds=seeds, optimizers={label: TRIAL.optimizer}, **changes)
     history = np.full(4, loss, np.float32)
     finals = {"test_loss": np.asarray([0.5]), "test_accuracy": np.asarray([0.75])}
-    runs = [Outcome(history, history, {}, -1, finals, i in failed, None) for i in range(len(seeds))]
-    return from_outcomes(cfg, {label: [runs]}, np.arange(4), [4], {"data": {"digest": digest}})
+    runs = [Record(history, history, {}, -1, finals, i in failed, None) for i in range(len(seeds))]
+    return from_records(cfg, {label: [runs]}, np.arange(4), [4], {"data": {"digest": digest}})
 
 
 def test_a_failed_run_has_the_worst_value_of_every_metric():
@@ -241,7 +243,7 @@ def test_results_are_judged_as_they_are_and_refused_where_that_would_flatter():
         mj.compare_results(result_of("a"), result_of("a"))
     with pytest.raises(mj.InputError, match="two or more optimizers, not only 'a'"):
         mj.compare_results(result_of("a"))
-    with pytest.raises(mj.InputError, match="did you mean 'area'"):
-        mj.compare_results(result_of("a"), result_of("b"), judge_by=["are"])
-    with pytest.raises(mj.InputError, match="did you mean 'given, area, b, a'"):
+    with pytest.raises(mj.InputError, match="did you mean 'mean_loss'"):
+        mj.compare_results(result_of("a"), result_of("b"), judge_by=["mean_los"])
+    with pytest.raises(mj.InputError, match="did you mean 'given, mean_loss, b, a'"):
         compared.verdict("given", "mean_loss", "a", "b")

@@ -11,8 +11,10 @@ import pytest
 import momentum_jax as mj
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.comparison import procedure as comparison
+from momentum_jax.comparison import result as results
 from momentum_jax.comparison import tuning
-from momentum_jax.comparison.procedure import HEAD, JUDGING
+from momentum_jax.comparison.folder import HEAD, JUDGING
+from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.sweeps.procedure import sweep_trials
 from momentum_jax.tasks import image_classification
 from momentum_jax.training import compile as programs
@@ -251,8 +253,8 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes,
 def test_a_space_contains_another_if_all_that_it_allows_is_in_it(cfg, outer, inner, contains):
     rates = {"learning_rate": mj.LogUniform(0.01, 1.0)}
     axes = {"momentum": rates | outer, "sgd": rates | inner}
-    assert tuning._contains(cfg, axes, "momentum", "sgd") is contains
-    assert tuning._contains(cfg, axes, "sgd", "momentum") is False
+    assert tuning.contains(cfg, axes, "momentum", "sgd") is contains
+    assert tuning.contains(cfg, axes, "sgd", "momentum") is False
 
 
 def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was_too_small(compared):
@@ -264,7 +266,7 @@ def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was
             label: arm._replace(seeds=np.arange(9), values={"test_accuracy": np.full(9, values[label])})
             for label, arm in tuned.arms.items()
         }
-        return list(comparison._notes_on_budget({"tuned": tuned._replace(arms=arms)}, plan, 0.95))
+        return list(results._notes_on_budget(arms, plan, 0.95))
 
     (note,) = notes({"momentum": 0.8, "sgd": 0.9}, plan)
     assert note == (
@@ -278,13 +280,13 @@ def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was
 def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
     rates = {"learning_rate": [0.1]}
     momentum = {"momentum": rates | {"momentum": [0.0, 0.9]}, "sgd": rates}
-    assert tuning._contains(cfg, momentum, "momentum", "sgd")
+    assert tuning.contains(cfg, momentum, "momentum", "sgd")
     decay = momentum | {"momentum": momentum["momentum"] | {"weight_decay": [0.1]}}
-    assert not tuning._contains(cfg, decay, "momentum", "sgd")
+    assert not tuning.contains(cfg, decay, "momentum", "sgd")
     inside = momentum | {"momentum": momentum["momentum"] | {"learning_rate.peak_value": [0.1]}}
-    assert not tuning._contains(cfg, inside, "momentum", "sgd")
+    assert not tuning.contains(cfg, inside, "momentum", "sgd")
     sizes = {size: momentum | {"momentum": momentum["momentum"] | {"batch_size": [size, 9]}} for size in (8, 16)}
-    assert [tuning._contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
+    assert [tuning.contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
 
 
 def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_folder(cfg, tmp_path):
@@ -300,15 +302,15 @@ def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_fol
 def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_comparison_alone(compared):
     tuning_ = compared.tuning
     failed = tuning_.failed | {"sgd": np.ones_like(tuning_.failed["sgd"])}
-    plan = tuning.Plan({"tune_by": "test_loss", "trials": 3}, tuning_.trials, compared.config, None)
-    setting = comparison._tuned(plan, dataclasses.replace(tuning_, failed=failed))
-    assert (list(setting.trials), setting.skipped) == (["momentum"], None)
+    plan = tuning.TuningPlan(tuning_.trials, compared.config, None, "test_loss", {"trials": 3})
+    planned = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=failed))
+    assert (list(planned.trials), planned.skipped) == (["momentum"], None)
 
 
 def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):
     errors = tuning.tuning_losses(compared.tuning, "test_accuracy")["sgd"]
     np.testing.assert_array_equal(errors, 1 - compared.tuning.test_accuracy["sgd"].astype(float))
-    assert tuning.title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
+    assert title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
 
 
 def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):

@@ -3,8 +3,9 @@
 import numpy as np
 
 import momentum_jax as mj
-from momentum_jax.comparison.judging import arm_of
-from momentum_jax.comparison.procedure import Comparison, Protocol, _judged
+from momentum_jax.comparison.arms import arm_of
+from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.result import Comparison, JudgingOptions, judge_protocols
 from momentum_jax.results.record import Record
 from momentum_jax.results.result import Result, from_records
 from momentum_jax.space import Trial
@@ -76,7 +77,7 @@ def comparison_of(seeds=8, trials=6) -> Comparison:
             "each at its best", {LABELS[0]: arm_of(judged, LABELS[0], 0), LABELS[1]: arm_of(judged, LABELS[1], 0)}, None
         ),
     }
-    judging = {"judge_by": None, "target": None, "margin": None, "level": 0.95}
+    options = JudgingOptions(judge_by=None, target=None, margin=None, level=0.95)
     plan = {
         "tune_by": "test_loss",
         "trials": trials,
@@ -89,4 +90,7 @@ def comparison_of(seeds=8, trials=6) -> Comparison:
         "effective_learning_rate": None,
         "contained": [],
     }
-    return _judged(judged.config, protocols, ["a note"], (judged,), judging, sweep_of(draws, (8, 9)), plan)
+    tuning = sweep_of(draws, (8, 9))
+    return judge_protocols(
+        judged.config, protocols, options, judged=(judged,), tuning=tuning, plan=plan, notes=["a note"]
+    )

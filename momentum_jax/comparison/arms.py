@@ -1,0 +1,102 @@
+"""The arms of a comparison: the finished runs of one optimizer with one set of hyperparameters, and their values."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from momentum_jax.analysis import iterations_to, smooth_curve
+from momentum_jax.comparison.metrics import median, worst_value
+from momentum_jax.results.result import Result
+from momentum_jax.space import Trial
+
+
+class Arm(NamedTuple):
+    """The finished runs of one trial.
+
+    Attributes:
+      trial: the optimizer and the batch size.
+      seeds: the seeds of the runs.
+      missing: how many runs are still to come.
+      losses_before: the loss of each run on each batch before its update.
+      failed: which runs failed.
+      seconds_per_step: seconds that one iteration of one run takes alone on one device, in each round of
+        `measure_steps`; None if it was not measured.
+      values: by metric, one value for each run. A failed run counts as +inf (as −inf if more of the metric is better),
+        and so does a time to a target that the run does not reach.
+    """
+
+    trial: Trial
+    seeds: Int[np.ndarray, " seeds"]
+    missing: int
+    losses_before: Float[np.ndarray, "seeds recorded"]
+    failed: Bool[np.ndarray, " seeds"]
+    seconds_per_step: Float[np.ndarray, " rounds"] | None
+    values: dict[str, Float[np.ndarray, " seeds"]]
+
+
+def arm_of(result: Result, label: str, position: int | None) -> Arm:
+    """The runs of a label in a result of `train`, or of its trial at a position in a result of `sweep`.
+
+    The values do not hold times to a target: see `with_times`.
+    """
+
+    def own(values: np.ndarray) -> np.ndarray:
+        return (values if position is None else values[position])[there]
+
+    if position is None:
+        trial = Trial(result.config.optimizers[label], result.config.batch_size)
+        there = np.ones(len(result.config.seed_tuple), bool)
+    else:
+        assert result.trials is not None
+        trial = result.trials[label][position]
+        there = ~result.missing[label][position]
+    failed = own(result.failed[label])
+    losses = own(result.losses_before[label])
+    at_the_end = len(result.evaluation_iterations) > 0 and result.evaluation_iterations[-1] > result.iterations[-1]
+    finals = {name: own(by_label[label])[:, -1] for name, by_label in result.evaluations.items() if at_the_end}
+    with np.errstate(over="ignore", invalid="ignore"):
+        finals["mean_loss"] = losses.astype(np.float64).mean(axis=1)
+    values = {name: _with_failures(name, numbers, failed) for name, numbers in finals.items()}
+    values["failed"] = failed.astype(np.float64)
+    seeds = np.asarray(result.config.seed_tuple)[there]
+    return Arm(trial, seeds, int((~there).sum()), losses, failed, None, values)
+
+
+def with_times(arm: Arm, iterations: Int[np.ndarray, " recorded"], target: float) -> Arm:
+    """The arm with "iterations_to_target", and "seconds_to_target" if its iterations were timed.
+
+    The time is that of the first recorded iteration at which the smoothed loss before the update (`smooth_curve`) is
+    at most the target. It is +inf for a run that misses the target or failed.
+    """
+    times = np.where(arm.failed, np.inf, iterations_to(smooth_curve(arm.losses_before), iterations, target))
+    values = arm.values | {"iterations_to_target": times}
+    if arm.seconds_per_step is not None:
+        values["seconds_to_target"] = times * np.median(arm.seconds_per_step)
+    return arm._replace(values=values)
+
+
+def common_target(arms: Sequence[Arm]) -> float | None:
+    """The lowest loss, rounded up to two digits, that the median run of every arm reaches.
+
+    Arms of which most runs failed do not count; None if that is so of all.
+    """
+    lowest = []
+    for arm in arms:
+        curves = smooth_curve(arm.losses_before)
+        lows = np.where(np.isfinite(curves), curves, np.inf).min(axis=1, initial=np.inf)
+        lowest.append(median(np.where(arm.failed, np.inf, lows)))
+    reached = [low for low in lowest if np.isfinite(low)]
+    if not reached:
+        return None
+    if max(reached) == 0:
+        return 0.0
+    digits = 10.0 ** (math.floor(math.log10(abs(max(reached)))) - 1)
+    return float(f"{math.ceil(max(reached) / digits) * digits:.2g}")
+
+
+def _with_failures(name: str, numbers: Any, failed: np.ndarray) -> Float[np.ndarray, " seeds"]:
+    numbers = np.asarray(numbers, np.float64)
+    return np.where(failed | ~np.isfinite(numbers), worst_value(name), numbers)

@@ -1,0 +1,56 @@
+"""The metrics that optimizers are judged by: title, unit, which way is better, and the summary over runs."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+TIMES = ("iterations_to_target", "seconds_to_target")
+
+
+class MetricDescription(NamedTuple):
+    """The title and unit of a metric, and whether less of it is better."""
+
+    title: str
+    unit: str
+    less_is_better: bool = True
+
+
+METRICS = {
+    "train_loss": MetricDescription("loss on the training set", "nats"),
+    "test_loss": MetricDescription("loss on the test set", "nats"),
+    "test_accuracy": MetricDescription("accuracy on the test set", "proportion", less_is_better=False),
+    "iterations_to_target": MetricDescription("iterations to the target", "iterations"),
+    "seconds_to_target": MetricDescription("seconds to the target", "seconds"),
+    "mean_loss": MetricDescription("mean loss over the run", "nats"),
+    "failed": MetricDescription("proportion of failed runs", "proportion"),
+}
+
+
+def metric_of(name: str) -> MetricDescription:
+    """The description of a metric: one of `METRICS`, or one for a name that a task's own evaluation gives.
+
+    Of a metric whose name ends in "accuracy" more is better, of every other metric less.
+    """
+    return METRICS.get(name) or MetricDescription(name.replace("_", " "), "", not name.endswith("accuracy"))
+
+
+def worst_value(name: str) -> float:
+    """What a failed run counts as: +inf, or −inf if more of the metric is better."""
+    return math.inf if metric_of(name).less_is_better else -math.inf
+
+
+def median_of(metric: str, values: Float[np.ndarray, " runs"]) -> float:
+    """The median over runs, which may be infinite; of "failed" the proportion. NaN without any run."""
+    return median(values) if metric != "failed" or not len(values) else float(values.mean())
+
+
+def median(values: Float[np.ndarray, " runs"]) -> float:
+    """The median of values that may be infinite; NaN without any value, or halfway between −inf and +inf."""
+    if not len(values):
+        return math.nan
+    ordered = np.sort(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    # `high - low` is NaN where both are the same infinity.
+    return float(low if low == high else low + (high - low) / 2)

@@ -1,0 +1,217 @@
+"""`Comparison`: what `compare` returns, and how it is judged from runs that are there."""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from momentum_jax._base.errors import InputError, unknown
+from momentum_jax.analysis import simultaneous_level
+from momentum_jax.comparison.arms import Arm, arm_of, common_target, with_times
+from momentum_jax.comparison.folder import JUDGING, TUNING, read_head
+from momentum_jax.comparison.judging import judge
+from momentum_jax.comparison.metrics import METRICS
+from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.tuning import tuning_losses
+from momentum_jax.comparison.verdict import Verdict
+from momentum_jax.comparison.wording import (
+    note_on_budget,
+    notes_on_runs,
+    notes_on_skipped,
+    notes_on_target,
+    notes_on_tuning,
+)
+from momentum_jax.config import Config
+from momentum_jax.results.fingerprint import first_difference
+from momentum_jax.results.result import Result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` returns: the verdicts, the runs that they rest on, and the tuning.
+
+    Attributes:
+      config: of the runs that were judged.
+      protocols: by name: "same" learning rate, "matched" effective learning rate, "tuned"; or "given" for results
+        that were only judged.
+      verdicts: of every protocol, metric and pair of optimizers. The intervals of one metric hold together, over
+        all its pairs and protocols, with the level that was asked for (Bonferroni).
+      notes: what a reader must know: best values on the edge of the space, a budget that was too small, what was left
+        out or is unfinished.
+      iterations: the iterations that the histories of the arms hold.
+      target: the loss to reach, of `iterations_to_target` and `seconds_to_target`; None if most runs failed.
+      tuning: the sweep on the validation split whose best trials are "tuned", or None.
+      judged: the results that the arms' runs are from.
+      plan: what was asked for, as JSON.
+    """
+
+    config: Config
+    protocols: dict[str, Protocol]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+    iterations: Int[np.ndarray, " recorded"]
+    target: float | None
+    tuning: Result | None
+    judged: tuple[Result, ...]
+    plan: dict[str, Any]
+
+    def verdict(self, protocol: str, metric: str, a: str, b: str) -> Verdict:
+        """The verdict on a pair of labels, of which the one that was given later comes first.
+
+        Raises:
+          InputError: there is no such verdict.
+        """
+        for verdict in self.verdicts:
+            if (verdict.protocol, verdict.metric, verdict.a, verdict.b) == (protocol, metric, a, b):
+                return verdict
+        there = {f"{v.protocol}, {v.metric}, {v.a}, {v.b}" for v in self.verdicts}
+        raise unknown("verdict", f"{protocol}, {metric}, {a}, {b}", there)
+
+    def table(self) -> Any:
+        """The verdicts as a `pyarrow.Table`, one row each.
+
+        The columns are the fields of `Verdict`. An interval has three: its value under its name, and _low and _high.
+        """
+        import pyarrow as pa
+
+        rows = []
+        for verdict in self.verdicts:
+            row = verdict._asdict()
+            for name in ("difference", "mean", "wins"):
+                interval = row.pop(name)
+                row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            rows.append(row)
+        return pa.Table.from_pylist(rows)
+
+    @classmethod
+    def load(cls, folder: str | pathlib.Path) -> "Comparison":
+        """Reads what `compare` left in a folder, or what there is of it if the judging is unfinished.
+
+        Raises:
+          InputError: there is no comparison, its tuning is unfinished, or its runs are of another task.
+        """
+        folder = pathlib.Path(folder)
+        head = read_head(folder)
+        if "protocols" not in head:
+            raise InputError(
+                f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
+            )
+        results = {name: Result.load(folder / name) for name in (TUNING, JUDGING)}
+        config = head["plan"]["config"]
+        seeds = {TUNING: head["plan"]["tuning_seeds"], JUDGING: config["seeds"]}
+        for name, result in results.items():
+            asked = config | {"seeds": seeds[name], "evaluate_every": result.config.evaluate_every}
+            difference = first_difference(result.config.to_json(), asked)
+            if difference is not None:
+                raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
+        return comparison_of(head, results[TUNING], results[JUDGING])
+
+
+class JudgingOptions(NamedTuple):
+    """How runs are judged; see `compare`."""
+
+    judge_by: list[str] | None
+    target: float | None
+    margin: float | None
+    level: float
+
+
+def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Comparison:
+    """The comparison whose `comparison.json` is given, from the sweeps of its tuning and its judging."""
+    plan, seconds = head["plan"], head.get("seconds_per_step")
+    protocols = {}
+    for name, entry in head["protocols"].items():
+        arms = {label: arm_of(judged, label, position) for label, position in entry["trials"].items()}
+        if seconds is not None:
+            arms = {
+                label: arm._replace(seconds_per_step=np.asarray(seconds[label][entry["trials"][label]]))
+                for label, arm in arms.items()
+            }
+        protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
+    losses = tuning_losses(tuning, plan["tune_by"])
+    notes = [*notes_on_skipped(protocols), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
+    options = JudgingOptions(**head["judging"])
+    return judge_protocols(judged.config, protocols, options, judged=(judged,), tuning=tuning, plan=plan, notes=notes)
+
+
+def judge_protocols(
+    config: Config,
+    protocols: Mapping[str, Protocol],
+    options: JudgingOptions,
+    *,
+    judged: Sequence[Result],
+    tuning: Result | None,
+    plan: Mapping[str, Any],
+    notes: Sequence[str],
+) -> Comparison:
+    """Judges every pair of optimizers in every protocol by every metric.
+
+    Args:
+      config: its optimizers, in the order in which they are held against each other.
+      protocols: by name.
+      options: how to judge.
+      judged: the results that the protocols' runs are from, kept with the comparison; likewise `tuning` and `plan`.
+      tuning: the sweep of the tuning, or None.
+      plan: what was asked for; its "contained" and "trials" are looked at if there is a protocol "tuned".
+      notes: the first ones of the comparison's.
+    """
+    iterations = judged[0].iterations
+    target = options.target
+    if target is None:
+        target = common_target([arm for protocol in protocols.values() for arm in protocol.arms.values()])
+    if target is not None:
+        protocols = {
+            name: p._replace(arms={label: with_times(arm, iterations, target) for label, arm in p.arms.items()})
+            for name, p in protocols.items()
+        }
+    with_runs = {name: protocol for name, protocol in protocols.items() if protocol.arms}
+    pairs = [
+        (name, a, b)
+        for name, protocol in with_runs.items()
+        for b, a in itertools.combinations(config.optimizers, 2)
+        if a in protocol.arms and b in protocol.arms
+    ]
+    level = simultaneous_level(options.level, max(len(pairs), 1))
+    verdicts = [
+        judge(name, metric, with_runs[name].arms, a, b, level=level, margin=options.margin, target=target)
+        for name, a, b in pairs
+        for metric in _common_metrics(options.judge_by, with_runs[name].arms)
+    ]
+    tuned = with_runs["tuned"].arms if "tuned" in with_runs else {}
+    more = [*notes_on_runs(with_runs), *notes_on_target(with_runs, target), *_notes_on_budget(tuned, plan, level)]
+    return Comparison(
+        config=config,
+        protocols=dict(protocols),
+        verdicts=tuple(verdicts),
+        notes=(*notes, *more),
+        iterations=iterations,
+        target=target,
+        tuning=tuning,
+        judged=tuple(judged),
+        plan=dict(plan) | options._asdict(),
+    )
+
+
+def _common_metrics(judge_by: Sequence[str] | None, arms: Mapping[str, Arm]) -> list[str]:
+    """The metrics that were asked for, as far as all arms have values of them."""
+    names = dict.fromkeys([*METRICS, *next(iter(arms.values())).values])
+    return [name for name in judge_by or names if all(name in arm.values for arm in arms.values())]
+
+
+def _notes_on_budget(tuned: Mapping[str, Arm], plan: Mapping[str, Any], level: float) -> Iterator[str]:
+    """Where an optimizer does worse than one that its space contains, whose best trial it could have had too."""
+    for outer, inner in plan.get("contained", ()):
+        if outer not in tuned or inner not in tuned:
+            continue
+        lost = [
+            metric
+            for metric in dict.fromkeys(["train_loss", "test_loss", "test_accuracy", plan["tune_by"]])
+            if metric in tuned[outer].values
+            and judge("tuned", metric, tuned, outer, inner, level=level, margin=None, target=None).outcome == "worse"
+        ]
+        if lost:
+            yield note_on_budget(outer, inner, plan["trials"], lost)

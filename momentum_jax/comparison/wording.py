@@ -1,0 +1,189 @@
+"""The sentences of a comparison: verdicts, notes, warnings, and the titles and values in them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from momentum_jax.analysis import ends_of_axes, median_of_trials
+from momentum_jax.comparison.metrics import TIMES, metric_of
+from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.verdict import Verdict
+from momentum_jax.optimizers.registry import is_bound
+from momentum_jax.results.result import Result
+from momentum_jax.results.tables import text_of, varying_hyperparameters
+
+
+def title_of(metric: str, target: float | None) -> str:
+    """The title of a metric, with the target loss as a number."""
+    title = metric_of(metric).title
+    return title if target is None else title.replace("the target", f"a loss of {target:g}")
+
+
+def title_of_tuning(plan: Mapping[str, Any]) -> str:
+    """The title of what `tuning_losses` gives, with its unit."""
+    metric = metric_of(plan["tune_by"])
+    title = metric.title.replace("on the test set", "on held-out examples")
+    if not metric.less_is_better:
+        return f"1 − {title}"
+    return f"{title} (nats)" if metric.unit == "nats" else title
+
+
+def format_value(metric: str, value: float) -> str:
+    """The text of a metric's value in sentences and tables.
+
+    >>> format_value("test_accuracy", 0.968), format_value("iterations_to_target", float("inf"))
+    ('96.80 %', 'never')
+    """
+    if math.isnan(value):
+        return "unknown"
+    if not np.isfinite(value):
+        return "never" if metric in TIMES else "failed"
+    if metric_of(metric).unit == "proportion":
+        return f"{100 * value:.2f} %"
+    if metric == "iterations_to_target":
+        return f"{value:.0f}"
+    return f"{value:.3g} s" if metric == "seconds_to_target" else f"{value:.4g}"
+
+
+def sentence_of(verdict: Verdict, margin: float | None, target: float | None) -> str:
+    """The sentence of a verdict: the outcome, both medians, the interval and the number of seeds.
+
+    Args:
+      verdict: all but its sentence.
+      margin: the margin within which it was judged.
+      target: the loss that times are taken to.
+    """
+    a, b, title = verdict.a, verdict.b, title_of(verdict.metric, target)
+    values = (
+        f"{format_value(verdict.metric, verdict.median_a)} against {format_value(verdict.metric, verdict.median_b)}"
+    )
+    if verdict.outcome == "no verdict":
+        return f"No verdict on the {title} of {a} and {b}, {values}: {_why_none(verdict)}."
+    found = f"{values} ({_range(verdict)}{verdict.pairs} seeds)"
+    if verdict.outcome == "no difference found":
+        return f"No difference found in the {title} between {a} and {b}: {found}."
+    if verdict.outcome == "equivalent":
+        assert margin is not None
+        unit = "percentage points" if metric_of(verdict.metric).unit == "proportion" else "%"
+        return f"{a} and {b} are equivalent in the {title}, within ±{100 * margin:g} {unit}: {found}."
+    less = (verdict.outcome == "better") == metric_of(verdict.metric).less_is_better
+    if verdict.metric in TIMES:
+        return f"{a} needs {'fewer' if less else 'more'} {title} than {b}: {found}."
+    return f"{a} has a {'lower' if less else 'higher'} {title} than {b}: {found}."
+
+
+def _why_none(verdict: Verdict) -> str:
+    if verdict.pairs == 0:
+        return "no seed has runs of both"
+    if verdict.pairs == 1:
+        return "one seed gives no interval"
+    if verdict.metric in TIMES and verdict.median_a == verdict.median_b == np.inf:
+        return "neither reaches the target"
+    if np.isinf(verdict.difference.low) and np.isinf(verdict.difference.high):
+        return "too many runs failed or missed the target" if verdict.metric in TIMES else "too many runs failed"
+    return f"{verdict.pairs} seeds are too few for an interval of {100 * verdict.difference.level:.3g} %"
+
+
+def _range(verdict: Verdict) -> str:
+    """The interval of the difference, as a percentage of b's median if that is finite and not 0."""
+    low, high = verdict.difference.low, verdict.difference.high
+    reference = abs(verdict.median_b)
+    if metric_of(verdict.metric).unit == "proportion":
+        unit, factor = "percentage points", 100.0
+    elif 0 < reference < np.inf:
+        unit, factor = "%", 100 / reference
+    else:
+        unit, factor = metric_of(verdict.metric).unit, 1.0
+    if low == high and not np.isfinite(low):
+        # One run of each pair failed or missed the target, and the values say which.
+        return ""
+    if np.isfinite(low) and np.isfinite(high):
+        return f"{_signed(factor * low)}{' %' if unit == '%' else ''} to {_signed(factor * high)} {unit}; "
+    if np.isfinite(high):
+        return f"{_signed(factor * high)} {unit} or less; "
+    return f"{_signed(factor * low)} {unit} or more; "
+
+
+def _signed(number: float) -> str:
+    text = f"{number:+.1f}" if abs(number) >= 0.1 or number == 0 else f"{number:+.2g}"
+    return text.replace("-", "−")
+
+
+def notes_on_skipped(protocols: Mapping[str, Protocol]) -> Iterator[str]:
+    """Which protocols were left out, and why."""
+    for protocol in protocols.values():
+        if protocol.skipped:
+            yield f"{protocol.title}: left out, since {protocol.skipped}"
+
+
+def notes_on_tuning(
+    tuning: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]], schedules_replaced: Sequence[str]
+) -> Iterator[str]:
+    """What a reader must know of the tuning: replaced schedules, best trials on an edge, unfinished runs."""
+    for label in schedules_replaced:
+        yield f"tuning: constants from the space replace the schedule of {label}"
+    for warning in warnings_of_trials(tuning, losses):
+        yield f"tuning: {warning}"
+    if any(missing.any() for missing in tuning.missing.values()):
+        yield "the tuning is unfinished; the best trials are the best of those that have runs"
+
+
+def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]]) -> Iterator[str]:
+    """Warnings that the best trial of a sweep lies on the edge of what was tried, or that every trial failed.
+
+    Args:
+      result: what `sweep` returned.
+      losses: by label; the best trial has the least median over seeds.
+    """
+    assert result.trials is not None
+    for label, trials in result.trials.items():
+        if result.missing[label].all():
+            continue
+        medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
+        if not np.isfinite(medians).any():
+            yield f"{label}: every trial failed"
+            continue
+        best = int(np.argmin(medians))
+        for name, (end, value) in ends_of_axes(varying_hyperparameters(trials), best).items():
+            if is_bound(trials[best].optimizer, name, value):
+                continue
+            yield (
+                f"{label}: the best trial has the {end} {name} that was tried, {text_of(value)}; what is better may "
+                "lie beyond it"
+            )
+
+
+def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
+    """Which protocols lack runs, have unequal numbers of them, or have a single seed."""
+    for protocol in protocols.values():
+        counts = {label: len(arm.seeds) for label, arm in protocol.arms.items()}
+        missing = sum(arm.missing for arm in protocol.arms.values())
+        if missing:
+            yield f"{protocol.title}: unfinished, {missing} runs are still to come; the verdicts rest on the others"
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+            yield f"{protocol.title}: the numbers of runs differ ({listed}); only seeds that both have are compared"
+        if set(counts.values()) == {1}:
+            yield f"{protocol.title}: a single seed gives no interval; a verdict needs more seeds"
+
+
+def notes_on_target(protocols: Mapping[str, Protocol], target: float | None) -> Iterator[str]:
+    """Whether there is no target, and in which protocols no run reaches it."""
+    if target is None:
+        yield "most runs failed, so no target loss could be chosen; give one as target"
+        return
+    for protocol in protocols.values():
+        times = [arm.values["iterations_to_target"] for arm in protocol.arms.values()]
+        if not any(np.isfinite(own).any() for own in times):
+            yield f"{protocol.title}: no run reaches the target loss {target:g}"
+
+
+def note_on_budget(outer: str, inner: str, trials: int, metrics: Sequence[str]) -> str:
+    """That an optimizer did worse than one that its space contains, by these metrics."""
+    return (
+        f"the tuning budget was too small, or its choice unlucky: {outer}, whose space contains that of {inner}, loses "
+        f"to it after {trials} trials of each ({', '.join(metric_of(metric).title for metric in metrics)})"
+    )
