@@ -40,7 +40,7 @@ def compiled_quickly(monkeypatch):
 
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
-    return load_dataset("mnist")
+    return _unpack_once("mnist")
 
 
 @pytest.fixture(scope="session")
