@@ -1,5 +1,7 @@
 """Networks of Flax as tasks, against a training loop written by hand."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,16 +49,20 @@ def task(init, apply):
     return mj.Task(init=init, loss=loss, train=(IMAGES, LABELS))
 
 
+# Trainings of one task share their compiled programs.
+@functools.cache
 def linen_task():
     return task(lambda key: Linen().init(key, jnp.zeros([1, 5, 5, 2])), Linen().apply)
 
 
+@functools.cache
 def nnx_task():
     graph = nnx.graphdef(Nnx(nnx.Rngs(0)))
     return task(lambda key: nnx.state(Nnx(nnx.Rngs(key)), nnx.Param), lambda params, x: nnx.merge(graph, params)(x))
 
 
-@pytest.mark.parametrize("make", [linen_task, nnx_task])
+# By default other tests train linen modules: `MLP` is one.
+@pytest.mark.parametrize("make", [pytest.param(linen_task, marks=pytest.mark.exhaustive), nnx_task])
 def test_a_network_of_flax_trains_as_in_a_loop_written_by_hand(make):
     own = make()
     result = mj.train(CFG, task=own)
