@@ -43,7 +43,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
         "j": mj.OptimizerConfig("sgd", learning_rate=0.1),
     }
     cfg = mj.Config(
-        hidden_sizes=(5,), iterations=8, batch_size=4, seeds=3, l2=0.1, sampling="epochs", evaluate_every=5,
+        hidden_sizes=(5,), iterations=8, batch_size=4, seeds=3, l2=0.1, sampling="epochs", evaluate_every=4,
         optimizers={label: optimizers[label] for label in labels},
     )
     result = mj.train(cfg, metrics={"norm": lambda params, state, grads: optax.global_norm(grads)})

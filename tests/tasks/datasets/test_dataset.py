@@ -67,9 +67,9 @@ def test_a_prefix_of_mnist_is_a_random_sample(mnist):
     # Each count is hypergeometric; ten of them are all within four standard deviations 99.9% of the time.
     n, total = 6000, 60000
     for digit, count in enumerate(np.bincount(mnist.y_train[:n])):
-        share = TRAIN_DIGITS[digit] / total
-        deviation = math.sqrt(n * share * (1 - share) * (total - n) / (total - 1))
-        assert abs(count - n * share) < 4 * deviation
+        proportion = TRAIN_DIGITS[digit] / total
+        deviation = math.sqrt(n * proportion * (1 - proportion) * (total - n) / (total - 1))
+        assert abs(count - n * proportion) < 4 * deviation
 
 
 def test_the_embedded_mnist_is_the_original(mnist):
