@@ -41,6 +41,8 @@ def same(a, b):
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
 def test_a_tree_comes_back_with_its_structure_and_bits(tree):
     structure, leaves = flatten(tree)
+    # Other programs can read the file too.
+    assert all(leaf.dtype.kind in "biuf" for leaf in leaves.values())
     assert same(unflatten(json.loads(json_bytes(structure)), leaves), tree)
     back, about = unpack_whole(pack_whole(tree, {"seed": 3}))
     assert same(back, tree)
