@@ -80,6 +80,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
         mj.qhm(0.1, decoupled_weight_decay=True, weight_decay=0.1),
         mj.aggmo(0.1, accumulator_dtype="float32"),
         mj.adaptive_restart(0.1, scheme="function"),
+        mj.adaptive_restart(0.1, scheme="gradient"),
     ):
         jax.eval_shape(lambda params: two_steps(optimizer, params), params)
     ours = mj.momentum(0.1, weight_decay=0.1, mask={"w": True}).init(params)
