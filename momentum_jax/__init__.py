@@ -7,9 +7,10 @@ result = mj.train(mj.Config(iterations=500))
 
 import ast
 import importlib
-import pathlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
+# The list of public names. Type checkers run these imports; at run time a name is imported on first use.
 if TYPE_CHECKING:
     from momentum_jax import optimizers as optimizers
     from momentum_jax._base.errors import InputError as InputError
@@ -43,19 +44,16 @@ if TYPE_CHECKING:
 
 
 def _read_public_names() -> dict[str, str]:
-    """The module that each public name is imported from, read from the imports above, which only type checkers run.
+    """The module of each public name, read from the imports above, so that there is no second list.
 
-    So there is one list, and a name is imported when it is first used.
+    This needs the source of this file, from a folder or a zip archive. Without it (bytecode alone) the import of the
+    package fails with an `OSError` that names the missing file.
     """
-    tree = ast.parse(pathlib.Path(__file__).read_text(encoding="utf-8"))
-    return {
-        alias.name: node.module or ""
-        for block in tree.body
-        if isinstance(block, ast.If)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    source = pkgutil.get_data(__name__, "__init__.py")
+    assert source is not None, "the loader of the package cannot read files"
+    blocks = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
 
 
 _MODULES = _read_public_names()
@@ -63,6 +61,7 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
+    # A subpackage: the general import below would ask this module for it, without end.
     if name == "optimizers":
         return importlib.import_module("momentum_jax.optimizers")
     if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""The description of an experiment: frozen, comparable, serialisable, and checked without JAX."""
+"""`Config`, the description of a set of runs: frozen, comparable, serialisable, and checked without JAX."""
 
 import collections
 import dataclasses
@@ -31,32 +31,34 @@ def _tutorial_optimizers() -> dict[str, OptimizerConfig]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Config:
-    """A set of runs on one task; the defaults are the tutorial's experiment with `optax.sgd` as a witness.
+    """The description of a set of runs on one task.
+
+    The defaults are the tutorial's experiment, with `optax.sgd` beside it as a check.
 
     Attributes:
-      dataset: "mnist" (embedded), "tfds:NAME" (a dataset of tensorflow-datasets) or the path of a folder that
-        holds the four MNIST-style IDX files.
-      hidden_sizes: width of each hidden layer of the network.
-      activation: nonlinearity after each hidden layer.
-      weight_init: "he" (variance 2/fan_in), "xavier" (1/fan_in) or a number, the standard deviation itself;
-        normal, not truncated. Biases start at zero.
-      l2: λ of the penalty 0.5·λ·Σ‖W‖² on the weights, not the biases, that is added to the training loss.
-      iterations: parameter updates of each run.
-      batch_size: examples in each batch.
-      seeds: the seeds to run, or one whole number n for the seeds 0 … n−1. A seed fixes the initial weights and
-        the batches.
-      optimizers: what is compared, by label.
-      sampling: "with_replacement" draws every batch from all of the data, as the tutorial does; "epochs" goes
-        through a new random order of the data each epoch and drops its last, incomplete batch.
-      shared_init: start all optimizers of a seed from the same weights, which pairs them; otherwise each label
-        draws its own, as in the tutorial.
-      dtype: of the parameters, the optimizer's state and the arithmetic. The same float32 draws initialise all.
-      evaluate_every: also evaluate on the full training and test sets every so many iterations; by default at the
-        end only.
-      record_every: keep the losses and metrics of every so many iterations only, and of the last.
+      dataset: "mnist" (embedded), "tfds:NAME" (a dataset of tensorflow-datasets), or the path of a folder with the four
+        MNIST-style IDX files.
+      hidden_sizes: the width of each hidden layer of the network.
+      activation: the nonlinearity after each hidden layer.
+      weight_init: the normal distribution (not truncated) of the initial weights: "he" for the variance 2/fan_in,
+        "xavier" for 1/fan_in, or a number, the standard deviation. Biases start at zero.
+      l2: λ of the penalty 0.5·λ·Σ‖W‖² that is added to the training loss; over the weights, not the biases.
+      iterations: the parameter updates of each run.
+      batch_size: the examples in each batch.
+      seeds: the seeds, or an integer n for the seeds 0 … n−1. A seed determines the initial weights and the batches.
+      optimizers: the optimizers by label.
+      sampling: "with_replacement" draws every batch from all training examples, as the tutorial does; "epochs" goes
+        through the examples in a new random order each epoch and drops the last, incomplete batch.
+      shared_init: whether all optimizers of a seed start from the same weights, which makes their runs paired;
+        otherwise each label draws its own weights, as in the tutorial.
+      dtype: the dtype of the parameters, the optimizer's state and the arithmetic. All dtypes start from the same
+        float32 draws.
+      evaluate_every: iterations between evaluations on the full training and test sets; None evaluates at the end only.
+        Every run ends with an evaluation.
+      record_every: iterations between the recorded losses and metrics. The last iteration is always recorded.
 
     Raises:
-      InputError: naming the field, the value and what is allowed.
+      InputError: a field has a value that is not allowed; the message names the field, the value and what is allowed.
 
     >>> Config(seeds=3).seeds
     (0, 1, 2)
@@ -78,27 +80,32 @@ class Config:
     record_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in dataclasses.fields(self)):
-            object.__setattr__(self, name, plain(getattr(self, name)))
+        for field in dataclasses.fields(self):
+            self._set(field.name, plain(getattr(self, field.name)))
         if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
             check_integer("seeds", self.seeds, 1, 1_000_000)
-            object.__setattr__(self, "seeds", tuple(range(self.seeds)))
-        for field in ("seeds", "hidden_sizes"):
-            if not isinstance(getattr(self, field), list | tuple | range):
-                raise InputError(f"{field} must be a sequence of integers, not {getattr(self, field)!r}")
-            object.__setattr__(self, field, tuple(map(plain, getattr(self, field))))
+            self._set("seeds", tuple(range(self.seeds)))
+        for name in ("seeds", "hidden_sizes"):
+            if not isinstance(getattr(self, name), list | tuple | range):
+                raise InputError(f"{name} must be a sequence of integers, not {getattr(self, name)!r}")
+            self._set(name, tuple(map(plain, getattr(self, name))))
         if not isinstance(self.optimizers, Mapping):
             raise InputError(f"optimizers must map labels to OptimizerConfig, not {self.optimizers!r}")
-        object.__setattr__(self, "optimizers", dict(self.optimizers))
+        self._set("optimizers", dict(self.optimizers))
         self._check()
-        for field in ("l2", "weight_init"):
-            if not isinstance(getattr(self, field), str):
-                object.__setattr__(self, field, float(getattr(self, field)))
+        # Equal numbers have equal JSON, and so equal digests.
+        for name in ("l2", "weight_init"):
+            if not isinstance(getattr(self, name), str):
+                self._set(name, float(getattr(self, name)))
+
+    def _set(self, name: str, value: object) -> None:
+        """Assigns a field while the frozen config is constructed."""
+        object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Config):
             return NotImplemented
-        # Factories have no digest of their own: two may share a name.
+        # The digest holds only the name of an optimizer's factory, and two factories may share a name.
         return self.digest == other.digest and self.optimizers == other.optimizers
 
     def __hash__(self) -> int:
@@ -142,22 +149,22 @@ class Config:
 
     @property
     def seed_tuple(self) -> tuple[int, ...]:
-        """The seeds, for type checkers: after construction `seeds` is always this tuple."""
+        """`seeds` with its type after construction, a tuple, which type checkers cannot infer."""
         assert isinstance(self.seeds, tuple)
         return self.seeds
 
     def to_json(self) -> dict[str, Any]:
-        """The config as JSON types; `from_json` reads it back equal."""
+        """The config as JSON values, from which `from_json` makes an equal config."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["optimizers"] = {label: optimizer.to_json() for label, optimizer in self.optimizers.items()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Config":
-        """Reads what `to_json` wrote.
+        """The config from the JSON values that `to_json` returned.
 
         Raises:
-          InputError: a field that does not exist, or a value out of range.
+          InputError: a field does not exist, or a value is not allowed.
         """
         names = [f.name for f in dataclasses.fields(cls)]
         if not isinstance(values, Mapping):
@@ -179,13 +186,13 @@ class Config:
 
 
 def recorded_iterations(cfg: Config) -> Int[np.ndarray, " recorded"]:
-    """The iterations that histories hold: every `record_every`th and the last."""
+    """The iterations that a history holds: every `record_every`-th and the last."""
     every = np.arange(0, cfg.iterations, cfg.record_every)
     last = cfg.iterations - 1
     return every if every[-1] == last else np.append(every, last)
 
 
 def evaluated_iterations(cfg: Config) -> list[int]:
-    """The updates made before each evaluation: every `evaluate_every`, and all."""
+    """The numbers of updates after which a run is evaluated: each multiple of `evaluate_every`, and all updates."""
     every = cfg.evaluate_every or cfg.iterations
     return sorted({*range(every, cfg.iterations, every), cfg.iterations})

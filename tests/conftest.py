@@ -5,7 +5,7 @@ import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The user's own cache of compiled programs is none of the tests' business.
+# Tests must not depend on programs that the user has cached.
 os.environ["MOMENTUM_JAX_COMPILATION_CACHE"] = "off"
 
 import jax
@@ -25,36 +25,54 @@ from tests.chromium import find_chromium
 from tests.compiling import compile_quickly, quick_options
 from tests.idx import write_idx
 
-# To unpack MNIST takes as long as a small training, which every one of them would begin with.
+# Unpacking MNIST takes as long as a small training, and every training would begin with it.
 _unpack_once = functools.cache(load_dataset)
 validate.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
 
 
 @pytest.fixture
 def compiled_quickly(monkeypatch):
-    """For tests of what trainings do: XLA leaves its optimisations out. Not for those of bits, roundings or speed."""
-    # Asked before anything is counted.
+    """Trainings compile without XLA's optimisations. Not for tests of bits, roundings or speed."""
+    # Query the options first: the query itself compiles, and some tests count compilations.
     quick_options()
     monkeypatch.setattr(programs, "_compile", compile_quickly)
 
 
+@pytest.fixture(params=["quickly", pytest.param("as for users", marks=pytest.mark.exhaustive)])
+def compiled(request):
+    """For tests of bits: trainings compile quickly by default, and in CI also as for users, which may change bits."""
+    if request.param == "quickly":
+        request.getfixturevalue("compiled_quickly")
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
-    return load_dataset("mnist")
+    return _unpack_once("mnist")
 
 
 @pytest.fixture(scope="session")
 def idx(tmp_path_factory):
-    """A dataset that loads at once: see `write_idx`."""
+    """A folder with a dataset that loads fast; see `write_idx`."""
     return write_idx(tmp_path_factory.mktemp("data") / "idx")
 
 
 @pytest.fixture
 def main(monkeypatch, tmp_path):
-    """The command in this process, whose CPU devices are already counted, in an empty folder."""
+    """The command line's `main`, run in this process and in an empty folder.
+
+    JAX has fixed the number of CPU devices already, so that the command must not ask for more.
+    """
     monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
     monkeypatch.chdir(tmp_path)
     return cli.main
+
+
+@pytest.fixture
+def float64():
+    """Computes in float64 where arrays are not given another dtype."""
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture
@@ -63,7 +81,7 @@ def rng() -> np.random.Generator:
 
 
 _TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "training/test_torch_replay.py"]
-# Tests of what is not always installed; CI installs torch on Python 3.11, Ray, and the system's Chromium.
+# These tests need what is not always installed. CI installs Ray, the system's Chromium and, on Python 3.11, torch.
 _NEEDS = {"torch": _TORCH, "ray": ["sweeps/test_cluster.py"]}
 collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]
 collect_ignore += [] if find_chromium() else ["report/test_page.py"]

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def write_idx(folder: pathlib.Path) -> pathlib.Path:
-    """Writes 300 + 50 images of 5×5 as IDX files, told apart by which row is bright; gives the folder."""
+    """Writes 300 + 50 images of 5×5 pixels as IDX files. The class is the row that is bright."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for part, count in (("train", 300), ("t10k", 50)):

@@ -1,1 +1,5 @@
-"""What every room may use: errors, files, trees of arrays, the machine, progress. It knows nothing of momentum."""
+"""Foundations for all other packages: errors, atomic files, arrays as JSON and npz, the machine, progress.
+
+Import its modules; nothing is exported here. It imports from no other package of the project, and knows nothing of
+optimizers, configs or results.
+"""

@@ -1,19 +1,20 @@
-"""Errors for the person who made the mistake: the field, the value, what is allowed, the nearest spelling."""
+"""Errors about wrong input. Their messages name the field, the value, what is allowed and the nearest spelling."""
 
 import difflib
 import math
 import sys
 from collections.abc import Iterable
 
+# A longer list of allowed names is left out of the message.
 _MOST_LISTED = 20
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used; the message says what is allowed instead."""
+    """Raised for input that cannot be used. The message says what is allowed instead."""
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
-    """Builds the error for a name that does not exist, with the nearest spelling where one is near.
+    """The error for a name that does not exist. It suggests the nearest spelling where one is close.
 
     >>> str(unknown("dataset", "minst", ["mnist", "cifar"]))
     "dataset: unknown 'minst'; did you mean 'mnist'? Allowed: cifar, mnist"
@@ -22,13 +23,12 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
-    # A list too long to read helps nobody.
     listed = f" Allowed: {', '.join(names) or 'none'}" if len(names) <= _MOST_LISTED else ""
     return InputError(f"{what}: unknown {value!r}{hint}{listed}")
 
 
 def check_integer(what: str, value: object, low: int, high: int | None = None) -> None:
-    """Raises `InputError` unless `value` is an integer (a bool is not) with low ≤ value ≤ high."""
+    """Raises `InputError` unless `value` is an integer with low ≤ value ≤ high. A bool is no integer here."""
     value = _plain(value)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not (is_integer and low <= value and (high is None or value <= high)):  # type: ignore[operator]
@@ -37,7 +37,7 @@ def check_integer(what: str, value: object, low: int, high: int | None = None) -
 
 
 def check_real(what: str, value: object, low: float, high: float, *, below_high: bool = False) -> None:
-    """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high (< high on request)."""
+    """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high, or < high if `below_high`."""
     value = _plain(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = is_number and low <= value <= sys.float_info.max  # type: ignore[operator]
@@ -49,6 +49,6 @@ def check_real(what: str, value: object, low: float, high: float, *, below_high:
 
 
 def _plain(value: object) -> object:
-    """A scalar of NumPy or JAX as Python's own."""
+    """A scalar of NumPy or JAX as a Python number; other values as they are."""
     is_scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
     return value.item() if is_scalar else value  # type: ignore[attr-defined]

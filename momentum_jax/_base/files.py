@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file is written completely or not at all, also when the process is killed."""
 
 import contextlib
 import glob
@@ -8,7 +8,10 @@ import tempfile
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, flushed to the disk, takes its name."""
+    """Writes a file atomically: writes a temporary file beside it, flushes it to disk and renames it.
+
+    A kill at any moment leaves the old file or the new one. It may leave a temporary file, which `left_behind` finds.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -24,12 +27,12 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
 
 def left_behind(folder: pathlib.Path, name: str | None = None) -> list[pathlib.Path]:
-    """What `write_atomically` was writing in a folder, or of one file in it, when its process was killed."""
+    """The temporary files that killed processes left in a folder: all of them, or those of one file name."""
     return list(folder.glob(f".{'*' if name is None else glob.escape(name)}.????????"))
 
 
 def _sync(folder: pathlib.Path) -> None:
-    """Has the names in a folder on the disk too, where the system can do that."""
+    """Flushes the names in a folder to disk, where the system supports that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -39,7 +42,7 @@ def _sync(folder: pathlib.Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """The process's umask, which the system only tells in exchange for a new one."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

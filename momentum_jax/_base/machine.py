@@ -1,4 +1,4 @@
-"""The machine: cores, instructions, memory, installed versions; all that the bits of a result depend on."""
+"""The machine: its cores, instruction set and memory, the installed versions, and the provenance of a result."""
 
 import functools
 import importlib.metadata
@@ -13,19 +13,19 @@ from typing import Any
 import jax
 import numpy as np
 
-# The flags by which XLA's code generator tells one x86 or Arm processor from another.
+# Prefixes of the processor flags that decide which code XLA generates for x86 and Arm.
 _SIMD_PREFIXES = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "neon", "asimd", "sve")
 _PACKAGES = ("momentum-jax", "jax", "jaxlib", "optax", "flax", "numpy")
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def instruction_set() -> str:
-    """The machine and the vector extensions of its processor, such as "x86_64 avx avx2 fma …"."""
+    """The processor's architecture and vector extensions, such as "x86_64 avx avx2 fma …"."""
     flags: set[str] = set()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -38,7 +38,7 @@ def instruction_set() -> str:
 
 @functools.cache
 def matrix_product_peak(n: int = 1024) -> float:
-    """FLOP/s of NumPy, with the threads that it takes, on a float32 product of n×n matrices, the best of ten."""
+    """The FLOP/s of NumPy in a float32 product of two n×n matrices: the best of ten, with NumPy's default threads."""
     a = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
     seconds = []
     for _ in range(10):
@@ -49,7 +49,7 @@ def matrix_product_peak(n: int = 1024) -> float:
 
 
 def memory_in_use() -> int:
-    """Bytes that this process has in memory; where that is not known, the most that it had."""
+    """The resident memory of this process in bytes; where there is no /proc (macOS), its peak."""
     statm = pathlib.Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -57,7 +57,7 @@ def memory_in_use() -> int:
 
 
 def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str, Any]:
-    """Versions, device, instruction set and data: what the bits of a result depend on beside its config."""
+    """The provenance of a result: the versions, devices, instruction set and data that it was computed with."""
     return {
         "versions": {"python": platform.python_version(), **versions()},
         "platform": devices[0].platform,
@@ -69,8 +69,11 @@ def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str,
 
 
 def environment(device: jax.Device, layout: str) -> dict[str, str]:
-    """What the bits of a run depend on beside its config and data; of JAX's settings where it is not the default."""
-    precision = jax.config.values["jax_default_matmul_precision"]
+    """What else than config and data determines the bits of a run; runs with equal environments are comparable.
+
+    The matrix-product precision is part of it only where it is not JAX's default.
+    """
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return {
         "jaxlib": versions()["jaxlib"],
         "platform": device.platform,
@@ -83,7 +86,7 @@ def environment(device: jax.Device, layout: str) -> dict[str, str]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of this package and those that it rests on."""
+    """The installed versions of this package and of those that compute its results."""
     found = {}
     for package in _PACKAGES:
         try:

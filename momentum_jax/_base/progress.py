@@ -1,4 +1,4 @@
-"""How far a long computation is, and when it will end."""
+"""Progress of long computations: what is done, and the time left."""
 
 import sys
 import time
@@ -6,24 +6,30 @@ from collections.abc import Callable
 from typing import TextIO
 
 Progress = Callable[..., None]
-"""Called with a phase ("compiling", "training", "evaluating", of a sweep "runs"), the units done in it and their total;
-of a sweep also with a note on speed, failures and memory."""
+"""A callback `progress(phase, done, total, note="")`.
+
+The phase is "compiling", "training" or "evaluating", or "runs" in a sweep; `done` and `total` count its units. The note
+of a sweep tells speed, failures and memory.
+"""
 
 _QUIET_SECONDS = 2.0
 _SECONDS_BETWEEN_LINES = 2.0
 
 
 def no_progress(phase: str, done: int, total: int, note: str = "") -> None:
-    """Says nothing."""
+    """A `Progress` that shows nothing."""
 
 
 def default_progress() -> Progress:
-    """A line on standard error that rewrites itself, where that is a terminal; otherwise nothing."""
+    """The `Progress` for interactive use: one updated line on standard error if that is a terminal, else nothing."""
     return line_progress(sys.stderr, end="\r") if sys.stderr.isatty() else no_progress
 
 
 def line_progress(stream: TextIO, end: str = "\n", clock: Callable[[], float] = time.perf_counter) -> Progress:
-    """Writes "training: 700 of 2000, 3 s left" for phases of over two seconds, at most every two seconds."""
+    """A `Progress` that writes lines such as "training: 700 of 2000, 3 s left" to a stream.
+
+    It writes at most one line in two seconds, and none for phases that take less than that.
+    """
     began: dict[str, tuple[float, int]] = {}
     last = clock()
 

@@ -1,4 +1,8 @@
-"""Arrays and pytrees of arrays as JSON and npz; nothing is pickled."""
+"""Arrays as JSON, and pytrees of arrays as npz files; nothing is pickled.
+
+A tree is taken apart by `flatten` into its structure, which JSON can hold, and its leaves, which npz can hold.
+`pack_whole` writes both into one npz file.
+"""
 
 import io
 import json
@@ -9,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import ml_dtypes  # noqa: F401  registers the names of its dtypes with NumPy
+import ml_dtypes  # noqa: F401  so that NumPy knows "bfloat16" and others by name
 import numpy as np
 from jaxtyping import PyTree
 
@@ -17,22 +21,27 @@ from momentum_jax._base.errors import InputError
 
 
 def json_bytes(value: Any) -> bytes:
+    """A value as UTF-8 JSON text that ends with a newline; NaN and infinities raise `ValueError`."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def encode_arrays(value: Any) -> Any:
-    """Nested dicts of arrays as JSON: dtype, shape and entries; a float that JSON lacks is a string."""
+    """Nested dicts of arrays as JSON values: each array as [dtype, shape, entries].
+
+    JSON has no NaN and no infinities, so these entries are strings.
+    """
     if isinstance(value, Mapping):
         return {key: encode_arrays(entry) for key, entry in value.items()}
-    entries = [entry if math.isfinite(entry) else _text(entry) for entry in value.reshape(-1).tolist()]
+    entries = [entry if math.isfinite(entry) else _non_finite_text(entry) for entry in value.reshape(-1).tolist()]
     return [str(value.dtype), list(value.shape), entries]
 
 
-def _text(number: float) -> str:
+def _non_finite_text(number: float) -> str:
     return "-nan" if math.isnan(number) and math.copysign(1, number) < 0 else repr(number)
 
 
 def decode_arrays(value: Any) -> Any:
+    """The nested dicts of arrays that `encode_arrays` was given."""
     if isinstance(value, Mapping):
         return {key: decode_arrays(entry) for key, entry in value.items()}
     dtype, shape, entries = value
@@ -40,7 +49,7 @@ def decode_arrays(value: Any) -> Any:
 
 
 def pack(tree: PyTree[np.ndarray]) -> tuple[Any, bytes]:
-    """A pytree of dicts, lists and tuples as a JSON structure and an npz of its leaves, in order."""
+    """A pytree as its structure, a JSON value, and the content of an npz file with its leaves."""
     structure, leaves = flatten(tree)
     sink = io.BytesIO()
     np.savez(sink, allow_pickle=False, **leaves)
@@ -48,13 +57,13 @@ def pack(tree: PyTree[np.ndarray]) -> tuple[Any, bytes]:
 
 
 def unpack(structure: Any, content: bytes) -> Any:
-    """Reads what `pack` gave."""
+    """The pytree that `pack` was given."""
     with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
         return unflatten(structure, leaves)
 
 
 def pack_whole(tree: PyTree[np.ndarray], about: Any) -> bytes:
-    """As `pack`, in one npz, with JSON that says what the tree is about."""
+    """A pytree as the content of one npz file, together with a JSON value `about`, which describes it."""
     structure, leaves = flatten(tree)
     text = np.frombuffer(json_bytes({"structure": structure, "about": about}), np.uint8)
     sink = io.BytesIO()
@@ -63,10 +72,10 @@ def pack_whole(tree: PyTree[np.ndarray], about: Any) -> bytes:
 
 
 def unpack_whole(content: bytes) -> tuple[Any, Any]:
-    """The tree and what it is about, from `pack_whole`.
+    """The pytree and the description that `pack_whole` was given.
 
     Raises:
-      ValueError: the content is damaged or something else.
+      ValueError: the content is damaged, or `pack_whole` did not write it.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
@@ -77,9 +86,14 @@ def unpack_whole(content: bytes) -> tuple[Any, Any]:
 
 
 def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
-    """The structure of a pytree as JSON, and its leaves by name.
+    """The structure of a pytree as a JSON value, and its leaves by name.
 
-    NumPy reloads bfloat16 as raw bytes, so its bits are stored as uint16.
+    A tree consists of dicts, lists, tuples, None and arrays. A NamedTuple becomes a dict of its fields. The bits of a
+    dtype that NumPy itself does not have, such as bfloat16, are stored as unsigned integers, because NumPy would reload
+    it as raw bytes.
+
+    Raises:
+      InputError: a leaf is no array.
     """
     leaves: dict[str, np.ndarray] = {}
 
@@ -105,13 +119,16 @@ def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def array_of(leaf: Any) -> np.ndarray:
-    """A leaf as an array. Flax's NNX has it in a variable, and of one in bfloat16 NumPy would make raw bytes."""
+    """A leaf as a NumPy array.
+
+    Flax's NNX wraps a leaf in a variable. `np.asarray` of a variable in bfloat16 would give raw bytes.
+    """
     inside = jax.tree.leaves(leaf)
     return np.asarray(inside[0] if len(inside) == 1 else leaf)
 
 
 def unflatten(structure: Any, leaves: Mapping[str, np.ndarray]) -> Any:
-    """The pytree that `flatten` took apart."""
+    """The pytree of a structure and leaves that `flatten` returned."""
 
     def walk(node: Any) -> Any:
         ((kind, value),) = node.items()

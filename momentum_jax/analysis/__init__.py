@@ -1,6 +1,8 @@
-"""Functions of arrays: what can be said about results without training anything.
+"""Analysis: statistics of runs and trials, smoothing, measures of paths, theory on quadratics and sharpness.
 
-`momentum_jax.analysis.theory` and `momentum_jax.analysis.sharpness` are imported by their own names: they need JAX.
+It exports pure functions of arrays. Those below need NumPy and SciPy only. `momentum_jax.analysis.theory` (closed
+forms) and `momentum_jax.analysis.sharpness` (top Hessian eigenvalues) are modules of their own, because they load JAX.
+Nothing here trains, reads files or knows a config or a result.
 """
 
 from momentum_jax.analysis.paths import descent_cosines, energy, nearest_minimum, overshoot, path_length, zigzag
@@ -8,7 +10,6 @@ from momentum_jax.analysis.smoothing import first_reached, smooth_curve
 from momentum_jax.analysis.statistics import (
     Interval,
     expected_best,
-    interquartile_mean_interval,
     iterations_to,
     mean_interval,
     median_interval,
@@ -28,7 +29,6 @@ __all__ = [
     "energy",
     "expected_best",
     "first_reached",
-    "interquartile_mean_interval",
     "iterations_to",
     "mean_interval",
     "median_interval",

@@ -1,11 +1,11 @@
-r"""Sharpness: the top eigenvalues of a loss's Hessian, by Lanczos's method on products of the Hessian with vectors.
+r"""Sharpness: the top eigenvalues of the Hessian of a loss, by Lanczos's method with Hessian-vector products.
 
-On a quadratic of curvature λ the learning rate α is stable up to λ = 2/α without momentum, to 2(1 + β)/α with the heavy
-ball and to 2(1 + β)/(α(1 + 2β)) with Nesterov (`momentum_jax.analysis.theory`, with a = αλ). For a network the largest
-curvature, its sharpness, says how far from there a training on the full batch is.
+On a quadratic of curvature λ the learning rate α is stable up to λ = 2/α without momentum, up to 2(1 + β)/α with the
+heavy ball and up to 2(1 + β)/(α(1 + 2β)) with Nesterov (`momentum_jax.analysis.theory`, with a = αλ). The largest
+curvature of a network's loss, its sharpness, tells how far a training on the full batch is from that limit.
 
-`top_eigenvalues` is a pure function that can be `jit`ted, `vmap`ped and scanned; `metric` makes of it one for
-`momentum_jax.train`. A loss is a function of parameters and data, as that of a `momentum_jax.Task` is.
+`top_eigenvalues` is a pure function that can be `jit`ted, `vmap`ped and scanned. `metric` turns it into a metric for
+`momentum_jax.train`. A loss is a function of parameters and data, like that of a `momentum_jax.Task`.
 
 >>> from momentum_jax.analysis import sharpness
 >>> def loss(params, data):  # its Hessian is the mean of the diagonal matrices of the rows
@@ -25,11 +25,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Loss: TypeAlias = Callable[[PyTree[Any], PyTree[Any]], Float[Array, ""]]
-"""From parameters and data to a scalar; a mean over the examples where it is to be taken in slices."""
+"""From parameters and data to a scalar. With a `slice_size` it must be a mean over the examples."""
 Vector: TypeAlias = Float[Array, " parameters"]
 Basis: TypeAlias = Float[Array, "iterations parameters"]
 
-# Of the norm of the Hessian: less of a product than this outside the vectors there are is rounding.
+# In units of the dtype's eps and of the Hessian's norm. What is left of a product outside the basis counts as rounding
+# below this.
 _ROUNDINGS = 10
 
 
@@ -43,39 +44,40 @@ def top_eigenvalues(
     iterations: int = 20,
     slice_size: int | None = None,
 ) -> Float[Array, " {count}"]:
-    r"""The largest eigenvalues of the Hessian of a loss by its parameters; the first is called the sharpness.
+    r"""The largest eigenvalues of the Hessian H of a loss; the largest is called the sharpness.
+
+    Lanczos's recurrence
 
     .. math::
       H q_j = \beta_{j-1} q_{j-1} + \alpha_j q_j + \beta_j q_{j+1}
 
-    builds orthonormal q_j from a random q₁, and the eigenvalues of the tridiagonal matrix of the α and β approach those
-    of H, the outermost first. They come from below, and grow with the iterations: some ten to twenty do for the first
-    where it stands apart, as a network's does; further ones take more. As many iterations as there are parameters give
-    the whole spectrum.
+    builds orthonormal vectors q_j from a random q₁. The eigenvalues of the tridiagonal matrix of the α and β approach
+    those of H from inside, the outermost first. Ten to twenty iterations are enough for a largest eigenvalue that is
+    well separated, as that of a network usually is; further eigenvalues take more. As many iterations as there are
+    parameters give the whole spectrum.
 
-    Each q_j is made orthogonal to all before it, twice. Where nothing is left of H·q_j, as the vectors so far span all
-    that H makes of q₁, the next is drawn anew: so a repeated eigenvalue is found as often as it is there.
+    Each q_j is orthogonalised twice against all before it. Where H·q_j lies in the span of the vectors so far, the next
+    vector is drawn at random, so that a repeated eigenvalue is found as often as it occurs.
 
-    An iteration takes one product H·q, the derivative of the gradient in the direction q, at the price of one or two
-    gradients. In memory there are `iterations` times the parameters, and what the product needs: the activations of all
-    data, or with a `slice_size` those of one slice.
+    An iteration computes one Hessian-vector product, which costs one to two gradients. The memory holds `iterations`
+    vectors of the size of the parameters, and the activations of all data, or of one slice with a `slice_size`.
 
     Args:
-      loss: from parameters and data to a scalar. Its second derivatives are those that JAX sees: of a ReLU's kink
-        there are none.
-      params: pytree of real floating-point arrays, of any dtype. Vectors are float64 if one of them is, else float32.
-      data: what the loss takes: a pytree of arrays [examples, …] or, without a `slice_size`, anything.
-      key: of the random vectors.
-      count: how many eigenvalues, from the largest down. Large in the sense of the order of numbers: a negative one
-        comes last, whatever its modulus; with the loss's sign turned it comes first.
-      iterations: the vectors q_j, of which no more are used than there are parameters.
-      slice_size: examples at a time; the loss is then taken to be a mean over the examples it is given.
+      loss: from parameters and data to a scalar. Its second derivatives are those of JAX, which are 0 at the kink of a
+        ReLU.
+      params: pytree of real floating-point arrays. The vectors are float64 if one of the arrays is, else float32.
+      data: the data for the loss: a pytree of arrays [examples, …] or, without a `slice_size`, anything.
+      key: for the random vectors.
+      count: the number of eigenvalues. They are ordered by value, not by modulus: negative ones come last. The smallest
+        are those of the negated loss.
+      iterations: the number of vectors q_j; at most as many as there are parameters are used.
+      slice_size: the examples in a slice; the loss must then be a mean over the examples.
 
     Returns:
-      In descending order; NaN where the Hessian is not finite.
+      The eigenvalues in descending order; NaN where the Hessian is not finite.
 
     Raises:
-      ValueError: a count of less than 1 or more than the vectors that are used, or a slice size of less than 1.
+      ValueError: the count is less than 1 or more than the vectors that are used, or the slice size is less than 1.
 
     References:
       Lanczos, `An iteration method for the solution of the eigenvalue problem of linear differential and integral
@@ -107,33 +109,33 @@ def metric(
     slice_size: int | None = None,
     updates: Callable[[Any], Int[Array, ""]] | None = None,
 ) -> Callable[[PyTree[Any], Any, PyTree[Any]], Float[Array, ""]]:
-    """The sharpness as one of the `metrics` of `momentum_jax.train`, part of its compiled program.
+    """A metric for `momentum_jax.train` that records the sharpness during training.
 
-    It is `train(cfg, task=task, metrics={"sharpness": sharpness.metric(task.loss, task.train, key, every=20)})`.
+    Use it as `train(cfg, task=task, metrics={"sharpness": sharpness.metric(task.loss, task.train, key, every=20)})`.
 
-    Iterations 0, `every`, 2·`every` … record the sharpness of the parameters after their update, the others NaN, which
-    cost next to nothing. A config with the same number as its `record_every` keeps the former, and the last iteration.
+    Iterations 0, `every`, 2·`every` … record the sharpness of the parameters after their update. The others record NaN
+    and cost next to nothing. A config whose `record_every` equals `every` keeps the measured iterations and the last.
 
-    What is trained is not what is looked at: `data` may be all of a task's training data, whatever the batches, or a
-    fixed part of it, drawn at random, whose sharpness is on average no less than that of the whole.
+    `data` need not be what the batches are drawn from. It may be all training data, or a fixed random part of it, whose
+    sharpness is on average at least that of the whole.
 
-    On an accelerator, where the runs of a device are one batch (`layout="vmap"`), every iteration pays: there is no
-    branch that all runs take together.
+    With `layout="vmap"`, the default on accelerators, every iteration costs as much as a measured one: `vmap` computes
+    both branches.
 
     Args:
-      loss: as in `top_eigenvalues`.
-      data: likewise.
-      key: likewise; the random vectors are the same each time.
+      loss: as for `top_eigenvalues`.
+      data: as for `top_eigenvalues`.
+      key: as for `top_eigenvalues`; the random vectors are the same at each measurement.
       every: iterations from one measurement to the next.
-      iterations: as in `top_eigenvalues`.
-      slice_size: likewise.
-      updates: from the optimizer's state to the number of updates made, which tells which iteration it is; by default
-        `state.count`, which the optimizers of this package have. Of Optax's those that count have it deeper, where
-        `lambda state: optax.tree_utils.tree_get(state, "count")` finds it, and for others every=1 is left.
+      iterations: as for `top_eigenvalues`.
+      slice_size: as for `top_eigenvalues`.
+      updates: from the optimizer's state to the number of updates made. The default is `state.count`, which the
+        optimizers of this package have. For Optax's optimizers that count,
+        `lambda state: optax.tree_utils.tree_get(state, "count")` finds the number; others need every=1.
 
     Raises:
       ValueError: `every` is less than 1.
-      TypeError: from the metric, the optimizer's state has no count.
+      TypeError: the optimizer's state has no count; the metric raises this when it is traced.
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, not {every}")
@@ -168,7 +170,7 @@ def _count(state: Any) -> Int[Array, ""]:
 def _hessian_product(
     loss: Loss, params: PyTree[Any], data: PyTree[Any], slice_size: int | None
 ) -> Callable[[Vector], Vector]:
-    """The product of the Hessian with a vector: forward over reverse mode, slice after slice."""
+    """The function from a vector to its Hessian-vector product, forward over reverse mode, summed over slices."""
 
     def of_slice(vector: Vector, part: PyTree[Any]) -> Vector:
         gradient = jax.grad(lambda p: loss(p, part))
@@ -182,7 +184,6 @@ def _hessian_product(
     head = jax.tree.map(lambda a: a[:whole].reshape(slices, slice_size, *a.shape[1:]), data)
 
     def product(vector: Vector) -> Vector:
-        # Only their sum is kept, in the dtype of the vectors.
         def add(total: Vector, part: PyTree[Any]) -> tuple[Vector, None]:
             return total + of_slice(vector, part) * (slice_size / examples), None
 
@@ -197,7 +198,7 @@ def _hessian_product(
 def _tridiagonal(
     product: Callable[[Vector], Vector], like: Vector, key: Key[Array, ""], iterations: int
 ) -> tuple[Float[Array, " iterations"], Float[Array, " iterations"]]:
-    """α_j and β_j; the last β_j belongs to a vector that is not there."""
+    """Lanczos's α_j and β_j. The last β_j belongs to a vector beyond the basis and is not used."""
 
     def draw(j: Int[Array, ""]) -> Vector:
         return jax.random.normal(jax.random.fold_in(key, j), like.shape, like.dtype)
@@ -222,9 +223,10 @@ def _tridiagonal(
 
 
 def _outside(basis: Basis, vector: Vector) -> Vector:
-    """What of a vector is orthogonal to those of the basis, rows that are not there yet being zeros.
+    """The part of a vector that is orthogonal to the basis, whose unfilled rows are zeros.
 
-    Where little is left of it, rounding has put something of them back, which the second time takes out.
+    The first pass leaves a part in the basis of the size of the rounding, which matters where little else is left. The
+    second pass removes it.
     """
     for _ in range(2):
         vector = vector - _dot(_dot(basis, vector), basis)
@@ -232,12 +234,12 @@ def _outside(basis: Basis, vector: Vector) -> Vector:
 
 
 def _dot(a: Array, b: Array) -> Array:
-    # An accelerator would round the factors of float32 to 10 bits.
+    # By default an accelerator rounds float32 factors to 10 bits or fewer.
     return jnp.matmul(a, b, precision="highest")
 
 
 def _unit(vector: Vector) -> Vector:
-    """A vector of length 1; of nothing, which is what is left once there is a vector for each parameter, nothing."""
+    """A vector scaled to length 1. The zero vector, which is left when the basis is complete, stays zero."""
     return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
 
 

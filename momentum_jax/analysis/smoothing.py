@@ -8,16 +8,17 @@ BETA = 2.0
 
 
 def smooth_curve(curve: Float[np.ndarray, "*batch iterations"]) -> Float[np.ndarray, "*batch iterations"]:
-    """Convolves with a Kaiser window of 11 iterations and β = 2, normalised to sum 1, as the tutorial's figure does.
+    """Smooths a curve with a Kaiser window of 11 iterations and β = 2, as the tutorial's figure does.
 
-    The edges are mirrored: at the left about the first value (x₅ … x₁ x₀), at the right behind the last, which is
-    repeated (xₙ xₙ … xₙ₋₄), the tutorial's own asymmetry. A value that is not finite spreads over the window.
+    The window is normalised to sum 1. The edges are mirrored as in the tutorial, which does it differently at the two
+    ends: the first value is not repeated (x₅ … x₁ x₀ x₁ …), the last one is (… xₙ xₙ … xₙ₋₄). A value that is not
+    finite spreads over the window.
 
     Args:
       curve: float [..., iterations], smoothed along its last axis.
 
     Returns:
-      The same shape, float64.
+      float64, of the same shape.
 
     >>> smooth_curve(np.array([2.0, 2.0, 2.0])).round(12).tolist()
     [2.0, 2.0, 2.0]
@@ -29,13 +30,13 @@ def smooth_curve(curve: Float[np.ndarray, "*batch iterations"]) -> Float[np.ndar
     left = np.pad(curve.astype(np.float64), [*edges, (half, 0)], mode="reflect")
     both = np.pad(left, [*edges, (0, half)], mode="symmetric")
     windows = np.lib.stride_tricks.sliding_window_view(both, WINDOW, axis=-1)
-    # Infinities and NaNs are data here: a diverged run.
+    # A diverged run has infinities and NaNs; they are no error here.
     with np.errstate(invalid="ignore"):
         return windows @ kernel
 
 
 def first_reached(curve: Float[np.ndarray, "*batch iterations"], level: float) -> Int[np.ndarray, " *batch"]:
-    """The first iteration at which a curve is at or below a level; −1 where it never is.
+    """The first iteration at which a curve is at or below a level; −1 where there is none.
 
     >>> first_reached(np.array([[3.0, 1.0, 2.0], [3.0, 3.0, 3.0]]), 2.0).tolist()
     [1, -1]

@@ -1,4 +1,4 @@
-"""What the trials of a sweep come to, and where the best lies among them."""
+"""Medians of the trials of a sweep, and the axes on which the best trial lies at an end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def median_of_trials(
 ) -> Float[np.ndarray, " trials"]:
     """The median loss of each trial over its seeds, where a failed run counts as +inf.
 
-    Runs that are missing do not count; a trial without any is +inf.
+    Missing runs are left out. A trial without any run has the median +inf.
 
     >>> losses = np.array([[1.0, 2.0, 9.0], [3.0, 3.0, 3.0]])
     >>> failed = np.array([[False, False, False], [True, True, False]])
@@ -23,20 +23,23 @@ def median_of_trials(
     """
     values = np.where(failed | ~np.isfinite(losses), np.inf, losses.astype(np.float64))
     medians = np.full(len(values), np.inf)
-    for i, there in enumerate(~missing):
-        if there.any():
-            ordered = np.sort(values[i, there])
-            middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
-            medians[i] = middle.mean() if np.isfinite(middle).all() else np.inf
+    for i, present in enumerate(~missing):
+        if present.any():
+            medians[i] = np.median(values[i, present])
     return medians
 
 
 def ends_of_axes(axes: Mapping[str, Sequence[Any]], best: int) -> dict[str, tuple[str, float]]:
-    """The numeric axes on which the best trial has the lowest or highest value that was tried, and that value.
+    """The numeric axes on which the best trial has the lowest or the highest value that was tried.
+
+    Where a best trial lies at an end of an axis, a wider range may hold a better one.
 
     Args:
-      axes: by name, the value of each trial.
+      axes: the values of the trials, by the name of the axis.
       best: the position of the best trial.
+
+    Returns:
+      "lowest" or "highest" and the value, by the name of the axis.
 
     >>> ends_of_axes({"learning_rate": [0.1, 0.2, 0.4], "momentum": [0.9, 0.5, 0.0]}, best=2)
     {'learning_rate': ('highest', 0.4), 'momentum': ('lowest', 0.0)}

@@ -1,4 +1,4 @@
-"""The interface between a problem and its training."""
+"""`Task`, the interface between a problem and its training."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,36 +12,36 @@ from jaxtyping import Array, Float, Key, PyTree
 from momentum_jax.tasks.datasets import draw_held_out
 
 Params: TypeAlias = PyTree[Any]
-"""Arrays, or what stands for them while a function is traced."""
+"""A pytree of arrays, or of tracers while a function is traced."""
 Data: TypeAlias = PyTree[Any]
-"""Arrays with one leading axis of examples."""
+"""A pytree of arrays whose leading axis counts the examples."""
 Scalars = dict[str, Float[Array, ""]]
 Metric: TypeAlias = Callable[[Params, PyTree[Any], Params], Any]
-"""A function recorded along a run: (parameters and optimizer state after the update, the gradients it used) → array."""
+"""A quantity recorded at every iteration: (parameters and optimizer state after the update, its gradients) → array."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """What `train` minimises.
+    """A problem that `train` minimises: initial parameters, a loss, data and an evaluation.
 
-    The functions must be pure; runs of tasks that share them share their compiled programs. All that `init` gives is
-    trained, by the gradients of `loss`: a network that needs more in a step than its parameters and a batch, such as
-    random numbers (dropout) or statistics that it keeps (batch normalisation), is no task.
+    The functions must be pure. Tasks with the same functions share their compiled programs. Everything that `init`
+    returns is trained with the gradients of `loss`. A network that needs more than its parameters and a batch in a step
+    is not supported: neither random numbers (dropout) nor running statistics (batch normalisation).
 
-    The parameters of Flax's networks are such trees as they are: what `init` of a linen module gives, and of an NNX
-    module `nnx.state(module, nnx.Param)` or `nnx.to_pure_dict` of that. A result that was read from files, and that of
-    a sweep, has dicts in place of an `nnx.State`; `nnx.merge` takes both.
+    Parameters of Flax networks work as they are: what `init` of a linen module returns, and for an NNX module
+    `nnx.state(module, nnx.Param)` or `nnx.to_pure_dict` of it. A result from files or from a sweep has dicts in place
+    of an `nnx.State`; `nnx.merge` accepts both.
 
     Attributes:
       init: from a key to the initial parameters, a pytree; float leaves are cast to the config's dtype.
-      loss: from parameters and a batch (`train` with `batch_size` examples) to a scalar, a mean over the batch.
-      train: pytree of arrays whose leading axis counts the training examples.
-      test: likewise, the examples to judge by, or None.
-      evaluate: from parameters, `train` and `test` to named scalars; by default "train_loss" and, with test data,
-        "test_loss": the loss averaged over each set.
-      baseline_loss: the training loss that a constant predictor reaches, if there is such a thing. A run that ends
-        no better has failed.
-      provenance: where the data came from, kept with the result.
+      loss: from parameters and a batch (`train` with `batch_size` examples) to a scalar, the mean over the batch.
+      train: the training examples, a pytree of arrays whose leading axis counts them.
+      test: the test examples, likewise, or None.
+      evaluate: from parameters, `train` and `test` to scalars by name. The default gives "train_loss" and, with test
+        examples, "test_loss": the loss averaged over each set.
+      baseline_loss: the training loss of a constant predictor, where that makes sense. A run that ends no better than
+        this has failed.
+      provenance: where the data came from; it is kept with the result.
     """
 
     init: Callable[[Key[Array, ""]], Params]
@@ -57,12 +57,13 @@ class Task:
         return int(jax.tree.leaves(self.train)[0].shape[0])
 
     def split_validation(self, n: int, seed: int = 0) -> "Task":
-        """Holds n training examples out for tuning: they take the place of the test set, which is left out.
+        """The task for tuning: n training examples are held out and replace the test set, which is left out.
 
-        Which n is drawn as by `Dataset.split_validation`; both parts keep their order, and the baseline that of all.
+        The n examples are drawn as in `Dataset.split_validation`. Both parts keep their order. The baseline remains
+        that of all training examples.
 
         Raises:
-          InputError: n is not at least 1 and less than the number of training examples.
+          InputError: n is less than 1, or not less than the number of training examples.
         """
         held_out = draw_held_out(self.num_examples, n, seed)
         about = {name: text for name, text in self.provenance.items() if name != "digest"}
@@ -75,12 +76,12 @@ class Task:
 
 
 def mean_over_examples(function: Callable[[Data], PyTree[Array]], data: Data, slice_size: int = 1000) -> PyTree[Array]:
-    """The mean over all examples of a function that returns means over a batch, in bounded memory.
+    """The mean over all examples of a function that returns batch means, computed slice by slice in bounded memory.
 
     Args:
-      function: from `data` with fewer examples to a pytree of means over them.
+      function: from a slice of `data` to a pytree of means over its examples.
       data: pytree of arrays [examples, …].
-      slice_size: examples at a time.
+      slice_size: the examples in a slice.
 
     >>> print(mean_over_examples(jnp.mean, jnp.arange(5.0), slice_size=2))
     2.0

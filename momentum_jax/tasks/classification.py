@@ -1,4 +1,4 @@
-"""Classification of images with an MLP."""
+"""The task of classifying images with an MLP."""
 
 import functools
 from collections.abc import Callable
@@ -28,9 +28,9 @@ def image_classification(
 ) -> Task:
     """The task of classifying the images of a dataset with an MLP on pixels scaled to [0, 1].
 
-    The loss is the softmax cross-entropy plus 0.5·λ·Σ‖W‖² over the weights, λ = `l2`. The evaluation gives
-    "train_loss" and "test_loss" (without the penalty) and "test_accuracy" over the full sets. The baseline is the
-    entropy of the training labels in nats, the least loss of a predictor that does not look at the image.
+    The loss is the softmax cross-entropy in nats plus 0.5·λ·Σ‖W‖² over the weights, with λ = `l2`. The evaluation gives
+    "train_loss" and "test_loss", without the penalty, and "test_accuracy", all over the full sets. The baseline is the
+    entropy of the training labels, the least loss of a predictor that does not look at the image.
     """
     init, loss, evaluate = _functions(
         hidden_sizes, dataset.num_classes, activation, weight_init, l2, dataset.x_train.shape[1]
@@ -57,7 +57,7 @@ def _functions(
     l2: float,
     features: int,
 ) -> tuple[Callable[..., Params], Callable[..., Any], Callable[..., Scalars]]:
-    """The task's functions; cached, so that equal networks share their compiled programs."""
+    """`init`, `loss` and `evaluate`; cached, because compiled programs are shared by the identity of the functions."""
     mlp = MLP(hidden_sizes, num_classes, activation, weight_init)
 
     def init(key: Key[Array, ""]) -> Params:

@@ -1,4 +1,4 @@
-r"""Functions of a few coordinates whose minima are known, on which to watch an optimizer.
+r"""Landscapes: functions of a few coordinates with known minima, on which to watch an optimizer.
 
 >>> from momentum_jax.tasks import landscapes
 >>> valley = landscapes.make_landscape("valley")
@@ -21,28 +21,28 @@ from jaxtyping import Array, Float
 from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
 
 Point = Float[Array, " dimensions"]
-# Float32 ends at 3e38.
-_STEEPEST = 1e30
+# The largest float32 is 3e38.
+_MAX_CURVATURE = 1e30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Landscape:
-    """A function to be minimised, and what is known of it.
+    """A function to minimise, with its known minima.
 
-    One of your own needs its function only to be written in JAX, for any floating-point dtype.
+    The function of a landscape of your own must be written in JAX and accept every floating-point dtype.
 
     Attributes:
-      name: what it is called.
-      formula: the function, in words that say which coordinate is which.
+      name: the name.
+      formula: the formula as text, in which the names of the coordinates are clear.
       function: from a point [dimensions] to the value, a scalar of the point's dtype.
-      minima: its local minima, the lowest first [minima, dimensions]; none where it has none.
-      start: where a path begins, if nothing else is said [dimensions].
-      window: the part that is worth drawing, the lowest and highest of each coordinate [dimensions, 2]. A path that
-        ends outside of it, higher than it began, has diverged.
-      domain: where a path may begin, likewise; by default everywhere.
+      minima: the local minima [minima, dimensions], the lowest first; empty where there are none.
+      start: the default start of a path [dimensions].
+      window: the part to draw, as the lowest and the highest value of each coordinate [dimensions, 2]. A path that ends
+        outside of it, at a higher value than it began with, counts as diverged.
+      domain: where a path may start, likewise; None for everywhere.
 
     Raises:
-      InputError: an array of another shape.
+      InputError: an array has the wrong shape.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Landscape:
 
 
 def available() -> dict[str, Callable[..., Landscape]]:
-    """Every landscape's function of its parameters, by name; the docstring gives formula and source.
+    """The functions that make the landscapes, by name. Their docstrings give the formula, parameters and source.
 
     >>> sorted(available())[:3]
     ['beale', 'chain', 'double_well']
@@ -82,13 +82,13 @@ def available() -> dict[str, Callable[..., Landscape]]:
 
 
 def make_landscape(name: str, **parameters: Any) -> Landscape:
-    """The landscape of a name, with parameters of its own; the same object for the same words.
+    """The landscape of that name with these parameters. Equal arguments give the same object.
 
     >>> make_landscape("quadratic", curvatures=(1, 100)).name
     'quadratic(curvatures=(1, 100))'
 
     Raises:
-      InputError: there is no such landscape or parameter, or a value is out of its range.
+      InputError: there is no such landscape or parameter, or a value is out of range.
     """
     if name not in _LANDSCAPES:
         raise unknown("landscape", name, _LANDSCAPES)
@@ -100,7 +100,7 @@ def make_landscape(name: str, **parameters: Any) -> Landscape:
 
 
 def _hashable(value: Any) -> Any:
-    """Lists and arrays as tuples, which a cache takes."""
+    """Lists and arrays as tuples, which can be keys of a cache."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
@@ -115,7 +115,7 @@ def _points(*points: Sequence[float], dimensions: int = 2) -> Float[np.ndarray, 
 
 @functools.cache
 def valley() -> Landscape:
-    """x²/20 + y², with curvatures 0.1 and 2: the valley in which Saito draws the paths of SGD and of momentum.
+    """x²/20 + y²: the valley with curvatures 0.1 and 2 in which Saito draws the paths of SGD and of momentum.
 
     References:
       Saito, Deep Learning from Scratch, 2016, chapter 6.
@@ -131,15 +131,15 @@ def valley() -> Landscape:
 
 
 def quadratic(curvatures: Sequence[float] = (1.0, 10.0), rotation: float | ArrayLike = 0.0) -> Landscape:
-    """½·Σ λᵢ(rᵢ·w)², with the eigenvalues λ and the eigenvectors rᵢ, the columns of a rotation.
+    """½·Σ λᵢ(rᵢ·w)²: the quadratic with the curvatures λᵢ along the columns rᵢ of a rotation.
 
     Args:
-      curvatures: λ; a negative one makes a saddle.
-      rotation: an angle in radians that turns the first two axes towards each other, or an orthogonal matrix
+      curvatures: λ [dimensions]; a negative one makes a saddle.
+      rotation: an angle in radians by which the first two axes are rotated, or an orthogonal matrix
         [dimensions, dimensions].
 
     Raises:
-      InputError: no curvatures, one that is not finite, or a rotation that is not orthogonal.
+      InputError: there are no curvatures, one is not finite, or the rotation is not orthogonal.
     """
     landscape: Landscape = _quadratic(_hashable(curvatures), _hashable(rotation))
     return landscape
@@ -150,7 +150,7 @@ def _quadratic(curvatures: tuple[float, ...], rotation: float | tuple[tuple[floa
     if not (isinstance(curvatures, tuple) and curvatures):
         raise InputError(f"curvatures of a quadratic must be one or more numbers, not {curvatures!r}")
     for curvature in curvatures:
-        check_real("curvatures of a quadratic", curvature, -_STEEPEST, _STEEPEST)
+        check_real("curvatures of a quadratic", curvature, -_MAX_CURVATURE, _MAX_CURVATURE)
     n = len(curvatures)
     axes = _rotation(rotation, n)
     hessian = (axes * curvatures) @ axes.T
@@ -166,7 +166,7 @@ def _quadratic(curvatures: tuple[float, ...], rotation: float | tuple[tuple[floa
 
 
 def _rotation(rotation: float | tuple[tuple[float, ...], ...], n: int) -> Float[np.ndarray, "n n"]:
-    """The orthogonal matrix whose columns are the eigenvectors."""
+    """The orthogonal matrix of an angle or of rows; its columns are the eigenvectors."""
     if isinstance(rotation, tuple):
         is_matrix = all(isinstance(row, tuple) and len(row) == n for row in rotation)
         axes = np.asarray(rotation, dtype=np.float64) if is_matrix else np.empty(0)
@@ -183,7 +183,7 @@ def _rotation(rotation: float | tuple[tuple[float, ...], ...], n: int) -> Float[
 
 @functools.cache
 def rosenbrock() -> Landscape:
-    """(1 − x)² + 100(y − x²)²: a bent valley with a flat floor.
+    """(1 − x)² + 100(y − x²)²: a curved valley with a flat floor.
 
     References:
       Rosenbrock, `An automatic method for finding the greatest or least value of a function
@@ -247,20 +247,20 @@ def himmelblau() -> Landscape:
 
 @functools.cache
 def rastrigin(dimensions: int = 2) -> Landscape:
-    """10n + Σ wᵢ² − 10·cos(2πwᵢ), |wᵢ| ≤ 5.12: a bowl with 11 minima along each coordinate, near the whole numbers.
+    """10n + Σ wᵢ² − 10·cos(2πwᵢ), |wᵢ| ≤ 5.12: a bowl with 11 minima along each coordinate, near the integers.
 
     Args:
-      dimensions: n, 1 to 3: the list of the minima has 11ⁿ.
+      dimensions: n, at most 3 because the landscape lists its 11ⁿ minima.
 
     Raises:
-      InputError: other dimensions.
+      InputError: dimensions outside 1 to 3.
 
     References:
       Rastrigin, Systems of Extremal Control, 1974.
     """
     check_integer("dimensions of landscape 'rastrigin'", dimensions, 1, 3)
     along = np.arange(-5.0, 6.0)
-    # Newton's method for 2w + 20π·sin(2πw) = 0, from so near that five iterations are more than enough.
+    # Newton's method for 2w + 20π·sin(2πw) = 0 converges in fewer than five iterations from the integers.
     for _ in range(5):
         slope = 2 * along + 20 * np.pi * np.sin(2 * np.pi * along)
         along = along - slope / (2 + 40 * np.pi**2 * np.cos(2 * np.pi * along))
@@ -278,18 +278,18 @@ def rastrigin(dimensions: int = 2) -> Landscape:
 
 @functools.cache
 def double_well(tilt: float = 0.3) -> Landscape:
-    """(x² − 1)² + tilt·x + y²/2: a deep well near x = −1, and for |tilt| < 8/√27 a shallow one near x = 1.
+    """(x² − 1)² + tilt·x + y²/2: a deep well near x = −1 and, for tilt < 8/√27, a shallow one near x = 1.
 
     Args:
-      tilt: ≥ 0; with 0 the wells are equal.
+      tilt: ≥ 0; at 0 the wells are equally deep.
 
     Raises:
-      InputError: a tilt that is negative or not finite.
+      InputError: the tilt is negative or not finite.
     """
     check_real("tilt of landscape 'double_well'", tilt, 0, math.inf)
     slopes = np.roots([4, 0, -4, tilt])
     stationary = np.sort(slopes[np.abs(slopes.imag) < 1e-9].real)
-    # Between two minima lies a maximum.
+    # The stationary points alternate: minimum, maximum, minimum.
     wells = stationary[::2]
     return Landscape(
         name="double_well" if tilt == 0.3 else f"double_well(tilt={tilt})",
@@ -303,7 +303,7 @@ def double_well(tilt: float = 0.3) -> Landscape:
 
 @functools.cache
 def monkey_saddle() -> Landscape:
-    """x³ − 3xy²: a saddle, flat to the second order, with three ways down; it has no minimum."""
+    """x³ − 3xy²: a saddle without curvature at its centre, with three ways down and no minimum."""
     return Landscape(
         name="monkey_saddle",
         formula="x³ − 3xy²",
@@ -316,23 +316,23 @@ def monkey_saddle() -> Landscape:
 
 @functools.cache
 def chain(dimensions: int = 50, mu: float = 1.0, L: float = 100.0) -> Landscape:
-    r"""Nesterov's chain, a quadratic along which news of a gradient travels by one coordinate an iteration.
+    r"""Nesterov's chain: a quadratic on which a first-order method reaches one more coordinate per iteration.
 
     .. math::
       f(w) = \frac{L - \mu}{8} \Big[w_1^2 + \sum_{i=1}^{n-1} (w_i - w_{i+1})^2 + (1 - q) w_n^2 - 2 w_1\Big]
         + \frac{\mu}{2} \|w\|^2, \qquad q = \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}
 
-    All its curvatures lie between μ and L, κ = L/μ; w*_i = qⁱ. The term with 1 − q ends the chain after n coordinates
-    as if it went on for ever. What no first-order method can beat from w₀ = 0 is
-    `momentum_jax.analysis.theory.chain_lower_bound`.
+    All curvatures lie between μ and L, with κ = L/μ. The minimum is w*ᵢ = qⁱ, that of an infinite chain, thanks to the
+    term with 1 − q. `momentum_jax.analysis.theory.chain_lower_bound` is the least error of any first-order method from
+    w₀ = 0.
 
     Args:
       dimensions: n.
       mu: μ > 0.
-      L: ≥ μ.
+      L: L ≥ μ.
 
     Raises:
-      InputError: fewer than 2 dimensions, or μ or L out of their range.
+      InputError: fewer than 2 dimensions, or μ or L out of range.
 
     References:
       Nesterov, Introductory Lectures on Convex Optimization, 2004, section 2.1.4, where the chain is infinite.
@@ -360,9 +360,10 @@ def chain(dimensions: int = 50, mu: float = 1.0, L: float = 100.0) -> Landscape:
 
 @functools.cache
 def lessard() -> Landscape:
-    """A strongly convex function of x, of slope 25x for x < 1, x + 24 for 1 ≤ x < 2 and 25x − 24 for x ≥ 2.
+    """A strongly convex function with the slope 25x for x < 1, x + 24 for 1 ≤ x < 2 and 25x − 24 for x ≥ 2.
 
-    The heavy ball that is best for quadratics of curvatures 1 to 25 goes round on it for ever, from x₀ = 3.3 say.
+    The heavy ball with the best settings for quadratics of curvatures 1 to 25 cycles on it for ever, for example from
+    x₀ = 3.3.
 
     References:
       Lessard, Recht and Packard, `Analysis and design of optimization algorithms via integral quadratic constraints

@@ -14,15 +14,15 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class MLP(nn.Module):
-    """Fully connected layers with a nonlinearity between them: x ← a(x·W + b), the last one without it.
+    """A multilayer perceptron: layers x ← a(x·W + b), the last one without the nonlinearity a.
 
     Attributes:
-      hidden_sizes: width of each hidden layer.
-      num_classes: width of the output, the logits.
+      hidden_sizes: the width of each hidden layer.
+      num_classes: the width of the output, the logits.
       activation: "relu", "sigmoid" or "tanh".
       weight_init: "he" for W ~ N(0, 2/fan_in) (He et al. 2015, 1502.01852), "xavier" for N(0, 1/fan_in) (the form
-        of Glorot and Bengio 2010 that the tutorial's network uses), or the standard deviation itself. Not
-        truncated; b starts at zero.
+        of Glorot and Bengio 2010 that the tutorial's network uses), or a number, the standard deviation. The
+        distribution is not truncated. b starts at zero.
 
     >>> import jax, jax.numpy as jnp
     >>> mlp = MLP(hidden_sizes=(5,), num_classes=3)

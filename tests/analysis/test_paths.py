@@ -81,11 +81,11 @@ def test_a_straight_path_does_not_turn_and_a_step_back_turns_by_pi_to_the_last_d
     assert zigzag(straight[:1]) == zigzag(straight[:2]) == zigzag(np.ones([5, 2])) == 0
 
 
-def test_overshoot_is_how_far_beyond_the_minimum_as_a_share_of_the_way_there():
+def test_overshoot_is_how_far_beyond_the_minimum_as_a_fraction_of_the_way_there():
     minimum = np.array([1.0, 1.0])
-    for far, share in ((0.0, 0.0), (1.5, 1.5), (-0.5, 0.0)):
+    for far, fraction in ((0.0, 0.0), (1.5, 1.5), (-0.5, 0.0)):
         path = np.array([[-1.0, 1.0], [1.0 + 2 * far, 7.0], [-0.5, 1.0]])
-        assert overshoot(path, minimum) == share
+        assert overshoot(path, minimum) == fraction
     # Whose start is on the other side, of several with a minimum each.
     paths = np.array([[[0.0], [3.0]], [[6.0], [2.0]]])
     np.testing.assert_array_equal(overshoot(paths, np.array([[2.0], [4.0]])), [0.5, 1.0])
@@ -119,9 +119,9 @@ def test_gradient_descent_goes_straight_down_and_momentum_does_not():
 
 
 @given(st.floats(0, 0.99), st.floats(0.01, 1), seeds)
-def test_the_energy_never_rises_along_a_heavy_ball_while_no_curvature_exceeds_its_limit(beta, share, seed):
+def test_the_energy_never_rises_along_a_heavy_ball_while_no_curvature_exceeds_its_limit(beta, fraction, seed):
     alpha = 0.3
-    curvatures = np.random.default_rng(seed).uniform(-1, 1, 3) * share * (1 - beta**2) / alpha
+    curvatures = np.random.default_rng(seed).uniform(-1, 1, 3) * fraction * (1 - beta**2) / alpha
     values, points = heavy_ball(alpha, beta, curvatures, draw_paths(seed)[0, 0], 100)
     energies = energy(values, points, alpha)
     # The rounding of its largest terms.

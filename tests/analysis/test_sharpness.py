@@ -1,4 +1,4 @@
-"""The top of the spectrum against dense Hessians and known spectra, and the metric inside trainings."""
+"""Top eigenvalues against dense Hessians and known spectra, and the sharpness as a metric of trainings."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,6 @@ from tests.compiling import jit
 
 EPS = np.finfo(float).eps
 KEY = jax.random.key(0)
-
-
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def cross_entropy(params, batch):
@@ -124,8 +118,11 @@ def top_three(hessian):
 
 @pytest.mark.usefixtures("float64")
 def test_one_parameter_is_enough():
-    found = sharpness.top_eigenvalues(lambda p, data: jnp.sum(data * p**3), jnp.array(2.0), jnp.arange(3.0), KEY)
-    np.testing.assert_allclose(found, [36], rtol=4 * EPS)
+    @jit
+    def top(params, data):
+        return sharpness.top_eigenvalues(lambda p, data: jnp.sum(data * p**3), params, data, KEY)
+
+    np.testing.assert_allclose(top(jnp.array(2.0), jnp.arange(3.0)), [36], rtol=4 * EPS)
 
 
 @pytest.mark.usefixtures("float64")

@@ -1,4 +1,6 @@
-"""Networks of Flax as tasks of one's own, against a loop written by hand."""
+"""Networks of Flax as tasks, against a training loop written by hand."""
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,6 +12,9 @@ from flax import nnx
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
+from tests.compiling import jit
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 IMAGES, LABELS = np.random.default_rng(0).normal(size=(40, 5, 5, 2)), np.arange(40, dtype=np.int32) % 3
 CFG = mj.Config(
@@ -30,7 +35,7 @@ class Linen(nn.Module):
 
 class Nnx(nnx.Module):
     def __init__(self, rngs):
-        # A list, whose places are integers in the tree of parameters.
+        # The keys of a list in the tree of parameters are integers.
         self.layers = nnx.List([nnx.Conv(2, 4, (3, 3), strides=2, rngs=rngs), nnx.Linear(36, 3, rngs=rngs)])
 
     def __call__(self, x):
@@ -44,24 +49,28 @@ def task(init, apply):
     return mj.Task(init=init, loss=loss, train=(IMAGES, LABELS))
 
 
+# Trainings of one task share their compiled programs.
+@functools.cache
 def linen_task():
     return task(lambda key: Linen().init(key, jnp.zeros([1, 5, 5, 2])), Linen().apply)
 
 
+@functools.cache
 def nnx_task():
     graph = nnx.graphdef(Nnx(nnx.Rngs(0)))
     return task(lambda key: nnx.state(Nnx(nnx.Rngs(key)), nnx.Param), lambda params, x: nnx.merge(graph, params)(x))
 
 
-@pytest.mark.parametrize("make", [linen_task, nnx_task])
-def test_a_network_of_flax_trains_as_in_a_loop_of_ones_own(make):
+# By default other tests train linen modules: `MLP` is one.
+@pytest.mark.parametrize("make", [pytest.param(linen_task, marks=pytest.mark.exhaustive), nnx_task])
+def test_a_network_of_flax_trains_as_in_a_loop_written_by_hand(make):
     own = make()
     result = mj.train(CFG, task=own)
     before, after = [], []
     with jax.enable_x64(True):
         params = mj.initial_params(CFG, 5, "momentum", task=own)
         velocity = jax.tree.map(jnp.zeros_like, params)
-        step = jax.jit(jax.value_and_grad(own.loss))
+        step = jit(jax.value_and_grad(own.loss))
         for rows in mj.batch_indices(CFG, 5, task=own):
             batch = (IMAGES[rows], LABELS[rows])
             loss, grads = step(params, batch)

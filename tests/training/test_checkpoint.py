@@ -65,6 +65,7 @@ def same(a, b):
     assert dataclasses.replace(a, provenance={}) == dataclasses.replace(b, provenance={})
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize(
     ("changes", "options"),
     [
@@ -90,6 +91,7 @@ def test_a_training_stopped_again_and_again_ends_with_the_bits_of_one_in_one_go(
     assert min(done for phase, done, _ in seen if phase == "training") > 20
 
 
+@pytest.mark.usefixtures("compiled")
 def test_it_goes_on_with_another_chunk_and_other_devices(tmp_path):
     whole = train(CFG, None)
     with pytest.raises(mj.Interrupted):
@@ -97,6 +99,7 @@ def test_it_goes_on_with_another_chunk_and_other_devices(tmp_path):
     same(train(CFG, tmp_path / "place", devices=jax.devices()[:1], chunk=7), whole)
 
 
+@pytest.mark.usefixtures("compiled")
 def test_a_network_of_the_library_goes_on_too(tmp_path):
     cfg = mj.Config(hidden_sizes=(10,), iterations=30, batch_size=16, seeds=2, optimizers=ONE.optimizers)
     options = {"chunk": 10, "checkpoint_seconds": 0}

@@ -1,4 +1,8 @@
-"""Datasets by name: the embedded MNIST, tensorflow-datasets, folders of IDX files; all in one canonical order."""
+"""Datasets by name: the embedded MNIST, tensorflow-datasets and folders of IDX files.
+
+`load_dataset` returns a `Dataset` in a canonical order that does not depend on the source. `embed_mnist` is a program
+that builds the embedded file.
+"""
 
 from momentum_jax.tasks.datasets._dataset import Dataset, draw_held_out
 from momentum_jax.tasks.datasets._load import load_dataset

@@ -1,4 +1,4 @@
-"""What a dataset is here, and the order that its examples always have."""
+"""`Dataset`, and the canonical order of its examples."""
 
 import dataclasses
 import functools
@@ -15,15 +15,15 @@ Labels = Int32[np.ndarray, " examples"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, flattened, one byte a value.
+    """Labelled images, flattened, with one byte per value.
 
     Attributes:
       x_train: uint8 [examples, features], 0 to 255.
       y_train: int32 [examples], 0 to num_classes − 1.
       x_test: uint8 [test examples, features].
       y_test: int32 [test examples].
-      image_shape: what `features` folds back to: (height, width), or (height, width, channels) for more than one.
-      num_classes: how many classes there are.
+      image_shape: the shape of an image, (height, width), or (height, width, channels) for several channels.
+      num_classes: the number of classes.
       source: where the data came from, for the provenance of a result.
     """
 
@@ -37,19 +37,19 @@ class Dataset:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the shapes and of every image and label in order; not of the source."""
+        """The SHA-256, in hexadecimal, of the shapes and of all images and labels in order; not of the source."""
         sha = hashlib.sha256(repr((self.image_shape, self.num_classes, len(self.y_test))).encode())
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 
     def split_validation(self, n: int, seed: int = 0) -> "Dataset":
-        """Holds n training examples out for tuning: they take the place of the test set, which is left out.
+        """The dataset for tuning: n training examples are held out and replace the test set, which is left out.
 
-        Which n is drawn by `numpy.random.default_rng(seed)`; both parts keep the canonical order.
+        `numpy.random.default_rng(seed)` draws the n examples. Both parts keep the canonical order.
 
         Raises:
-          InputError: n is not at least 1 and less than the number of training examples.
+          InputError: n is less than 1, or not less than the number of training examples.
         """
         held_out = draw_held_out(len(self.y_train), n, seed)
         return dataclasses.replace(
@@ -70,12 +70,16 @@ class Dataset:
         num_classes: int | None,
         source: str,
     ) -> "Dataset":
-        """Checks, flattens and puts into the canonical order images uint8 [N, height, width(, channels)] and labels.
+        """The dataset of images and labels: checked, flattened and in canonical order.
 
-        Without `num_classes`, the largest training label says how many there are.
+        Args:
+          train: uint8 images [examples, height, width] or [examples, height, width, channels], and integer labels.
+          test: likewise.
+          num_classes: the number of classes; None for the largest training label + 1.
+          source: where the data came from.
 
         Raises:
-          InputError: no examples, unequal counts or image sizes, or a label outside the classes.
+          InputError: there are no examples, counts or image sizes differ, or a label is outside the classes.
         """
         image_shape = _image_shape(train[0])
         if _image_shape(test[0]) != image_shape:
@@ -99,10 +103,10 @@ class Dataset:
 
 
 def draw_held_out(examples: int, n: int, seed: int) -> Bool[np.ndarray, " examples"]:
-    """Which n of the examples are held out.
+    """A mask of the n examples to hold out, drawn by `numpy.random.default_rng(seed)`.
 
     Raises:
-      InputError: n is not at least 1 and less than the number of examples.
+      InputError: n is less than 1, or not less than the number of examples.
     """
     check_integer("n", n, 1, examples - 1)
     held_out = np.zeros(examples, dtype=bool)
@@ -111,10 +115,10 @@ def draw_held_out(examples: int, n: int, seed: int) -> Bool[np.ndarray, " exampl
 
 
 def canonical_order(x: Images, y: Labels) -> tuple[Images, Labels]:
-    """Sorts examples by the SHA-256 of their bytes (label last, little-endian).
+    """Sorts examples by the SHA-256 of their bytes (the label last, as a little-endian int32).
 
-    The order depends on the set of examples alone, whatever order a source gives them in, and has nothing to do
-    with what they show: any prefix is a random sample.
+    The order depends only on the set of examples, not on the order in which a source gives them. It has nothing to do
+    with what the images show, so that every prefix is a random sample.
     """
     tails = y.astype("<i4")
     digests = [hashlib.sha256(row.tobytes() + tail.tobytes()).digest() for row, tail in zip(x, tails, strict=True)]

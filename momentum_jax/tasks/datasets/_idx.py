@@ -22,10 +22,10 @@ _FILES = {
 
 
 def load_idx_folder(folder: pathlib.Path) -> Dataset:
-    """Reads the four MNIST-style files of a folder, each plain or gzipped.
+    """Reads the dataset in the four MNIST-style files of a folder, each plain or gzipped.
 
     Raises:
-      InputError: a file that is missing, damaged or truncated, of another kind, or whose counts disagree.
+      InputError: a file is missing, damaged, truncated or of another kind, or the counts of two files differ.
     """
     arrays = {key: read_idx(_find(folder, name), dimensions) for key, (name, dimensions) in _FILES.items()}
     return Dataset.from_images(
@@ -37,10 +37,10 @@ def load_idx_folder(folder: pathlib.Path) -> Dataset:
 
 
 def read_idx(path: pathlib.Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
-    """Reads one IDX file of unsigned bytes with that many dimensions.
+    """Reads an IDX file of unsigned bytes with that many dimensions.
 
     Raises:
-      InputError: naming the file and what is wrong with it.
+      InputError: the file cannot be read; the message names it and says why.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

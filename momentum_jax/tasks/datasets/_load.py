@@ -1,4 +1,4 @@
-"""A dataset by its name."""
+"""`load_dataset`, which loads a dataset by name."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from momentum_jax.tasks.datasets._tfds import load_tfds
 
 
 def load_dataset(name: str) -> Dataset:
-    """Loads a dataset of labelled images, checked and in canonical order, so that every source gives the same bits.
+    """Loads a dataset of labelled images, checked and in canonical order. Every source gives the same bits.
 
     Args:
       name: "mnist" (embedded, no network), "tfds:NAME" (an image-classification dataset of tensorflow-datasets),
@@ -21,7 +21,7 @@ def load_dataset(name: str) -> Dataset:
       A `Dataset`: images uint8 [examples, features], labels int32 [examples].
 
     Raises:
-      InputError: an unknown name, or files that are missing or damaged.
+      InputError: the name is unknown, or files are missing or damaged.
 
     >>> mnist = load_dataset("mnist")
     >>> mnist.x_train.shape, mnist.x_test.shape, mnist.image_shape, mnist.num_classes
@@ -31,7 +31,7 @@ def load_dataset(name: str) -> Dataset:
         return load_mnist()
     if name.startswith("tfds:"):
         return load_tfds(name.removeprefix("tfds:"))
-    # Unlike pathlib's, these take any string.
+    # Unlike the methods of pathlib, these functions accept every string.
     folder = os.path.expanduser(name)
     if os.path.isdir(folder):
         return load_idx_folder(pathlib.Path(folder))

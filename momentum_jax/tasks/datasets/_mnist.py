@@ -1,4 +1,4 @@
-"""The embedded MNIST; `embed_mnist` builds it."""
+"""The embedded MNIST, which `embed_mnist` builds."""
 
 import pathlib
 import zipfile
@@ -10,7 +10,7 @@ from momentum_jax._base.errors import InputError
 from momentum_jax.tasks.datasets._dataset import Dataset
 
 PATH = pathlib.Path(__file__).with_name("mnist.npz")
-# Of `Dataset.digest`, once in canonical order.
+# The `Dataset.digest` of MNIST in canonical order.
 DIGEST = "a3ccb6b0d70ed08f65e7fdc3a6ecc7cf97e161c2c91490f0255f0ff93ae38905"
 _REINSTALL = "install momentum-jax again"
 FIELDS = ("x_train", "y_train", "x_test", "y_test")
@@ -20,10 +20,10 @@ def load_mnist() -> Dataset:
     """Reads the embedded MNIST and checks its digest.
 
     Raises:
-      InputError: the file is missing, damaged or altered.
+      InputError: the file is missing, damaged or changed.
     """
     try:
-        # Opened here, since np.load leaves it open when it is no zip file.
+        # np.load would leave the file open if it is no zip archive.
         with PATH.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             x_train, y_train, x_test, y_test = (arrays[field] for field in FIELDS)
         dataset = Dataset(

@@ -20,17 +20,17 @@ _RANDOM_ACCESS = ("array_record", "parquet")
 
 
 def load_tfds(name: str) -> Dataset:
-    """Reads the splits "train" and "test" of a dataset; prepares it first where that has not been done.
+    """Reads the splits "train" and "test" of a dataset of tensorflow-datasets (TFDS), and prepares it if necessary.
 
-    Preparing one of TFDS's own datasets downloads it (TFDS checks the checksums) and needs TensorFlow. Reading a
-    prepared one does not, if it was prepared as array_record. The folder is TFDS's (`TFDS_DATA_DIR`).
+    Preparing one of TFDS's own datasets downloads it, with TFDS's checksums, and needs TensorFlow. Reading a prepared
+    dataset does not need TensorFlow if it was prepared as array_record. TFDS chooses the folder (`TFDS_DATA_DIR`).
 
     Args:
-      name: as `tfds.builder` takes it: "fashion_mnist", "cifar10", "emnist/letters".
+      name: a name for `tfds.builder`, such as "fashion_mnist", "cifar10" or "emnist/letters".
 
     Raises:
-      InputError: an unknown dataset, one that is not classification of images of one size, or something that
-        is not installed.
+      InputError: the dataset is unknown, is no classification of images of one size, or needs a package that is not
+        installed.
     """
     import platformdirs
     import tensorflow_datasets as tfds
@@ -71,7 +71,7 @@ def _prepare(tfds: Any, name: str) -> Any:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        # TFDS lets through whatever its downloaders, decoders and checksums raise.
+        # TFDS passes on whatever its downloaders, decoders and checksums raise.
         raise InputError(f"tfds:{name} could not be downloaded and prepared: {error}") from error
     return builder
 
@@ -96,7 +96,7 @@ def _check_readable(builder: Any, name: str) -> None:
 
 
 def _fingerprint(builder: Any) -> str:
-    """Of the prepared files: their names, sizes and times, so that a dataset prepared anew is decoded anew."""
+    """A digest of the names, sizes and times of the prepared files: a dataset prepared again is decoded again."""
     files = sorted(pathlib.Path(builder.data_path).iterdir())
     listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(json.dumps([builder.info.full_name, listing]).encode()).hexdigest()[:32]
@@ -121,9 +121,9 @@ def _decode(builder: Any, split: str, image_key: str, label_key: str) -> tuple[n
 
 
 def _read_cache(path: pathlib.Path, source: str) -> Dataset | None:
-    """The cached dataset, or None where there is none whose digest is right: it is then decoded again."""
+    """The cached dataset, or None if there is none with the right digest; it is then decoded again."""
     try:
-        # Opened here, since np.load leaves it open when it is no zip file.
+        # np.load would leave the file open if it is no zip archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             dataset = Dataset(
                 **{field: arrays[field] for field in _FIELDS},
@@ -149,5 +149,5 @@ def _write_cache(path: pathlib.Path, dataset: Dataset) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.getvalue())
     except OSError:
-        # A cache that cannot be written only costs the decoding next time.
+        # Without a cache the dataset is only decoded again next time.
         return

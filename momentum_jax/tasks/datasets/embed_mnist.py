@@ -2,7 +2,7 @@
 
     python -m momentum_jax.tasks.datasets.embed_mnist FOLDER
 
-checks that the folder holds exactly the original data and writes `mnist.npz` beside this module.
+It checks that the folder holds exactly the original data and writes `mnist.npz` beside this module.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from momentum_jax.tasks.datasets._mnist import DIGEST, FIELDS, PATH
 
 
 def write_mnist(folder: pathlib.Path, path: pathlib.Path = PATH) -> None:
-    """Writes the MNIST files of a folder as an npz in canonical order; the same bytes every time.
+    """Writes the MNIST files of a folder as an npz file in canonical order. Every run writes the same bytes.
 
     Raises:
       InputError: the files are not the original ones.

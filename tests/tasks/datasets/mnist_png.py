@@ -1,5 +1,6 @@
 """Datasets for TFDS that need no TensorFlow to prepare: TFDS is handed PNG bytes, which it stores as they are."""
 
+import functools
 import io
 
 import numpy as np
@@ -11,6 +12,7 @@ from momentum_jax.tasks.datasets import load_dataset
 Split = tuple[np.ndarray, np.ndarray]
 
 
+@functools.cache
 def slice_of_mnist(split: str) -> Split:
     """500 training or 100 test examples of the embedded MNIST, in an order that is nobody's."""
     mnist = load_dataset("mnist")

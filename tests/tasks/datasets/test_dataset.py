@@ -67,9 +67,9 @@ def test_a_prefix_of_mnist_is_a_random_sample(mnist):
     # Each count is hypergeometric; ten of them are all within four standard deviations 99.9% of the time.
     n, total = 6000, 60000
     for digit, count in enumerate(np.bincount(mnist.y_train[:n])):
-        share = TRAIN_DIGITS[digit] / total
-        deviation = math.sqrt(n * share * (1 - share) * (total - n) / (total - 1))
-        assert abs(count - n * share) < 4 * deviation
+        proportion = TRAIN_DIGITS[digit] / total
+        deviation = math.sqrt(n * proportion * (1 - proportion) * (total - n) / (total - 1))
+        assert abs(count - n * proportion) < 4 * deviation
 
 
 def test_the_embedded_mnist_is_the_original(mnist):
@@ -156,14 +156,14 @@ def test_one_changed_label_is_noticed(monkeypatch, tmp_path, mnist):
 
 
 def write_idx_folder(folder: pathlib.Path, dataset: Dataset, rng: np.random.Generator):
-    """The four files of a dataset, its examples in a random order; the training images gzipped."""
+    """Writes the four files of a dataset with its examples in a random order; the test images are gzipped."""
     for part, x, y in (("train", dataset.x_train, dataset.y_train), ("t10k", dataset.x_test, dataset.y_test)):
         order = rng.permutation(len(y))
         images = struct.pack(">4I", 0x803, len(y), *dataset.image_shape) + x[order].tobytes()
-        if part == "train":
-            (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images, compresslevel=1))
+        if part == "t10k":
+            (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images, compresslevel=1))
         else:
-            (folder / "t10k-images-idx3-ubyte").write_bytes(images)
+            (folder / "train-images-idx3-ubyte").write_bytes(images)
         labels = struct.pack(">2I", 0x801, len(y)) + y[order].astype(np.uint8).tobytes()
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
 

@@ -1,6 +1,5 @@
-"""Intervals against SciPy, against what they must cover, and against cases worked by hand; budgets by brute force."""
+"""Intervals against SciPy and cases worked by hand, and the symmetries that they must have."""
 
-import itertools
 import math
 from fractions import Fraction
 
@@ -8,23 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import stats
 
 from momentum_jax.analysis import (
     Interval,
-    expected_best,
-    interquartile_mean_interval,
-    iterations_to,
     mean_interval,
     median_interval,
     paired_differences,
     proportion_difference_interval,
     proportion_interval,
     simultaneous_level,
-    tolerated_range,
     wins_interval,
 )
-from momentum_jax.analysis import statistics as module
 
 INF, NAN = np.inf, np.nan
 # Sums and quotients of some tens of values, and SciPy's own quantiles: some hundred roundings of 2⁻⁵³.
@@ -36,7 +30,6 @@ runs = st.lists(whole, min_size=2, max_size=30).map(np.array)
 bounds = st.lists(st.tuples(censored, censored).map(sorted), min_size=1, max_size=20).map(
     lambda b: tuple(np.array(b).T)
 )
-trials = st.lists(st.integers(0, 6).map(float) | st.just(INF), min_size=1, max_size=8).map(np.array)
 
 
 def ends(interval):
@@ -51,89 +44,6 @@ def assert_same(got, expected):
     np.testing.assert_allclose(got, expected, rtol=ROUNDING, atol=ROUNDING)
 
 
-# The distributions to cover, by name: how to draw, and which of SciPy's it is where it is not symmetric about 0.
-SYMMETRIC = {
-    "normal": lambda rng, shape: rng.normal(size=shape),
-    "uniform": lambda rng, shape: rng.uniform(-1, 1, size=shape),
-    "Laplace": lambda rng, shape: rng.laplace(size=shape),
-    "t with 3 degrees": lambda rng, shape: rng.standard_t(3, size=shape),
-    "lognormals' difference": lambda rng, shape: rng.lognormal(size=shape) - rng.lognormal(size=shape),
-}
-SKEWED = {
-    "exponential": (lambda rng, shape: rng.exponential(size=shape), stats.expon()),
-    "lognormal": (lambda rng, shape: rng.lognormal(size=shape), stats.lognorm(1)),
-}
-
-
-def assert_covers(interval, draw, truth, n, simulations, offered):
-    """Fails where so few covered intervals would have a probability below 1e-4 if 93 % were covered."""
-    rng = np.random.default_rng(0)
-    covered = sum(low <= truth <= high for low, high in (ends(interval(x)) for x in draw(rng, (simulations, n))))
-    assert stats.binom.cdf(covered, simulations, offered) > 1e-4, covered / simulations
-
-
-@pytest.mark.parametrize("n", [5, 10, 30])
-@pytest.mark.parametrize("draw", SYMMETRIC.values(), ids=SYMMETRIC)
-def test_students_interval_covers_symmetric_differences(draw, n):
-    assert_covers(mean_interval, draw, 0, n, 2000, offered=0.93)
-
-
-@pytest.mark.parametrize(("name", "n"), [("exponential", 40), ("lognormal", 300)])
-def test_students_interval_covers_skewed_differences_from_the_stated_number_on(name, n):
-    draw, distribution = SKEWED[name]
-    assert_covers(mean_interval, draw, distribution.mean(), n, 2000, offered=0.93)
-
-
-@pytest.mark.parametrize("n", [6, 9, 30])
-@pytest.mark.parametrize("name", [*SYMMETRIC, *SKEWED])
-def test_the_medians_interval_covers_with_its_level_whatever_the_distribution(name, n):
-    draw, distribution = SKEWED.get(name) or (SYMMETRIC[name], None)
-    truth = distribution.median() if distribution else 0
-    assert_covers(median_interval, draw, truth, n, 1000, offered=0.95)
-
-
-@pytest.mark.parametrize("name", ["uniform", "t with 3 degrees", "exponential"])
-def test_the_interquartile_means_interval_covers_from_20_differences_on(name, monkeypatch):
-    # 499 resamples for the time's sake: the quantiles that they estimate are the same.
-    monkeypatch.setattr(module, "RESAMPLES", 499)
-    draw, distribution = SKEWED.get(name) or (SYMMETRIC[name], None)
-    truth = 2 * integrate.quad(distribution.ppf, 0.25, 0.75)[0] if distribution else 0
-    assert_covers(interquartile_mean_interval, draw, truth, 20, 200, offered=0.93)
-
-
-def splits(n):
-    """All ways to split n runs into three kinds."""
-    return [(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)]
-
-
-@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
-@pytest.mark.parametrize("n", [1, 5, 12])
-def test_a_share_is_covered_with_its_level_exactly_computed(n, level):
-    intervals = [proportion_interval(k, n, level) for k in range(n + 1)]
-    for p in np.linspace(0, 1, 101):
-        covered = [low <= p <= high for low, high in map(ends, intervals)]
-        assert stats.binom.pmf(np.arange(n + 1), n, p) @ covered >= level - ROUNDING
-
-
-@pytest.mark.parametrize("n", [3, 8])
-def test_wins_and_differences_of_shares_are_covered_with_their_level_exactly_computed(n):
-    counts = np.array(splits(n))
-    wins = [wins_interval(np.repeat([-1.0, 1.0, 0.0], count)) for count in counts]
-    shares = []
-    for only_a, only_b, _ in counts:
-        a, b = np.zeros((2, n), bool)
-        a[:only_a], b[only_a : only_a + only_b] = True, True
-        shares.append(proportion_difference_interval(a, b))
-    for first, second, third in splits(12):
-        p = np.array([first, second, third]) / 12
-        probability = stats.multinomial(n, p).pmf(counts)
-        beats = p[0] + p[2] / 2
-        for intervals, truth in ((wins, beats), (shares, p[0] - p[1])):
-            # What is certain lies on the end itself, which may be rounded.
-            covered = [low - ROUNDING <= truth <= high + ROUNDING for low, high in map(ends, intervals)]
-            assert probability @ covered >= 0.95 - ROUNDING
-
-
 def test_the_simultaneous_level_is_bonferronis():
     assert simultaneous_level(0.95, 1) == pytest.approx(0.95, abs=1e-15)
     assert simultaneous_level(0.9, 4) == pytest.approx(0.975, abs=1e-15)
@@ -146,7 +56,6 @@ def test_a_level_that_is_no_probability_is_refused(level):
         lambda: simultaneous_level(level, 2),
         lambda: mean_interval(x, level),
         lambda: median_interval(x, level=level),
-        lambda: interquartile_mean_interval(x, level),
         lambda: wins_interval(x, level=level),
         lambda: proportion_interval(1, 2, level),
         lambda: proportion_difference_interval(x > 1, x > 2, level),
@@ -345,96 +254,21 @@ def test_intervals_shift_and_scale_with_the_differences(x, shift, scale):
     assert wins_interval(scale * x) == wins_interval(x)
 
 
-def interquartile_mean(values, axis=-1):
-    quarter = values.shape[-1] // 4
-    return np.sort(values)[..., quarter : values.shape[-1] - quarter].mean(axis)
-
-
-@pytest.mark.parametrize("level", [0.95, 0.99])
-@pytest.mark.parametrize("n", [20, 23])
-def test_the_interquartile_means_interval_is_efrons(n, level, rng):
-    x = np.sort(rng.lognormal(size=n))
-    # SciPy draws the resamples; what is made of them is Efron's formula, written out.
-    drawn = stats.bootstrap((x,), interquartile_mean, method="percentile", batch=1000, rng=np.random.default_rng(0))
-    found, value = drawn.bootstrap_distribution, interquartile_mean(x)
-    bias = stats.norm.ppf((found < value).mean() / 2 + (found <= value).mean() / 2)
-    left_out = np.array([interquartile_mean(np.delete(x, i)) for i in range(n)])
-    deviations = left_out.mean() - left_out
-    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
-    shifted = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    expected = np.quantile(found, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
-    interval = interquartile_mean_interval(x, level)
-    assert_same(interval, (value, *expected, level))
-    # The corrections are felt, far beyond the tolerance.
-    plain = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    assert max(abs(expected - plain)) > 1e-4
-
-
-def test_the_interquartile_means_interval_depends_on_the_seed_and_not_on_the_order(rng):
-    x = rng.normal(size=25)
-    interval = interquartile_mean_interval(x)
-    assert interquartile_mean_interval(rng.permutation(x)) == interval
-    assert interquartile_mean_interval(x, seed=1) != interval
-    assert interquartile_mean_interval(x, level=0.99).low < interval.low
-
-
-def test_the_interquartile_means_interval_shifts_scales_and_mirrors_with_the_differences(rng):
-    x = rng.normal(size=20)
-    interval = interquartile_mean_interval(x)
-    assert_same(interquartile_mean_interval(3 + 2 * x)[:3], 3 + 2 * np.array(interval[:3]))
-    swapped = mirrored(interquartile_mean_interval(-x))
-    assert_same(swapped.value, interval.value)
-    # The mirror image has other resamples: the quantiles of two sets of 9999 at the ends of a normal distribution
-    # differ by 1 % of the width (standard deviation, √2 · √(0.025 · 0.975 / 9999) / φ(1.96) / 3.92).
-    np.testing.assert_allclose(ends(swapped), ends(interval), rtol=0, atol=0.04 * np.ptp(ends(interval)))
-
-
-@pytest.mark.parametrize("middle", [0.0, 0.1])
-def test_equal_differences_have_an_interquartile_mean_without_a_warning(middle):
-    value, low, high, _ = interquartile_mean_interval(np.full(20, middle))
-    assert value == low == high == pytest.approx(middle, abs=1e-15)
-
-
-@pytest.mark.parametrize("apart", [1, 5, 6])
-def test_differences_that_are_equal_in_the_middle_have_an_interquartile_mean_without_a_warning(apart, rng):
-    # With 5 of 20 apart at an end it is all equal that is averaged; with 6 at one end it is not.
-    x = np.full(20, 0.1)
-    x[:apart] += 1 + np.arange(apart)
-    interval = interquartile_mean_interval(rng.permutation(x))
-    assert interval.value == pytest.approx(0.1 if apart <= 5 else 0.2, abs=1e-15)
-    assert interval.low <= interval.value + 1e-15
-    assert interval.value <= interval.high + 1e-15
-
-
-def test_the_interquartile_mean_is_offered_with_an_interval_from_20_differences_on():
-    np.testing.assert_equal(ends(interquartile_mean_interval(np.arange(19.0))), (NAN, NAN))
-    assert interquartile_mean_interval(np.arange(19.0)).value == 9
-    assert not np.isnan(interquartile_mean_interval(np.arange(20.0)).low)
-
-
-@pytest.mark.parametrize("bad", [NAN, INF, -INF])
-def test_an_interquartile_mean_is_of_finite_differences_only(bad):
-    x = np.arange(30.0)
-    x[7] = bad
-    np.testing.assert_equal(tuple(interquartile_mean_interval(x)), (NAN, NAN, NAN, 0.95))
-    np.testing.assert_equal(tuple(interquartile_mean_interval(x[:0])), (NAN, NAN, NAN, 0.95))
-
-
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.999])
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 10), (3, 10), (10, 10), (250, 1000)])
-def test_a_shares_interval_is_scipys(successes, n, level):
+def test_a_proportions_interval_is_scipys(successes, n, level):
     expected = stats.binomtest(successes, n).proportion_ci(level, method="exact")
     # SciPy finds its ends by root finding, to some 1e-12.
     np.testing.assert_allclose(proportion_interval(successes, n, level), (successes / n, *expected, level), atol=1e-11)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, -1)])
-def test_shares_that_cannot_be_are_refused(successes, n):
+def test_proportions_that_cannot_be_are_refused(successes, n):
     with pytest.raises(ValueError, match=f"successes, not {successes}"):
         proportion_interval(successes, n)
 
 
-def test_no_runs_have_no_share_and_no_wins():
+def test_no_runs_have_no_proportion_and_no_wins():
     nothing = np.zeros(0)
     for interval in (
         proportion_interval(0, 0),
@@ -459,7 +293,7 @@ def test_what_may_be_a_tie_is_neither_won_nor_lost():
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
-def test_the_difference_of_shares_is_of_the_pairs_that_disagree(level):
+def test_the_difference_of_proportions_is_of_the_pairs_that_disagree(level):
     # Of 20 seeds 8 succeed with a alone, 1 with b alone, 6 with both.
     a = np.arange(20) < 14
     b = np.isin(np.arange(20), [*range(8, 14), 19])
@@ -471,7 +305,7 @@ def test_the_difference_of_shares_is_of_the_pairs_that_disagree(level):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), st.randoms(use_true_random=False))
-def test_swapping_mirrors_a_difference_of_shares_and_order_does_not_matter(pairs, random):
+def test_swapping_mirrors_a_difference_of_proportions_and_order_does_not_matter(pairs, random):
     a, b = np.array(pairs).T
     interval = proportion_difference_interval(a, b)
     assert proportion_difference_interval(b, a) == mirrored(interval)
@@ -480,84 +314,6 @@ def test_swapping_mirrors_a_difference_of_shares_and_order_does_not_matter(pairs
     assert -1 <= interval.low <= interval.value <= interval.high <= 1
 
 
-def test_shares_that_are_not_paired_are_refused():
+def test_proportions_that_are_not_paired_are_refused():
     with pytest.raises(ValueError, match="same length"):
         proportion_difference_interval(np.zeros(3, bool), np.zeros(2, bool))
-
-
-@given(trials)
-def test_the_best_of_a_budget_is_that_of_all_subsets(values):
-    budgets = np.arange(1, len(values) + 1)
-    best = [[min(subset) for subset in itertools.combinations(values, n)] for n in budgets]
-    assert_same(expected_best(values, budgets), [sum(found) / len(found) for found in best])
-
-
-def test_large_numbers_of_trials_keep_their_digits(rng):
-    # C(1000, 500) ≈ 3e299, and C(3000, 1500) is beyond float64.
-    values = rng.normal(size=3000)
-    ordered = [Fraction(value) for value in np.sort(values)]
-    budgets = np.array([1, 2, 1500, 2999, 3000])
-    for n, got in zip(budgets.tolist(), expected_best(values, budgets), strict=True):
-        # P(the best has rank > i) = C(N − i, n) / C(N, n), from one rank to the next.
-        beyond, expected = Fraction(1), Fraction(0)
-        for i in range(min(60, 3001 - n) if n > 2 else 3001 - n):
-            here = beyond * Fraction(n, 3000 - i)
-            expected += here * ordered[i]
-            beyond -= here
-        # After 60 ranks at n ≥ 1500 some 2⁻⁶⁰ is left out.
-        assert got == pytest.approx(float(expected), abs=ROUNDING)
-
-
-def test_a_failed_trial_is_felt_as_long_as_all_drawn_can_fail():
-    values = np.array([2.0, INF, 1.0, INF, 3.0])
-    budgets = np.array([1, 2, 3])
-    # Three of five: the best is 1 in 6 of 10 subsets, 2 in 3, 3 in 1.
-    np.testing.assert_allclose(expected_best(values, budgets), [INF, INF, 1.5], rtol=ROUNDING)
-    assert expected_best(np.full(3, INF), np.array([3])).tolist() == [INF]
-
-
-def test_budgets_beyond_the_trials_are_refused():
-    for budget in (0, 4, -1):
-        with pytest.raises(ValueError, match=f"between 1 and the 3 trials there are, not at {budget}"):
-            expected_best(np.arange(3.0), np.array([1, budget]))
-    with pytest.raises(ValueError, match="NaN"):
-        expected_best(np.array([1.0, NAN]), np.array([1]))
-    assert expected_best(np.arange(3.0), np.array([], int)).shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("losses", "factor", "expected"),
-    [
-        ([5.0, 1.0, 1.05, 1.2, INF], 1.1, (0.1, 1.0)),
-        ([5.0, 1.0, 1.05, 1.2, INF], 1.25, (0.1, 10.0)),
-        # Exactly at the factor is still tolerated.
-        ([3.0, 2.0, 1.0, 2.0, 3.0], 2.0, (0.1, 10.0)),
-        ([3.0, 2.0, 1.0, 2.0, 3.0], 1.0, (1.0, 1.0)),
-        # What does well apart from the best is not contiguous with it.
-        ([1.0, 5.0, 1.0, 1.01, 5.0], 1.1, (0.01, 0.01)),
-        ([1.02, INF, 1.0, 1.01, 1.03], 1.1, (1.0, 100.0)),
-        ([1.0, 1.0, 1.0, 1.0, 1.0], 1.1, (0.01, 100.0)),
-        ([INF, INF, INF, INF, INF], 1.1, (NAN, NAN)),
-    ],
-)
-def test_the_tolerated_range_is_the_contiguous_one_around_the_best(losses, factor, expected):
-    rates, losses = np.array([0.01, 0.1, 1.0, 10.0, 100.0]), np.array(losses)
-    np.testing.assert_equal(tolerated_range(rates, losses, factor), expected)
-    # In any order.
-    order = [3, 0, 4, 2, 1]
-    np.testing.assert_equal(tolerated_range(rates[order], losses[order], factor), expected)
-
-
-@pytest.mark.parametrize(
-    ("rates", "losses", "factor"), [([0.0, 1.0], [1.0, 1.0], 1.1), ([1.0], [-1.0], 1.1), ([1.0], [1.0], 0.9)]
-)
-def test_ranges_that_mean_nothing_are_refused(rates, losses, factor):
-    with pytest.raises(ValueError, match="must be positive, losses not negative, and the factor 1 or more"):
-        tolerated_range(np.array(rates), np.array(losses), factor)
-
-
-def test_iterations_are_the_recorded_ones_and_infinite_where_the_level_is_never_reached():
-    curves = np.array([[[5.0, 2.0, 3.0], [5.0, 4.0, 2.5]], [[1.0, 9.0, 9.0], [5.0, NAN, INF]]])
-    got = iterations_to(curves, np.array([0, 50, 100]), 2.5)
-    assert got.dtype == np.float64
-    assert got.tolist() == [[50, 100], [0, INF]]
