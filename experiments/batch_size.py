@@ -1,13 +1,13 @@
 """Is momentum's advantage one of large batches? SGD and momentum 0.9, each at its best, with batches of 1 to 4,096.
 
-Finding: Yes: momentum is ahead with batches of 512 and 4,096, the two are not told apart with batches of 1, 8 and 64.
-To a training loss of 0.25 SGD needs so many times the iterations of momentum 0.9, each at its best of 9 learning rates:
-0.99 (0.87 to 1.20) at 1, 1.02 (0.88 to 1.11) at 8, 1.13 (0.97 to 1.37) at 64, 2.07 (1.80 to 2.56) at 512 and 2.37 (2.03
-to 3.04) at 4,096 (medians of 16 seeds, with intervals that hold together with 95 %; 6 other seeds chose the rates, of
-which none is at the edge of those tried). With the same effective learning rate, the lowest that gets both there, the
-ratio is 0.84 to 0.98 (medians of the seeds that chose, without intervals). The highest that gets half of the runs there
-is, for SGD and momentum, 0.022 and 0.016 at 1, 0.12 and 0.18 at 8, 0.71 and 1 at 64, 0.71 and 2 at 512 and 0.5 and 4 at
-4,096. The network is 784-32-32-10, on MNIST.
+Finding: Yes: momentum is ahead with batches of 512 and 4,096; no difference was found with batches of 1, 8 and 64. Both
+have the best of 9 learning rates. SGD's iterations to a training loss of 0.25, over those of momentum 0.9, are 0.99
+(0.87 to 1.20) at 1, 1.02 (0.88 to 1.11) at 8, 1.13 (0.97 to 1.37) at 64, 2.07 (1.80 to 2.56) at 512 and 2.37 (2.03 to
+3.04) at 4,096 (medians of 16 seeds; the intervals hold together with 95 %). 6 other seeds chose the rates; none is at
+the edge of those tried. At the lowest effective learning rate that gets both there, the ratio is 0.84 to 0.98 (medians
+of the seeds that chose, without intervals). The highest effective rate with which half of the runs get there is, for
+SGD and momentum, 0.022 and 0.016 at 1, 0.12 and 0.18 at 8, 0.71 and 1 at 64, 0.71 and 2 at 512 and 0.5 and 4 at 4,096.
+The network is 784-32-32-10, on MNIST.
 """
 
 import argparse
@@ -106,7 +106,8 @@ def study(arguments: argparse.Namespace) -> Study:
     for size in design.sizes:
         folder = arguments.folder and arguments.folder / f"batch-{size}"
         found[size] = compare(design, task, size, folder)
-    return Study(draw(design, found), tell(design, found), {f"{size}": numbers(one) for size, one in found.items()})
+    numbers = {f"{size}": as_json(of_size) for size, of_size in found.items()}
+    return Study(draw(design, found), find(numbers, design), numbers)
 
 
 def make_task(cfg: mj.Config) -> mj.Task:
@@ -161,31 +162,40 @@ def ratio(sgd: np.ndarray, momentum: np.ndarray, level: float = 0.95) -> Interva
     return Interval(math.exp(value), math.exp(low), math.exp(high), level)
 
 
-def tell(design: Design, found: Mapping[int, Found]) -> str:
-    ahead = [size for size, one in found.items() if one.advantage.low > 1]
-    behind = [size for size, one in found.items() if one.advantage.high < 1]
-    neither = [size for size in found if size not in ahead + behind]
-    largest = list(found)[len(found) - len(ahead) :]
-    verdict = "No advantage was found" if not ahead else "Yes" if ahead == largest != list(found) else "Not only"
-    sides = {"momentum is ahead": ahead, "SGD is ahead": behind, "the two are not told apart": neither}
+def find(numbers: Mapping[str, Any], design: Design = FULL) -> str:
+    """The finding, from the numbers of each batch size."""
+    intervals = {int(size): Interval(**of_size["advantage"]) for size, of_size in numbers.items()}
+    ahead = [size for size, advantage in intervals.items() if advantage.low > 1]
+    behind = [size for size, advantage in intervals.items() if advantage.high < 1]
+    neither = [size for size in intervals if size not in ahead + behind]
+    largest = list(intervals)[len(intervals) - len(ahead) :]
+    verdict = "No advantage was found" if not ahead else "Yes" if ahead == largest != list(intervals) else "Not only"
+    sides = {"momentum is ahead": ahead, "SGD is ahead": behind, "no difference was found": neither}
     said = [f"{side} with batches of {listed(f'{size:,}' for size in sizes)}" for side, sizes in sides.items() if sizes]
-    ratios = [f"{a.value:.2f} ({a.low:.2f} to {a.high:.2f}) at {size:,}" for size, (*_, a) in found.items()]
-    lowest = [next((r for r in one.matched.values() if np.isfinite(r)), math.nan) for one in found.values()]
-    limits = [f"{o.highest['sgd']:.2g} and {o.highest['momentum']:.2g} at {size:,}" for size, o in found.items()]
-    edges = [f"that of {label} at {size:,}" for size, one in found.items() for label in one.at_an_edge]
+    ratios = [f"{a.value:.2f} ({a.low:.2f} to {a.high:.2f}) at {size:,}" for size, a in intervals.items()]
+    matched = [[float(ratio) for ratio in of_size["matched"].values()] for of_size in numbers.values()]
+    lowest = [next(filter(math.isfinite, of_size), math.nan) for of_size in matched]
+    limits = [
+        f"{of_size['highest']['sgd']:.2g} and {of_size['highest']['momentum']:.2g} at {int(size):,}"
+        for size, of_size in numbers.items()
+    ]
+    edges = [
+        f"that of {label} at {int(size):,}" for size, of_size in numbers.items() for label in of_size["at_an_edge"]
+    ]
     return (
-        f"{verdict}: {', '.join(said)}. To a training loss of {design.target} SGD needs so many times the iterations "
-        f"of momentum {MOMENTUM}, each at its best of {design.rates} learning rates: {listed(ratios)} (medians of "
-        f"{len(design.judged)} seeds, with intervals that hold together with 95 %; {len(design.tuning)} other seeds "
-        f"chose the rates, of which {listed(edges) if edges else 'none'} is at the edge of those tried). With the same "
-        f"effective learning rate, the lowest that gets both there, the ratio is {min(lowest):.2f} to "
-        f"{max(lowest):.2f} (medians of the seeds that chose, without intervals). The highest that gets half of the "
-        f"runs there is, for SGD and momentum, {listed(limits)}. "
+        f"{verdict}: {'; '.join(said)}. Both have the best of {design.rates} learning rates. SGD's iterations to a "
+        f"training loss of {design.target}, over those of momentum {MOMENTUM}, are {listed(ratios)} (medians of "
+        f"{len(design.judged)} seeds; the intervals hold together with 95 %). {len(design.tuning)} other seeds chose "
+        f"the rates; {listed(edges) if edges else 'none'} is at the edge of those tried. At the lowest effective "
+        f"learning rate that gets both there, the ratio is {min(lowest):.2f} to {max(lowest):.2f} (medians of the "
+        f"seeds that chose, without intervals). The highest effective rate with which half of the runs get there is, "
+        f"for SGD and momentum, {listed(limits)}. "
         f"The network is 784-{'-'.join(map(str, CONFIG.hidden_sizes))}-10, on MNIST."
     )
 
 
-def numbers(found: Found) -> dict[str, Any]:
+def as_json(found: Found) -> dict[str, Any]:
+    """The numbers of one batch size."""
     matched = {f"{rate:.4g}": round(r, 4) if math.isfinite(r) else f"{r}" for rate, r in found.matched.items()}
     return {**found._asdict(), "matched": matched, "advantage": found.advantage._asdict()}
 

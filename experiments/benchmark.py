@@ -14,7 +14,7 @@ it back in place. (A copy to elsewhere is slower than its 8 bytes a float: most 
 
 Every contender runs in a process of its own, in turn, several times over. What is reported are medians over the rounds
 of ratios within a round, since the machines are shared and noisy. Writes benchmark.json and the figure benchmark.png
-and .svg beside this script.
+beside this script.
 
 A contender is a function of the sizes that returns a number or a dictionary of them. To add one, enter it in CONTENDERS
 and what is made of it in `ratios`.

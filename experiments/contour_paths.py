@@ -67,7 +67,7 @@ def study(arguments: argparse.Namespace) -> Study:
         animation = animate_paths(landscape, {label: paths[label] for label in ANIMATED if label in paths})
         measures = {label: measure(path, methods[label]) for label, path in paths.items()}
         figure = draw(paths, measures)
-    return Study(figure, finding(measures), measures, {".gif": animation})
+    return Study(figure, find(measures), measures, {".gif": animation})
 
 
 def measure(path: mj.Trajectory, optimizer: mj.OptimizerConfig) -> dict[str, float]:
@@ -85,9 +85,9 @@ def measure(path: mj.Trajectory, optimizer: mj.OptimizerConfig) -> dict[str, flo
     return {name: float(f"{value:.5g}") for name, value in measured.items()}
 
 
-def finding(measures: dict[str, dict[str, float]]) -> str:
+def find(measures: dict[str, dict[str, float]]) -> str:
     sentences, words = [], set()
-    for situation, pair in PAIRS.items():
+    for protocol, pair in PAIRS.items():
         if not measures.keys() >= set(pair):
             continue
         momentum, sgd = (measures[label] for label in pair)
@@ -95,7 +95,7 @@ def finding(measures: dict[str, dict[str, float]]) -> str:
         shorter = compared(momentum["length"], sgd["length"], SHORT)
         words |= {smoother, shorter}
         sentences.append(
-            f"{situation[0].upper()}{situation[1:]}, it is {smoother} (it turns by {momentum['zigzag in radians']:.1f} "
+            f"{protocol[0].upper()}{protocol[1:]}, it is {smoother} (it turns by {momentum['zigzag in radians']:.1f} "
             f"against {sgd['zigzag in radians']:.1f} rad) and {shorter} ({momentum['length']:.1f} against "
             f"{sgd['length']:.1f}), and ends {momentum[LEFT]:.2g} from the minimum against {sgd[LEFT]:.2g}."
         )

@@ -103,8 +103,14 @@ def study(arguments: argparse.Namespace) -> Study:
         measured = {name: measure(name, a, beta, iterations) for name in METHODS}
         figure = draw(measured, a, beta)
     found = {name: describe(of, a, beta, iterations) for name, of in measured.items()}
-    numbers = {name: of._asdict() for name, of in found.items()}
-    return Study(figure, find(found, a, beta), {"iterations": iterations, **numbers})
+    numbers = {
+        "iterations": iterations,
+        "pairs": len(a) * len(beta),
+        "αλ": [float(a[0]), float(a[-1])],
+        "β": [float(beta[0]), float(beta[-1])],
+        **{name: of._asdict() for name, of in found.items()},
+    }
+    return Study(figure, find(numbers), numbers)
 
 
 def measure(name: str, a: Line, beta: Line, iterations: int) -> Measured:
@@ -176,7 +182,9 @@ def describe(measured: Measured, a: Line, beta: Line, iterations: int) -> Disagr
     return Disagreement(*map(float, told))
 
 
-def find(found: Mapping[str, Disagreement], a: Line, beta: Line) -> str:
+def find(numbers: Mapping[str, Any]) -> str:
+    a, beta = numbers["αλ"], numbers["β"]
+    found = {name: Disagreement(**numbers[name]) for name in METHODS}
     worst, median, oscillating, monotone = (
         max(getattr(of, field) for of in found.values()) for field in ("largest", "median", "oscillating", "monotone")
     )
@@ -187,8 +195,8 @@ def find(found: Mapping[str, Disagreement], a: Line, beta: Line) -> str:
     )
     limits = " and ".join(f"{short(of.limit)} of {METHODS[name].limit_formula}" for name, of in found.items())
     return (
-        f"{'They hold' if worst < 1e-3 else 'They do not hold'} to 0.001. Over {len(a) * len(beta):,} pairs of αλ from "
-        f"{a[0]:.2g} to {a[-1]:.2g} and β from {beta[0]:.2g} to {beta[-1]:.2g}, stable or not, the largest "
+        f"{'They hold' if worst < 1e-3 else 'They do not hold'} to 0.001. Over {numbers['pairs']:,} pairs of αλ from "
+        f"{a[0]:.2g} to {a[1]:.2g} and β from {beta[0]:.2g} to {beta[1]:.2g}, stable or not, the largest "
         f"disagreements between the rates of simulated runs and the closed forms are: {where}. Where the roots are "
         f"{APART} or more apart they are at most {short(monotone)} if these are real, and {short(oscillating)} if the "
         f"run oscillates. Half of all are within {short(median)}. Runs turn from shrinking to growing within {limits}."

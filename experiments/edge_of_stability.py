@@ -62,7 +62,7 @@ def study(arguments: argparse.Namespace) -> Study:
     images, iterations, width = (100, 20, 5) if arguments.fast else (5000, 1600, 50)
     curves = train(images, iterations, (width, width), arguments.folder)
     numbers = {label: summary(curve) for label, curve in curves.items()}
-    return Study(figure(curves), finding(numbers), numbers)
+    return Study(figure(curves), find(numbers), numbers)
 
 
 def threshold(optimizer: mj.OptimizerConfig) -> float:
@@ -130,7 +130,7 @@ def hovers(found: dict[str, Any]) -> bool:
     return early and abs(found["sharpness over threshold there"]["median"] - 1) <= NEAR
 
 
-def finding(numbers: dict[str, dict[str, Any]]) -> str:
+def find(numbers: dict[str, dict[str, Any]]) -> str:
     there = [label for label, found in numbers.items() if hovers(found)]
     verdict = "Yes" if len(there) == len(numbers) else f"Only with {' and '.join(there)}" if there else "No"
     verdict = (

@@ -1,6 +1,6 @@
 """Runs studies again, says what changed, and writes the page that shows them all.
 
-Without arguments it runs all of them, which takes some hours. One that fails keeps what it had, and the others go on.
+Without arguments it runs all studies, which takes hours. A study that fails keeps its files, and the others continue.
 
     python experiments/gallery.py contour_paths noise_floor
     python experiments/gallery.py --page
@@ -41,7 +41,7 @@ WIDTH = 120
 
 
 class Entry(NamedTuple):
-    """What a study's docstring says: its question and its finding."""
+    """The question and the finding in a study's docstring."""
 
     question: str
     finding: str
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def rerun(name: str) -> str | None:
-    """Runs a study, puts what it found into its docstring, and says what changed; None if it failed."""
+    """Runs a study, puts its finding into its docstring, and returns what changed, or None if the study failed."""
     before = files_of(name), read(name).finding
     done = subprocess.run([sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -90,12 +90,12 @@ def rerun(name: str) -> str | None:
 
 
 def files_of(name: str) -> dict[str, bytes]:
-    """The content of what a study writes, by the files' names."""
-    return {path.name: path.read_bytes() for path in HERE.glob(f"{name}*") if path.suffix != ".py"}
+    """The content of the files that a study writes and that are committed, by name."""
+    return {path.name: path.read_bytes() for path in HERE.glob(f"{name}*") if path.suffix not in (".py", ".svg")}
 
 
 def measured_finding(name: str) -> str | None:
-    """What the study wrote beside its figure; None where the finding is written by hand."""
+    """The finding that the study wrote beside its figure; None if the finding is written by hand."""
     written = HERE / f"{name}.json"
     return json.loads(written.read_text()).get("finding") if written.exists() else None
 
@@ -108,7 +108,7 @@ def read(name: str) -> Entry:
 
 
 def write_finding(name: str, finding: str) -> None:
-    """Puts a finding into a study's docstring, in place of the one that is there."""
+    """Replaces the finding in a study's docstring."""
     path = HERE / f"{name}.py"
     wrapped = textwrap.fill(f"Finding: {finding}", WIDTH, break_long_words=False, break_on_hyphens=False)
     text = re.sub(
@@ -122,9 +122,9 @@ def page() -> str:
     by_hand = [name for name in STUDIES if measured_finding(name) is None]
     parts = [
         "# The studies",
-        "Each is one file, one question, one figure and what was found. The findings are made of the numbers in the "
-        f"`.json` beside the figure, but for those of {', '.join(by_hand)}, which are written by hand. This page is "
-        "made by `python experiments/gallery.py`, which runs those that are named, or all, and says what changed.",
+        "Each study is one file with one question, one figure and one finding. A program makes each finding from the "
+        f"numbers in the `.json` file beside the figure. People wrote the findings of {', '.join(by_hand)}. "
+        "`python experiments/gallery.py STUDY ...` runs studies again, says what changed and writes this page.",
     ]
     for name in STUDIES:
         question, finding = read(name)

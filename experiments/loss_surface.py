@@ -105,7 +105,7 @@ class Found(NamedTuple):
 def study(arguments: argparse.Namespace) -> Study:
     found = measure(*(((5,), 10, 100, 5) if arguments.fast else ((100,) * 4, 1500, 3000, 41)))
     numbers = summary(found)
-    return Study(figure(found), finding(numbers), numbers)
+    return Study(figure(found), find(numbers), numbers)
 
 
 def measure(hidden_sizes: tuple[int, ...], iterations: int, images: int, points: int) -> Found:
@@ -199,7 +199,7 @@ def summary(found: Found) -> dict[str, Any]:
     }
 
 
-def finding(numbers: dict[str, Any]) -> str:
+def find(numbers: dict[str, Any]) -> str:
     distance, length, loss = numbers["distance"], numbers["length of the path"], numbers["loss"]
     between, outside = (
         numbers["loss along the straight line"],

@@ -1,18 +1,19 @@
 """Does momentum average the noise of gradients away, at the same effective learning rate? Does its closed form hold?
 
-Finding: It depends on the step. At momentum 0.9 "momentum averages the noise away" is false at αλ = 0.001, where the
-heavy ball's Var w over that of gradient descent at α/(1 − β) is 0.9952 (0.9948 to 0.9956; in closed form 0.9953), and
-half true at αλ = 0.1: 0.5138 (0.5129 to 0.5148; in closed form 0.5135). Nesterov has 0.9881 (0.9877 to 0.9885; in
-closed form 0.9882) and 0.3218 (0.3214 to 0.3223; in closed form 0.3218). At the same learning rate, αλ = 0.1, the heavy
-ball has 9.77 times gradient descent's (9.75 to 9.79). The closed forms hold: of 126 moments Var w, Var v and Cov(w, v)
-over 5,120 chains of 4,000 iterations, 120 lie in their 95 % intervals and 126 in intervals that cover all at once with
-95 %. None is farther off than 0.91 %, a covariance in units of √(Var w · Var v).
+Finding: It depends on the step: momentum 0.9 leaves 99.5 % of the variance at αλ = 0.001 and 51.4 % of the variance at
+αλ = 0.1. Var w of the heavy ball, over that of gradient descent at α/(1 − β), is 0.9952 (0.9948 to 0.9956; in closed
+form 0.9953) at αλ = 0.001. So "momentum averages the noise away" is false there. At αλ = 0.1 the ratio is 0.5138
+(0.5129 to 0.5148; in closed form 0.5135), and the sentence is half true. For Nesterov the ratios are 0.9881 (0.9877 to
+0.9885; in closed form 0.9882) and 0.3218 (0.3214 to 0.3223; in closed form 0.3218). At the same learning rate, αλ =
+0.1, the heavy ball has 9.77 times the variance of gradient descent (9.75 to 9.79). The closed forms hold: of 126
+moments Var w, Var v and Cov(w, v) over 5,120 chains of 4,000 iterations, 120 lie in their 95 % intervals and 126 in
+intervals that cover all at once with 95 %. None is farther off than 0.91 %, a covariance in units of √(Var w · Var v).
 """
 
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ from momentum_jax.report import STYLES
 from momentum_jax.tasks.landscapes import make_landscape
 
 CURVATURE, SIGMA = 2.0, 3.0
-# What the finding tells of: a ≪ 1 − β, and not.
+# β and γλ of the settings in the finding: one with αλ ≪ 1 − β, one without.
 SMALL, LARGE = (0.9, 0.01), (0.9, 1.0)
 
 
@@ -42,8 +43,8 @@ class Method(NamedTuple):
     ratio: Callable[..., Array]
 
 
-class Cell(NamedTuple):
-    """A setting: Var w, Var v and Cov(w, v) of its chains, and their ratio to those of gradient descent at γ."""
+class Measured(NamedTuple):
+    """Var w, Var v and Cov(w, v) of the chains of one setting, and the ratio of Var w to that of gradient descent."""
 
     a: float
     moments: Float[np.ndarray, "3 chains"]
@@ -53,7 +54,7 @@ class Cell(NamedTuple):
 
 
 # By method, momentum and γλ = αλ/(1 − β); gradient descent is the heavy ball with momentum 0.
-Cells = dict[tuple[str, float, float], Cell]
+BySetting = dict[tuple[str, float, float], Measured]
 
 METHODS = {
     "heavy ball": Method(mj.momentum, theory.heavy_ball_rate, theory.heavy_ball_noise, theory.heavy_ball_noise_ratio),
@@ -69,18 +70,19 @@ def study(arguments: argparse.Namespace) -> Study:
         momenta, effective, kept, chains, batches = (0.9,), (0.01, 0.1, 1.0), 50, 8, 1
     settings = np.array([(beta, gamma) for beta in (0.0, *momenta) for gamma in effective])
     with jax.enable_x64(True):
-        cells, dropped = simulate(settings, kept, chains, batches)
-        figure = draw(cells)
-    return Study(figure, *tell(cells, dropped, kept))
+        measured, dropped = simulate(settings, kept, chains, batches)
+        figure = draw(measured)
+    numbers = summarize(measured, dropped, kept)
+    return Study(figure, find(numbers), numbers)
 
 
-def simulate(settings: Float[np.ndarray, "settings 2"], kept: int, chains: int, batches: int) -> tuple[Cells, int]:
+def simulate(settings: Float[np.ndarray, "settings 2"], kept: int, chains: int, batches: int) -> tuple[BySetting, int]:
     """All settings of both methods, and the number of iterations that are dropped.
 
     The chains start at rest in the minimum, not from the distribution that is measured. So many iterations are dropped
     that at the slowest of the rates e^-10 of the start is left. All settings meet the same noise: ratios are paired.
     """
-    progress, cells = line_progress(sys.stderr), {}
+    progress, measured = line_progress(sys.stderr), {}
     beta, gamma = settings.T
     a = gamma * (1 - beta)
     forms = {name: jax.jit(closed_forms, static_argnums=0)(method, a, beta) for name, method in METHODS.items()}
@@ -97,8 +99,8 @@ def simulate(settings: Float[np.ndarray, "settings 2"], kept: int, chains: int, 
             if momentum or name == "heavy ball":
                 descent = moments[(beta == 0) & (gamma == effective)][0, 0]
                 interval = ratio_interval(moments[i, 0], descent)
-                cells[name, momentum, effective] = Cell(a[i], moments[i], closed[i], interval, closed_ratio[i])
-    return cells, dropped
+                measured[name, momentum, effective] = Measured(a[i], moments[i], closed[i], interval, closed_ratio[i])
+    return measured, dropped
 
 
 def closed_forms(method: Method, a: Array, beta: Array) -> tuple[Array, Array, Array]:
@@ -139,54 +141,63 @@ def ratio_interval(a: Float[np.ndarray, " chains"], b: Float[np.ndarray, " chain
     return mean_interval(ratio + (a - ratio * b) / b.mean())
 
 
-def tell(cells: Cells, dropped: int, kept: int) -> tuple[str, dict[str, Any]]:
-    """The finding and its numbers."""
-    estimates = [pair for cell in cells.values() for pair in zip(cell.moments, cell.closed, strict=True)]
+def summarize(measured: BySetting, dropped: int, kept: int) -> dict[str, Any]:
+    """The numbers that the finding is made of."""
+    estimates = [pair for of in measured.values() for pair in zip(of.moments, of.closed, strict=True)]
     alone, together = (
         sum(covers(mean_interval(chains, level), closed) for chains, closed in estimates)
         for level in (0.95, simultaneous_level(0.95, len(estimates)))
     )
-    off = max(np.abs((cell.moments.mean(axis=-1) - cell.closed) / scales(cell.closed)).max() for cell in cells.values())
-    beta = SMALL[0]
-    small, large = (cells["heavy ball", *setting] for setting in (SMALL, LARGE))
+    large = measured["heavy ball", *LARGE]
     # At the same α: gradient descent's γ is this α.
-    same = ratio_interval(large.moments[0], cells["heavy ball", 0.0, round(large.a, 6)].moments[0])
-    answers = [verdict(cell.ratio) for cell in (small, large)]
-    nesterov = " and ".join(ratio(cells["Nesterov", *setting]) for setting in (SMALL, LARGE))
-    chains = len(estimates[0][0])
-    summary = "It depends on the step" if len(set(answers)) > 1 else "It is the same at all steps"
-    hold = "The closed forms hold" if together == len(estimates) else "Not all closed forms hold"
-    finding = (
-        f'{summary}. At momentum {beta:g} "momentum averages the noise away" is {answers[0]} at αλ = {small.a:.3g}, '
-        f"where the heavy ball's Var w over that of gradient descent at α/(1 − β) is {ratio(small)}, and {answers[1]} "
-        f"at αλ = {large.a:.3g}: {ratio(large)}. Nesterov has {nesterov}. At the same learning rate, αλ = "
-        f"{large.a:.3g}, the heavy ball has {same.value:.2f} times gradient descent's ({same.low:.2f} to "
-        f"{same.high:.2f}). {hold}: of {len(estimates)} moments Var w, Var v and Cov(w, v) over {chains:,} chains of "
-        f"{kept:,} iterations, {alone} lie in their 95 % intervals and {together} in intervals that cover all at once "
-        f"with 95 %. None is farther off than {100 * off:.2g} %, a covariance in units of √(Var w · Var v)."
-    )
-    numbers = {
-        "chains": chains,
+    same = ratio_interval(large.moments[0], measured["heavy ball", 0.0, round(large.a, 6)].moments[0])
+    return {
+        "chains": len(estimates[0][0]),
         "iterations dropped": dropped,
         "iterations kept": kept,
         "closed forms within 95 %": alone,
         "within intervals that cover all at once": together,
         "of": len(estimates),
-        "farthest off": off,
+        "farthest off": max(
+            np.abs((of.moments.mean(axis=-1) - of.closed) / scales(of.closed)).max() for of in measured.values()
+        ),
         "same α": rounded(same, 6),
         "ratios": [
             {
                 "method": name,
                 "β": beta,
-                "αλ": round(cell.a, 6),
-                "measured": rounded(cell.ratio, 6),
-                "closed": cell.closed_ratio,
+                "αλ": round(of.a, 6),
+                "measured": rounded(of.ratio, 6),
+                "closed": of.closed_ratio,
             }
-            for (name, beta, _), cell in cells.items()
+            for (name, beta, _), of in measured.items()
             if beta
         ],
     }
-    return finding, numbers
+
+
+def find(numbers: Mapping[str, Any]) -> str:
+    """The finding, from the numbers of `summarize`."""
+    ratios = {(entry["method"], entry["β"], entry["αλ"]): entry for entry in numbers["ratios"]}
+    (beta, _), small, large = SMALL, *(round((1 - beta) * effective, 6) for beta, effective in (SMALL, LARGE))
+    ball, nesterov = ([ratios[method, beta, a] for a in (small, large)] for method in METHODS)
+    answers = [verdict(entry["measured"]) for entry in ball]
+    left = [f"{100 * entry['measured'][0]:.3g} % of the variance at αλ = {entry['αλ']:g}" for entry in ball]
+    same, low, high = numbers["same α"]
+    hold = numbers["within intervals that cover all at once"] == numbers["of"]
+    return (
+        f"{'It depends on the step' if len(set(answers)) > 1 else 'It is the same at all steps'}: momentum {beta:g} "
+        f"leaves {' and '.join(left)}. Var w of the heavy ball, over that of gradient descent at α/(1 − β), is "
+        f'{ratio(ball[0])} at αλ = {small:.3g}. So "momentum averages the noise away" is {answers[0]} there. At αλ = '
+        f"{large:.3g} the ratio is {ratio(ball[1])}, and the sentence is {answers[1]}. For Nesterov the ratios are "
+        f"{' and '.join(map(ratio, nesterov))}. At the same learning rate, αλ = {large:.3g}, the heavy ball has "
+        f"{same:.2f} times the variance of gradient descent ({low:.2f} to {high:.2f}). "
+        f"{'The closed forms hold' if hold else 'Not all closed forms hold'}: of {numbers['of']} moments Var w, Var v "
+        f"and Cov(w, v) over {numbers['chains']:,} chains of {numbers['iterations kept']:,} iterations, "
+        f"{numbers['closed forms within 95 %']} lie in their 95 % intervals and "
+        f"{numbers['within intervals that cover all at once']} in intervals that cover all at once with 95 %. None is "
+        f"farther off than {100 * numbers['farthest off']:.2g} %, a covariance in units of √(Var w · Var v)."
+    )
 
 
 def scales(closed: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
@@ -194,37 +205,37 @@ def scales(closed: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
     return np.array([*closed[:2], math.sqrt(closed[0] * closed[1])])
 
 
-def verdict(interval: Interval) -> str:
-    """Of "averages the noise away": not even a tenth of the variance, more than nine tenths, or in between."""
-    answers = {
-        "false": interval.low > 0.9,
-        "true": interval.high < 0.1,
-        "half true": 0.1 < interval.low < interval.high < 0.9,
-    }
+def verdict(measured: Sequence[float]) -> str:
+    """Whether "averages the noise away" is true, by a ratio of variances and its interval.
+
+    "true": less than a tenth of the variance is left. "false": more than nine tenths. "half true": in between.
+    """
+    _, low, high = measured
+    answers = {"false": low > 0.9, "true": high < 0.1, "half true": 0.1 < low < high < 0.9}
     return next((answer for answer, holds in answers.items() if holds), "undecided")
 
 
-def ratio(cell: Cell) -> str:
-    value, low, high, _ = cell.ratio
-    return f"{value:.4f} ({low:.4f} to {high:.4f}; in closed form {cell.closed_ratio:.4f})"
+def ratio(entry: Mapping[str, Any]) -> str:
+    value, low, high = entry["measured"]
+    return f"{value:.4f} ({low:.4f} to {high:.4f}; in closed form {entry['closed']:.4f})"
 
 
 def covers(interval: Interval, value: float) -> bool:
     return bool(interval.low <= value <= interval.high)
 
 
-def draw(cells: Cells) -> Figure:
+def draw(measured: BySetting) -> Figure:
     figure = Figure(figsize=(7, 5.2), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=[3, 1])
-    momenta = sorted({beta for _, beta, _ in cells} - {0.0})
+    momenta = sorted({beta for _, beta, _ in measured} - {0.0})
     for (name, method), (above, below) in zip(METHODS.items(), axes.T, strict=True):
         curve = jax.jit(method.ratio)
         for beta, style in zip(momenta, STYLES, strict=False):
             a = np.geomspace(0.005, 2, 200) * (1 - beta)
             above.plot(a, curve(a, np.full_like(a, beta)), color=style.color, lw=1)
-            of = [cell for (method_name, momentum, _), cell in cells.items() if (method_name, momentum) == (name, beta)]
-            a, closed = np.array([(cell.a, cell.closed_ratio) for cell in of]).T
-            value, low, high = np.array([cell.ratio[:3] for cell in of]).T
+            own = [of for (method_name, momentum, _), of in measured.items() if (method_name, momentum) == (name, beta)]
+            a, closed = np.array([(of.a, of.closed_ratio) for of in own]).T
+            value, low, high = np.array([of.ratio[:3] for of in own]).T
             bars = {"color": style.color, "marker": style.marker, "ls": "none", "ms": 4, "capsize": 3}
             above.errorbar(a, value, [value - low, high - value], label=f"β = {beta:g}", **bars)
             below.errorbar(a, 100 * (value / closed - 1), 100 * np.array([value - low, high - value]) / closed, **bars)

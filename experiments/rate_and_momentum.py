@@ -1,10 +1,10 @@
 """Which learning rate goes with which momentum? A sweep over both, on MNIST.
 
-Finding: After 1,000 iterations each momentum from 0 to 0.95 has a learning rate with which the median training loss of
-5 seeds comes to 0.086 to 0.098; with momentum 0.99 it comes to 0.117. All these best rates have an effective learning
-rate lr/(1 − momentum) of 0.2 to 0.5: the valley in the figure runs along it. Momentum 0.9 is best (0.086, seeds 0.084
-to 0.091), plain SGD at 0.32 not far (0.095, seeds 0.088 to 0.149). Most runs fail where the effective rate is 1 or more
-without momentum, and 3.2 or more with momentum 0.9.
+Finding: At every momentum the best learning rate has an effective learning rate lr/(1 − momentum) of 0.2 to 0.5. The
+valley in the figure runs along it. After 1,000 iterations each momentum from 0 to 0.95 has a learning rate with a
+median training loss of 0.086 to 0.098 over 5 seeds; with momentum 0.99 the lowest is 0.117. Momentum 0.9 is best
+(0.086, seeds 0.084 to 0.091). Plain SGD at 0.32 is close (0.095, seeds 0.088 to 0.149). Most runs fail at an effective
+rate of 1 or more without momentum, and of 3.2 or more with momentum 0.9.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What studies share: their two modes, and a finding that is made of the numbers written beside the figure."""
+"""Runs a study from its command line: `Study`, what a study returns, and `run`, which writes it."""
 
 import argparse
 import inspect
@@ -19,13 +19,13 @@ HERE = pathlib.Path(__file__).parent
 
 
 class Study(NamedTuple):
-    """What a study found.
+    """What a study returns.
 
     Attributes:
       figure: its figure.
-      finding: sentences with the numbers that were measured.
-      numbers: these numbers and those that they come from, as JSON types.
-      files: more that it shows, by suffix: ".gif".
+      finding: sentences that are made of `numbers`.
+      numbers: what was measured, as JSON types.
+      files: the content of more files, by suffix, such as ".gif".
     """
 
     figure: Figure
@@ -35,33 +35,32 @@ class Study(NamedTuple):
 
 
 def rounded(interval: Interval, digits: int) -> list[float]:
-    """The value and the ends of an interval, for the numbers."""
+    """The value and the ends of an interval, as `numbers` hold them."""
     return [round(number, digits) for number in interval[:3]]
 
 
 def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None = None) -> None:
-    """Runs a study as its command line says, prints the finding, and writes NAME.json, NAME.png and NAME.svg.
+    """Runs a study, prints its finding, and writes NAME.json, NAME.png and NAME.svg (which is not committed).
 
     Args:
-      study: from the arguments (`fast`: small, to see that it runs; `folder`: where runs may be kept, or None) to what
-        it found; its module's docstring is the help.
-      argv: the words of the command line; by default those that this program was started with, which then also
-        gets a JAX device a core.
+      study: a function of the arguments: `fast` (a small study, to see that it runs) and `folder` (where runs may be
+        kept, or None). The docstring of its module is the help.
+      argv: the words of the command line. By default those of this process, which then gets one JAX device per core.
     """
     file = pathlib.Path(inspect.getfile(study))
     parser = argparse.ArgumentParser(
         description=inspect.getdoc(inspect.getmodule(study)), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fast", action="store_true", help="a small one, to see that it runs; finds nothing")
+    parser.add_argument("--fast", action="store_true", help="run a small study, to see that it runs")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the figure; by default this one, or runs/fast")
-    parser.add_argument("--folder", type=pathlib.Path, help="keep long runs here, to go on after an interruption")
+    parser.add_argument("--folder", type=pathlib.Path, help="keep runs here, to continue after an interruption")
     arguments = parser.parse_args(argv)
     if argv is None:
         jax.config.update("jax_num_cpu_devices", cores())
 
     out = arguments.out or (pathlib.Path("runs/fast") if arguments.fast else HERE)
     try:
-        # Before what may take hours.
+        # A folder that cannot be written must fail before the study, which may take hours.
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"folder {str(out)!r} cannot be made: {error.strerror}")

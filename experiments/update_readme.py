@@ -1,4 +1,10 @@
-"""Writes the generated parts of the README anew: the command's output, the optimizers, the findings, the speed."""
+"""Writes the generated parts of all README files: the command's output, tables of optimizers, findings, the speed.
+
+    python experiments/update_readme.py
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The tests check that the parts are up to
+date, except for the command's output, which depends on the processor.
+"""
 
 import json
 import pathlib
@@ -6,42 +12,58 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 
-from gallery import STUDIES, read
+from gallery import read
 
 from momentum_jax.optimizers import CONVENTIONS, Convention, Hyperparameter, available
 
 HERE = pathlib.Path(__file__).parent
-README = HERE.parent / "README.md"
+ROOT = HERE.parent
+# The command prints its loss every 100 iterations; README shows fewer.
+EVERY = 500
+# The studies that README names; experiments/README.md has all of them.
+HEADLINES = ("rate_and_momentum", "batch_size", "own_model", "noise_floor", "local_minima", "saddle_escape")
 # Options that several methods have, in a table of their own.
 SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
 CACHES = {"empty": "an empty", "warm": "a warm"}
 
 
 def main() -> None:
-    text = README.read_text()
-    for name, content in {
-        "momentum-jax": command_output(),
-        "optimizers": optimizers(),
-        "conventions": conventions(),
-        "comparison": comparison(),
-        "studies": studies(),
-        "benchmark": benchmark(),
-    }.items():
-        text = replace(text, name, content)
-    README.write_text(text)
+    for file, parts in PARTS.items():
+        path = ROOT / file
+        text = path.read_text()
+        for name, make in parts.items():
+            text = replace(text, name, make())
+        path.write_text(text)
 
 
 def replace(text: str, name: str, content: str) -> str:
+    """The text with new content in a generated part.
+
+    Raises:
+      ValueError: the text has no such part.
+    """
     pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
-    return re.sub(pattern, lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text, flags=re.DOTALL)
+    text, count = re.subn(pattern, lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{count} generated parts are called {name}")
+    return text
 
 
 def command_output() -> str:
+    """What `momentum-jax` prints, with fewer rows in its first table, as an indented block."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
         output = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-    return "\n".join(f"    {line.rstrip()}" for line in output.splitlines())
+    return "\n".join(f"    {line.rstrip()}" for line in shorten(output.splitlines()))
+
+
+def shorten(lines: list[str]) -> list[str]:
+    """Leaves out rows of the table of losses: those that are no multiple of `EVERY`, but not the last."""
+    rows = [i for i, line in enumerate(lines) if re.match(r"\d+ ", line)]
+    left_out = {i for i in rows[:-1] if int(lines[i].split()[0]) % EVERY}
+    return [line for i, line in enumerate(lines) if i not in left_out]
 
 
 def optimizers() -> str:
@@ -65,7 +87,7 @@ def describe(name: str, entry: Hyperparameter) -> str:
 
 def conventions() -> str:
     rows = [
-        "| convention | rule | arguments | the iterates of `mj.momentum` and `mj.nesterov` |",
+        "| convention | rule | arguments | same iterates as `mj.momentum` and `mj.nesterov` |",
         "|---|---|---|---|",
     ]
     for name, convention in CONVENTIONS.items():
@@ -77,11 +99,11 @@ def conventions() -> str:
 
 
 def coincidence(name: str, convention: Convention) -> str:
-    """When its iterates are those of this package's default."""
+    """When a convention's iterates are those of this package's default."""
     if name == "momentum_jax":
         return "always"
     if convention.rate == "constant":
-        return "at constants; η is this times 1 − m"
+        return "at constant hyperparameters; η is this times 1 − m"
     rate = {
         "inside": "under any schedule",
         "outside": 'at a constant rate; under any schedule with `convention="outside"`',
@@ -92,21 +114,48 @@ def coincidence(name: str, convention: Convention) -> str:
     return f"{rate}, at a constant m; η is its rate times 1 − m; {forms}"
 
 
-def studies() -> str:
-    entries = []
-    for study in STUDIES:
-        entry = read(study)
-        entries.append(f"- [`{study}.py`](experiments/README.md#{study}). {entry.question} **{entry.answer}**")
-    return "\n".join(entries)
+def answer() -> str:
+    """For each protocol, the verdict of the study on the loss on the training set."""
+    return verdicts(1)
 
 
 def comparison() -> str:
-    """The verdicts of the study, as it printed them."""
-    verdicts = json.loads((HERE / "does_momentum_help.json").read_text())
-    lines = []
-    for protocol, sentences in verdicts.items():
-        lines += [f"- *{protocol[0].upper()}{protocol[1:]}.* " + " ".join(sentences)]
-    return "\n".join(lines)
+    """For each protocol, all verdicts that the study wrote."""
+    return verdicts(None)
+
+
+def verdicts(count: int | None) -> str:
+    written = json.loads((HERE / "does_momentum_help.json").read_text())
+    return "\n".join(
+        f"- *{protocol[0].upper()}{protocol[1:]}.* {' '.join(sentences[:count])}"
+        for protocol, sentences in written.items()
+    )
+
+
+def studies() -> str:
+    """The questions of the headline studies, with the first sentence of each finding."""
+    entries = [(study, read(study)) for study in HEADLINES]
+    return "\n".join(
+        f"- [{entry.question.partition('?')[0]}?](experiments/README.md#{study}) {entry.answer}"
+        for study, entry in entries
+    )
+
+
+def speed() -> str:
+    """The benchmark in a few words."""
+    report = json.loads((HERE / "benchmark.json").read_text())
+    ratios = report["median ratios"]
+    flax, numpy, torch = (
+        f"{ratios[f'times faster than {peer}']:.1f}"
+        for peer in ("the Flax and Optax loop", "the NumPy loop, float32", "PyTorch")
+    )
+    seconds = {cache: phases["total"] for cache, phases in report["median seconds of the command"].items()}
+    return (
+        f"On {report['machine'].split(',')[0]}, training is {flax} times faster than a loop with Flax and Optax, "
+        f"{numpy} times faster than NumPy and\n{torch} times faster than PyTorch. It reaches "
+        f"{ratios['share of the float32 matrix-product peak']:.0%} of the matrix-product peak. `momentum-jax` takes "
+        f"{seconds['empty']:.0f} seconds,\nor {seconds['warm']:.0f} seconds once its programs are compiled and cached."
+    )
 
 
 def benchmark() -> str:
@@ -130,6 +179,13 @@ def benchmark() -> str:
         rows += ["", f"Left out: {reasons}."]
     return "\n".join(rows)
 
+
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"momentum-jax": command_output, "answer": answer, "studies": studies, "speed": speed},
+    "momentum_jax/optimizers/README.md": {"optimizers": optimizers, "conventions": conventions},
+    "momentum_jax/comparison/README.md": {"comparison": comparison},
+    "experiments/performance.md": {"benchmark": benchmark},
+}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,101 @@
+"""Every script says what it is for, and every study runs."""
+
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import gallery
+import pytest
+
+from tests.compiling import quick_environment
+
+EXPERIMENTS = pathlib.Path(gallery.__file__).parent
+SCRIPTS = (*gallery.STUDIES, "benchmark", "gallery", "gpu_benchmark")
+# Those that make their findings of what they measure.
+MEASURED = tuple(name for name in gallery.STUDIES if gallery.measured_finding(name))
+# The study that runs by default.
+QUICKEST = "heavy_ball_cycle"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_is_for(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    script = importlib.import_module(name)
+    with pytest.raises(SystemExit) as stopped:
+        script.main()
+    assert stopped.value.code == 0
+    # The question, as it stands in the docstring.
+    assert script.__doc__.partition("\n")[0] in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("script", "arguments", "written"),
+    [
+        (
+            "mnist_comparison.py",
+            ["--seeds", "2", "--iterations", "120"],
+            {"mnist_comparison.png", "mnist_comparison.svg"},
+        ),
+        (
+            "rate_and_momentum.py",
+            ["--seeds", "1", "--iterations", "5", "--rates", "2"],
+            {"rate_and_momentum.png", "rate_and_momentum.svg"},
+        ),
+        (
+            "blog_losses.py",
+            ["--seeds", "1"],
+            {"blog_losses.png", "blog_losses.svg", "blog_losses_quantiles.csv"},
+        ),
+        (
+            "does_momentum_help.py",
+            ["--fast", "--folder", "OUT/runs"],
+            {
+                "does_momentum_help.json",
+                *(f"does_momentum_help{part}.{kind}" for part in ("", "_tuning") for kind in ("png", "svg")),
+                "runs",
+            },
+        ),
+    ],
+)
+def test_a_study_runs_and_writes_its_figure_or_table(script, arguments, written, tmp_path):
+    arguments = [argument.replace("OUT", str(tmp_path)) for argument in arguments]
+    command = [sys.executable, str(EXPERIMENTS / script), *arguments, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quick_environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in tmp_path.iterdir()} == written
+    assert all(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize(
+    "name", [name if name == QUICKEST else pytest.param(name, marks=pytest.mark.exhaustive) for name in MEASURED]
+)
+def test_a_study_that_makes_its_own_finding_runs_fast_and_writes_it_beside_its_figure(name, tmp_path, capsys):
+    importlib.import_module(name).main(["--fast", "--out", str(tmp_path)])
+    more = {".gif"} if name == "contour_paths" else set()
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}{kind}" for kind in {".json", ".png", ".svg"} | more}
+    assert all(path.stat().st_size for path in tmp_path.iterdir())
+    assert json.loads((tmp_path / f"{name}.json").read_text())["finding"] == capsys.readouterr().out.strip()
+
+
+@pytest.mark.exhaustive
+def test_the_study_of_a_network_of_ones_own_takes_images_of_any_size(idx, tmp_path):
+    # Held out are 50 of the 300 images.
+    command = [
+        sys.executable,
+        str(EXPERIMENTS / "own_model.py"),
+        "--dataset",
+        str(idx),
+        "--fast",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quick_environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in tmp_path.iterdir()} == {"own_model.png", "own_model.svg"}
+    for label in ("sgd", "momentum", "lion"):
+        assert f"{label} at its best: OptimizerConfig(" in done.stdout
+    assert "No verdict on the accuracy on the test set of momentum and sgd" in done.stdout
