@@ -45,7 +45,7 @@ def injected(entry):
     return factory(**entry.numbers, **entry.options)
 
 
-@every_entry
+@entries_where(lambda name: True, default=FEW)
 def test_a_chain_hands_gradients_in_and_updates_on(name):
     optimizer, params = TABLE[name].make(), some_params()
     actual = run(optax.chain(optax.clip_by_global_norm(0.1), optimizer, optax.scale(0.5)), params)
@@ -107,7 +107,7 @@ def test_injected_hyperparameters_without_weight_decay_need_no_parameters(method
     assert_close(updates, run(method(0.1), params, 1).updates[0], rtol=1e-5)
 
 
-@every_entry
+@entries_where(lambda name: True, default=FEW)
 def test_each_of_two_methods_moves_its_part_of_the_parameters(name):
     optimizer, params = TABLE[name].make(), some_params()
     partition = optax.multi_transform({"ours": optimizer, "other": mj.sgd(0.1)}, {"dense": "ours", "scale": "other"})

@@ -45,6 +45,13 @@ def eager_run(name: str) -> Run:
     return run(TABLE[name].make(), some_params())
 
 
+# One of each set of hyperparameters by default.
+one_structure_of_hyperparameters = entries_where(
+    lambda name: True,
+    default=["sgd", "momentum,corrected", "nesterov,everything", "qhm", "aggmo", "adaptive_restart,function"],
+)
+
+
 class CompiledRun(NamedTuple):
     run: Run
     traces: int
@@ -232,7 +239,7 @@ def test_in_bfloat16_the_hyperparameters_are_not_rounded():
     assert updates == jnp.array(129.0, "bfloat16")
 
 
-@every_entry
+@one_structure_of_hyperparameters
 def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
     entry, params = TABLE[name], jnp.array([1.0, -2.0])
     numbers, unravel = ravel_pytree(float32(entry.numbers))
@@ -278,10 +285,7 @@ def assert_gradient_is_that_of_differences(loss, point):
     assert np.all(np.abs(differences) > 1e-6)
 
 
-@entries_where(
-    lambda name: True,
-    default=["sgd", "momentum,corrected", "nesterov,everything", "qhm", "aggmo", "adaptive_restart,function"],
-)
+@one_structure_of_hyperparameters
 def test_the_gradient_by_every_hyperparameter_is_that_of_finite_differences(name):
     entry = TABLE[name]
     # In float32 accumulators the differences would drown in rounding.
