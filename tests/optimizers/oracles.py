@@ -1,4 +1,4 @@
-"""The methods as their papers write them, in float64 NumPy, and how this package's paths are held against them.
+"""The methods as their papers write them, in float64 NumPy, and the comparison of this package with them.
 
 A reference is given `gradient(t, w)` on flat vectors, the start and the number of steps, and returns all iterates, of
 the shape (steps + 1, n). Its hyperparameters have the package's names; each is a number or an array with a value for
@@ -252,7 +252,7 @@ def constant(number, steps):
 
 
 def drawn(low, high, seed, steps):
-    """A schedule that jumps at every step, so that a step which takes its neighbour's value shows."""
+    """A schedule that jumps at every step, so that a value taken at a neighbouring step is noticed."""
     return np.random.default_rng(seed).uniform(low, high, steps)
 
 
@@ -306,7 +306,7 @@ def descend(optimizer, gradient, start, steps, **extra_args):
 
 
 def start_and_gradients(steps, seed=0):
-    """The gradients differ in size from step to step, so that some are far smaller than what is in flight."""
+    """A start, and gradients of very different sizes: some are far smaller than the velocity."""
     rng = np.random.default_rng(seed)
     return 3 * rng.normal(size=N), rng.lognormal(sigma=1.5, size=(steps, 1)) * rng.normal(size=(steps, N))
 

@@ -70,81 +70,85 @@ def test_what_the_table_says_agrees_with_what_convert_accepts(source, target):
         assert accepted(written(source, 0.1, table([0.9] * STEPS))) == (known and a.normalised == b.normalised)
 
 
+# Hyperparameters, source, target, and what the message says.
+MISTAKES = [
+    ({}, "optacks", "keras", "convention: unknown 'optacks'; did you mean 'optax'? Allowed: effective, ema, keras"),
+    ({}, "optax", "PyTorch", "convention: unknown 'PyTorch'; did you mean 'torch'?"),
+    ({}, None, "torch", "convention: unknown None. Allowed: "),
+    ({}, "torch", ["optax"], "convention: unknown ['optax']; did you mean 'optax'?"),
+    ({"momentum": 0.9}, "optax", "torch", "optax needs the argument 'learning_rate'"),
+    ({"learning_rate": 0.1}, "optax", "torch", "optax needs the argument 'momentum'"),
+    ({"learning_rate": 0.1, "momentum": 0.9}, "qhm", "torch", "qhm needs the argument 'nu'"),
+    (
+        {"learning_rate": 0.1, "momentum": 0.9},
+        "torch",
+        "optax",
+        "argument of torch: unknown 'learning_rate'. Allowed: dampening, lr, momentum, nesterov",
+    ),
+    (
+        {"lr": 0.1, "momentun": 0.9},
+        "torch",
+        "optax",
+        "argument of torch: unknown 'momentun'; did you mean 'momentum'?",
+    ),
+    (
+        {"learning_rate": 0.1, "momentum": 0.9, "dampening": 0.5},
+        "optax",
+        "torch",
+        "argument of optax: unknown 'dampening'. Allowed: learning_rate, momentum, nesterov",
+    ),
+    ({"learning_rate": 0.1, "decay": 0.9, "nesterov": True}, "ema", "torch", "argument of ema: unknown 'nesterov'"),
+    (
+        {"learning_rate": 0.1, "momentum": 0.9, "convention": "outside"},
+        "keras",
+        "torch",
+        "argument of keras: unknown 'convention'",
+    ),
+    (
+        {"learning_rate": -0.1, "momentum": 0.9},
+        "keras",
+        "optax",
+        "learning_rate must be finite and at least 0, not -0.1",
+    ),
+    (
+        {"learning_rate": np.nan, "momentum": 0.9},
+        "keras",
+        "optax",
+        "learning_rate must be finite and at least 0, not nan",
+    ),
+    (
+        {"learning_rate": "0.1", "momentum": 0.9},
+        "keras",
+        "optax",
+        "learning_rate must be finite and at least 0, not '0.1'",
+    ),
+    ({"learning_rate": 0.1, "momentum": 1}, "keras", "optax", "momentum must be in [0, 1), not 1"),
+    ({"learning_rate": 0.1, "momentum": None}, "optax", "keras", "momentum must be in [0, 1), not None"),
+    (
+        {"learning_rate": np.ones(2), "momentum": 0.9},
+        "keras",
+        "optax",
+        "learning_rate must be a scalar, not an array",
+    ),
+    ({"lr": 0.1, "momentum": 0.9, "dampening": 2}, "torch", "momentum_jax", "dampening must be in [0, 1], not 2"),
+    ({"learning_rate": 0.1, "momentum": 0.9, "nu": -1}, "qhm", "optax", "nu must be in [0, 1], not -1"),
+    (
+        {"learning_rate": 0.1, "momentum": 0.9, "nesterov": 1},
+        "optax",
+        "torch",
+        "nesterov must be True or False, not 1",
+    ),
+    (
+        {"learning_rate": 0.1, "momentum": 0.9, "convention": "outsid"},
+        "momentum_jax",
+        "torch",
+        "convention: unknown 'outsid'; did you mean 'outside'? Allowed: corrected, inside, outside",
+    ),
+]
+
+
 def test_a_mistake_is_named_with_the_nearest_spelling():
-    for hyperparameters, source, target, words in (
-        ({}, "optacks", "keras", "convention: unknown 'optacks'; did you mean 'optax'? Allowed: effective, ema, keras"),
-        ({}, "optax", "PyTorch", "convention: unknown 'PyTorch'; did you mean 'torch'?"),
-        ({}, None, "torch", "convention: unknown None. Allowed: "),
-        ({}, "torch", ["optax"], "convention: unknown ['optax']; did you mean 'optax'?"),
-        ({"momentum": 0.9}, "optax", "torch", "optax needs the argument 'learning_rate'"),
-        ({"learning_rate": 0.1}, "optax", "torch", "optax needs the argument 'momentum'"),
-        ({"learning_rate": 0.1, "momentum": 0.9}, "qhm", "torch", "qhm needs the argument 'nu'"),
-        (
-            {"learning_rate": 0.1, "momentum": 0.9},
-            "torch",
-            "optax",
-            "argument of torch: unknown 'learning_rate'. Allowed: dampening, lr, momentum, nesterov",
-        ),
-        (
-            {"lr": 0.1, "momentun": 0.9},
-            "torch",
-            "optax",
-            "argument of torch: unknown 'momentun'; did you mean 'momentum'?",
-        ),
-        (
-            {"learning_rate": 0.1, "momentum": 0.9, "dampening": 0.5},
-            "optax",
-            "torch",
-            "argument of optax: unknown 'dampening'. Allowed: learning_rate, momentum, nesterov",
-        ),
-        ({"learning_rate": 0.1, "decay": 0.9, "nesterov": True}, "ema", "torch", "argument of ema: unknown 'nesterov'"),
-        (
-            {"learning_rate": 0.1, "momentum": 0.9, "convention": "outside"},
-            "keras",
-            "torch",
-            "argument of keras: unknown 'convention'",
-        ),
-        (
-            {"learning_rate": -0.1, "momentum": 0.9},
-            "keras",
-            "optax",
-            "learning_rate must be finite and at least 0, not -0.1",
-        ),
-        (
-            {"learning_rate": np.nan, "momentum": 0.9},
-            "keras",
-            "optax",
-            "learning_rate must be finite and at least 0, not nan",
-        ),
-        (
-            {"learning_rate": "0.1", "momentum": 0.9},
-            "keras",
-            "optax",
-            "learning_rate must be finite and at least 0, not '0.1'",
-        ),
-        ({"learning_rate": 0.1, "momentum": 1}, "keras", "optax", "momentum must be in [0, 1), not 1"),
-        ({"learning_rate": 0.1, "momentum": None}, "optax", "keras", "momentum must be in [0, 1), not None"),
-        (
-            {"learning_rate": np.ones(2), "momentum": 0.9},
-            "keras",
-            "optax",
-            "learning_rate must be a scalar, not an array",
-        ),
-        ({"lr": 0.1, "momentum": 0.9, "dampening": 2}, "torch", "momentum_jax", "dampening must be in [0, 1], not 2"),
-        ({"learning_rate": 0.1, "momentum": 0.9, "nu": -1}, "qhm", "optax", "nu must be in [0, 1], not -1"),
-        (
-            {"learning_rate": 0.1, "momentum": 0.9, "nesterov": 1},
-            "optax",
-            "torch",
-            "nesterov must be True or False, not 1",
-        ),
-        (
-            {"learning_rate": 0.1, "momentum": 0.9, "convention": "outsid"},
-            "momentum_jax",
-            "torch",
-            "convention: unknown 'outsid'; did you mean 'outside'? Allowed: corrected, inside, outside",
-        ),
-    ):
+    for hyperparameters, source, target, words in MISTAKES:
         assert words in message(convert, hyperparameters, source, target)
 
 

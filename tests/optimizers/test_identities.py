@@ -1,4 +1,4 @@
-"""Where one method is another: the identities that their papers state, on any problem that hypothesis finds."""
+"""Methods that equal each other for certain hyperparameters, as their papers state, on random problems."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def float64():
 
 
 # Both sides take the same 40 sums with factors in another order: float64 rounding, relative to the path's largest
-# coordinate, is some 1e-15, and what a wrong factor makes is a share of a step.
+# coordinate, is some 1e-15, and what a wrong factor makes is a fraction of a step.
 RTOL = 1e-12
 
 any_problem = st.tuples(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0]))
@@ -42,7 +42,7 @@ def walk(follow, problem, **values):
     return follow(values, *start_and_gradients(STEPS, seed), bend)
 
 
-# A `follower` compiles once: what hypothesis draws goes in as values for each step.
+# A `follower` compiles once: the values that hypothesis draws are its arguments.
 descent = follower(lambda s: mj.sgd(s["rate"]))
 inside, outside, corrected = (
     follower(lambda s, convention=convention: mj.momentum(s["rate"], s["momentum"], convention=convention))
@@ -60,8 +60,8 @@ aggregated = follower(lambda s: aggmo(s["rate"], s["betas"]))
 @given(any_problem, positive_schedule, any_momentum)
 def test_qhm_at_the_rate_over_one_minus_m_is_the_heavy_ball_nesterov_and_gradient_descent(problem, rate, m):
     def of_nu(nu):
-        momentum, share = constant(m, STEPS), constant(nu, STEPS)
-        return walk(quasi_hyperbolic, problem, rate=rate / (1 - m), momentum=momentum, nu=share)
+        momentum, nu_values = constant(m, STEPS), constant(nu, STEPS)
+        return walk(quasi_hyperbolic, problem, rate=rate / (1 - m), momentum=momentum, nu=nu_values)
 
     momentum = constant(m, STEPS)
     assert_same_path(of_nu(1.0), walk(outside, problem, rate=rate, momentum=momentum), RTOL)

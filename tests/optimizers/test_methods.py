@@ -1,4 +1,4 @@
-"""What every optimizer of the table does in every use that Optax and JAX promise."""
+"""Properties that every optimizer of the table has: convergence, dtypes, jit, vmap, grad, any pytree."""
 
 import collections
 import functools
@@ -20,6 +20,7 @@ import momentum_jax as mj
 from momentum_jax import optimizers
 from tests.compiling import jit
 from tests.optimizers.table import (
+    FEW,
     ONE_OF_EACH,
     TABLE,
     Run,
@@ -44,16 +45,23 @@ def eager_run(name: str) -> Run:
     return run(TABLE[name].make(), some_params())
 
 
+# One of each set of hyperparameters by default.
+one_structure_of_hyperparameters = entries_where(
+    lambda name: True,
+    default=["sgd", "momentum,corrected", "nesterov,everything", "qhm", "aggmo", "adaptive_restart,function"],
+)
+
+
 class CompiledRun(NamedTuple):
     run: Run
     traces: int
     kept: list[bool]
-    """For each array that the first step was given, whether it is still there."""
+    """For each array that was given to the first step, whether it still exists."""
 
 
 @functools.cache
 def compiled_run(name: str) -> CompiledRun:
-    """The same run in one compiled step that is given the buffers of its arguments away."""
+    """The same run with a compiled step that donates its arguments."""
     optimizer = TABLE[name].make()
     traces = []
 
@@ -129,7 +137,7 @@ def test_the_second_step_does_not_compile_again(name):
 
 @every_entry
 def test_donated_parameters_and_states_are_used_up(name):
-    # A buffer that could not be reused would also have raised a warning, which is an error here.
+    # JAX also warns of a buffer that it cannot reuse, and warnings are errors here.
     assert not any(compiled_run(name).kept)
 
 
@@ -183,12 +191,12 @@ def test_abstract_parameters_make_an_abstract_state(name):
     expected = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), optimizer.init(params))
     abstract = jax.eval_shape(optimizer.init, params)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract) == expected
-    # Shapes alone are enough for a concrete state.
+    # `init` needs only shapes and dtypes to make a concrete state.
     from_shapes = optimizer.init(jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params))
     assert_close(from_shapes, optimizer.init(params), rtol=0)
 
 
-@every_entry
+@entries_where(lambda name: True, default=FEW)
 def test_bfloat16_is_carried_through_a_scan_with_traced_float32_hyperparameters(name):
     entry, params = TABLE[name], jnp.array([1.0, -2.0], "bfloat16")
     actual = jit(lambda numbers: scanned(entry.make(**numbers), params, 4))(float32(entry.numbers))
@@ -198,7 +206,7 @@ def test_bfloat16_is_carried_through_a_scan_with_traced_float32_hyperparameters(
     assert_close(actual.updates, jnp.stack(expected.updates), rtol=2**-5, atol=2**-8)
 
 
-# In the chains of the cores Optax's learning rate rounds once more.
+# Not the cores: Optax's learning rate after them rounds once more.
 @entries_where(lambda name: not name.startswith("scale_by"))
 def test_in_bfloat16_a_step_is_the_float32_step_rounded_once(name):
     optimizer = TABLE[name].make()
@@ -231,7 +239,7 @@ def test_in_bfloat16_the_hyperparameters_are_not_rounded():
     assert updates == jnp.array(129.0, "bfloat16")
 
 
-@every_entry
+@one_structure_of_hyperparameters
 def test_vmap_over_hyperparameters_is_a_loop_over_them(name):
     entry, params = TABLE[name], jnp.array([1.0, -2.0])
     numbers, unravel = ravel_pytree(float32(entry.numbers))
@@ -277,10 +285,7 @@ def assert_gradient_is_that_of_differences(loss, point):
     assert np.all(np.abs(differences) > 1e-6)
 
 
-@entries_where(
-    lambda name: True,
-    default=["sgd", "momentum,corrected", "nesterov,everything", "qhm", "aggmo", "adaptive_restart,function"],
-)
+@one_structure_of_hyperparameters
 def test_the_gradient_by_every_hyperparameter_is_that_of_finite_differences(name):
     entry = TABLE[name]
     # In float32 accumulators the differences would drown in rounding.

@@ -1,4 +1,4 @@
-"""Runs of `optax.sgd` that this package goes on with, and the other way round, against the run that was not broken."""
+"""Runs of `optax.sgd` that `momentum` and `nesterov` continue, and the reverse, against uninterrupted runs."""
 
 import functools
 import sys

@@ -1,4 +1,4 @@
-"""Runs of PyTorch's SGD that this package goes on with, and the other way round; collected where torch is installed."""
+"""Runs of PyTorch's SGD that `momentum` and `nesterov` continue, and the reverse; needs torch."""
 
 import functools
 import itertools

@@ -27,6 +27,7 @@ from momentum_jax.optimizers import (
 from tests.compiling import jit
 from tests.optimizers.factories import message
 from tests.optimizers.oracles import descend
+from tests.optimizers.table import in_the_default_run
 
 EPS = np.finfo(float).eps
 
@@ -227,7 +228,7 @@ def test_a_tuning_has_its_rate_at_the_worst_curvature(name, kappa, mu):
 
 
 @every_tuning
-@pytest.mark.parametrize("kappa", CONDITIONS)
+@pytest.mark.parametrize("kappa", in_the_default_run(CONDITIONS, [1.0, 100.0]))
 def test_a_tuned_run_shrinks_as_the_closed_form_says(name, kappa):
     tune, make, _ = TUNINGS[name]
     tuning = tune(1.0, kappa)

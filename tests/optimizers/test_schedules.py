@@ -119,8 +119,8 @@ def test_a_schedule_is_optaxs_of_the_same_meaning_at_every_iteration(schedule, x
 @pytest.mark.parametrize("schedule", CASES, ids=repr)
 def test_traced_floats_give_the_values_of_concrete_ones(schedule):
     fixed = {name: value for name, value in schedule.items if name.endswith("_steps")}
-    floats = {name: float(value) for name, value in schedule.items if name not in fixed}
-    traced = jit(lambda floats: jax.vmap(FORMULAS[schedule.name](**fixed, **floats))(jnp.arange(ITERATIONS)))(floats)
+    numbers = {name: float(value) for name, value in schedule.items if name not in fixed}
+    traced = jit(lambda numbers: jax.vmap(FORMULAS[schedule.name](**fixed, **numbers))(jnp.arange(ITERATIONS)))(numbers)
     # XLA may fuse a multiplication with an addition, or fold constants: some roundings fewer or more.
     tolerance = 16 * np.finfo(np.float32).eps * largest(schedule)
     np.testing.assert_allclose(traced, values(FORMULAS[schedule.name](**schedule.hyperparameters)), 0, tolerance)
@@ -130,7 +130,7 @@ def test_traced_floats_give_the_values_of_concrete_ones(schedule):
 def test_a_warmup_starts_at_init_peaks_at_its_end_and_stays_at_end_value(name):
     schedule = FORMULAS[name](peak_value=0.5, warmup_steps=10, decay_steps=30, init_value=0.25, end_value=0.125)
     counts = jnp.asarray([0, 5, 10, 20, 30, 31, 2**31 - 1])
-    # Powers of two: both the straight line and the half cosine at its middle are exact up to the last rounding.
+    # Powers of two: both the straight line and the half cosine halfway are exact up to the last rounding.
     expected = [0.25, 0.375, 0.5, 0.3125, 0.125, 0.125, 0.125]
     np.testing.assert_allclose(jax.vmap(schedule)(counts), expected, rtol=2 * np.finfo(np.float32).eps)
 

@@ -1,4 +1,4 @@
-"""PyTorch's SGD as the oracle; collected where torch is installed, which the project's CI does on Python 3.11."""
+"""The paths of `momentum` and `nesterov` against PyTorch's SGD; needs torch."""
 
 import functools
 
@@ -77,7 +77,7 @@ def function_path(rates, **options):
 
 @functools.cache
 def ours(nesterov, convention):
-    """One compiled program for all values: what hypothesis draws goes in as values for each step."""
+    """One compiled program, whose arguments are the values that hypothesis draws."""
     return follower(
         lambda s: (mj.nesterov if nesterov else mj.momentum)(
             s["rate"],
