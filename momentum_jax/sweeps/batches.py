@@ -57,9 +57,9 @@ def train_batches(
     """
     cfg = job.cfg
     with numerics(cfg.dtype):
-        room = functools.partial(_capacity, job, len(devices), capacity)
+        per_device = functools.partial(_runs_per_device, job, len(devices), capacity)
         program = compile_runs(
-            cfg, job.task, job.metrics, runs, devices, job.layout, job.chunk, progress, capacity=room
+            cfg, job.task, job.metrics, runs, devices, job.layout, job.chunk, progress, per_device=per_device
         )
         finished = 0
         progress("runs", 0, len(runs), "")
@@ -93,8 +93,8 @@ def runs_at_once(iterations: int, chunk: int) -> int:
     return max(1, min(BATCH_ITERATIONS // iterations, _RETURN_ITERATIONS // min(chunk, iterations)))
 
 
-def _capacity(job: Job, devices: int, at_least: int, group: Group, mesh: Mesh) -> int:
-    """How many runs of a group each device takes: as many as a batch has time and the memory room for."""
+def _runs_per_device(job: Job, devices: int, at_least: int, group: Group, mesh: Mesh) -> int:
+    """How many runs of a group each device takes: as many as a batch has time for and the memory holds."""
     cfg = job.cfg
     if job.layout == "map":
         bytes_of_one = devices * bytes_of_state(cfg, job.task, group)

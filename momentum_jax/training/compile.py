@@ -199,7 +199,7 @@ def compile_runs(
     layout: Layout,
     chunk: int,
     progress: Progress,
-    capacity: Callable[[Group, Mesh], int] | None = None,
+    per_device: Callable[[Group, Mesh], int] | None = None,
 ) -> Program:
     """Compiles all that the training of some runs in chunks of at most `chunk` iterations needs.
 
@@ -214,7 +214,7 @@ def compile_runs(
       layout: how each device goes through its runs.
       chunk: iterations.
       progress: called with "compiling".
-      capacity: how many runs of a group each device of its mesh takes at once; by default as many as there are.
+      per_device: how many runs of a group each device of its mesh takes at once; by default as many as there are.
 
     Raises:
       InputError: the task or one of the optimizers cannot be trained; nothing has been compiled then.
@@ -222,7 +222,7 @@ def compile_runs(
     groups = group_runs(cfg, task, metrics, runs)
     meshes = choose_meshes([len(group.runs) for group in groups], devices)
     capacities = [
-        Capacity.for_runs(len(group.runs), mesh) if capacity is None else Capacity(mesh, capacity(group, mesh))
+        Capacity.for_runs(len(group.runs), mesh) if per_device is None else Capacity(mesh, per_device(group, mesh))
         for group, mesh in zip(groups, meshes, strict=True)
     ]
     chunk = min(chunk, cfg.iterations)
@@ -231,20 +231,20 @@ def compile_runs(
     draws = _draw_capacities(cfg, groups, capacities, everywhere)
     one_each = Capacity(everywhere, 1)
     functions: dict[Hashable, tuple[Any, Any]] = {
-        ("draw", size): _draw_job(cfg, task, size, room, chunk, layout) for size, room in draws.items()
+        ("draw", size): _draw_job(cfg, task, size, capacity, chunk, layout) for size, capacity in draws.items()
     }
     functions["evaluate"] = (
         _evaluation_function(evaluation_of(task), everywhere, layout),
         (one_each.counts(0), one_each.shape(abstract_params(cfg, task)), data[everywhere]),
     )
-    for number, (group, room) in enumerate(zip(groups, capacities, strict=True)):
+    for number, (group, capacity) in enumerate(zip(groups, capacities, strict=True)):
         functions["init", number] = (
-            _init_function(group.static, room.mesh, layout),
-            (room.counts(0), room.shape(_abstract_inputs(cfg, task, group)), ()),
+            _init_function(group.static, capacity.mesh, layout),
+            (capacity.counts(0), capacity.shape(_abstract_inputs(cfg, task, group)), ()),
         )
         functions["train", number] = (
-            _chunk_function(group.static, room.mesh, layout),
-            _chunk_inputs(cfg, task, group, room, chunk, data[room.mesh][0]),
+            _chunk_function(group.static, capacity.mesh, layout),
+            _chunk_inputs(cfg, task, group, capacity, chunk, data[capacity.mesh][0]),
         )
     compiled = _compile_all(functions, progress)
     chunks = [compiled["train", number] for number in range(len(groups))]
@@ -254,7 +254,7 @@ def compile_runs(
         groups=groups,
         capacities=capacities,
         histories=[_without_axes(program.out_info[1]) for program in chunks],
-        draws={size: (compiled["draw", size], room) for size, room in draws.items()},
+        draws={size: (compiled["draw", size], capacity) for size, capacity in draws.items()},
         inits=[compiled["init", number] for number in range(len(groups))],
         chunks=chunks,
         evaluation=(compiled["evaluate"], one_each),
@@ -265,7 +265,7 @@ def compile_runs(
 def _draw_capacities(
     cfg: Config, groups: Sequence[Group], capacities: Sequence[Capacity], mesh: Mesh
 ) -> dict[int, Capacity]:
-    """By batch size, room for the seeds of all runs that are trained at once."""
+    """By batch size, the capacity for the seeds of all runs that are trained at once."""
     runs: dict[int, int] = {}
     for group, capacity in zip(groups, capacities, strict=True):
         runs[group.batch_size] = runs.get(group.batch_size, 0) + capacity.total

@@ -1,4 +1,4 @@
-"""Convolutions as XLA's CPU does them fast inside a loop."""
+"""Convolutions in the layout that XLA's CPU computes fast inside a loop."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,11 +10,12 @@ from jaxtyping import Array
 
 
 def channels_last(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, where on a CPU every convolution has its channels last; the value is the same.
+    """Rewrites a function so that on a CPU every convolution has its channels last; the value is the same.
 
-    XLA's CPU has a fast convolution for inputs [batch, *space, channels] and kernels [*space, channels, features] only.
-    It transposes others to that outside of loops alone, and a scan's step is one: the gradients of a convolution, whose
-    axes JAX permutes, take it up to ten times as long there. Convolutions inside a loop of the function are left alone.
+    XLA's CPU has a fast convolution only for inputs [batch, *space, channels] and kernels [*space, channels, features].
+    Outside of loops it transposes others to that layout, inside a loop it does not, and a scan's step is a loop. JAX
+    permutes the axes of a convolution's gradients, which then take up to ten times as long. Convolutions inside a loop
+    of the function itself are left alone.
 
     >>> import jax.numpy as jnp
     >>> convolve = lambda x, kernel: jax.lax.conv(x, kernel, (1, 1), "VALID")
@@ -24,7 +25,7 @@ def channels_last(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def rewritten(*args: Any) -> Any:
-        # Through `jit`, which traces the function once for all who ask.
+        # `jit` traces a function once, however often it is asked.
         traced = _jit(function).trace(*args)
         if not _convolves(traced.jaxpr.jaxpr):
             return function(*args)
@@ -70,7 +71,7 @@ def _convolves(jaxpr: Any) -> bool:
 def _convolve(equation: Any, inputs: Array, kernel: Array) -> Array:
     params = dict(equation.params)
     dimensions = params.pop("dimension_numbers")
-    # Where these have batch and channels, or features and channels; the axes of space follow.
+    # The axes of batch and channels, or of features and channels; those of space follow.
     (batch, channels, *space), (features, of_kernel, *window) = dimensions.lhs_spec, dimensions.rhs_spec
     out_batch, out_features, *out_space = dimensions.out_spec
     last = len(space) + 1

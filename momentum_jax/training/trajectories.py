@@ -30,8 +30,8 @@ class Trajectory(NamedTuple):
       points: the start and the point after each iteration.
       values: the landscape there.
       gradients: its gradients there, without the noise.
-      diverged: whether the path ends outside of the landscape's window, higher than it began; and where it gets
-        beyond all numbers, unless it was outside and lower then: that is the way down a saddle.
+      diverged: whether the path ends outside of the landscape's window and higher than it began. A path that overflows
+        has diverged too, unless it left the window below its start: that is the way down a saddle.
     """
 
     points: Float[Array, "*paths iterations+1 dimensions"]
@@ -49,24 +49,25 @@ def trajectory(
     noise: float | ArrayLike = 0.0,
     key: Key[Array, ""] | None = None,
 ) -> Trajectory:
-    """Follows an optimizer over a landscape, by the train step of `mj.train`.
+    """Follows an optimizer over a landscape with the train step of `mj.train`.
 
-    Descriptions that differ in numbers only run as one program, which is compiled once for a landscape, a number of
-    iterations and a number of starts. A transformation may have traced hyperparameters: the function can be `vmap`ped
-    over them, `jit`ted and differentiated.
+    Descriptions that differ in numbers only run as one program. It is compiled once for a landscape, a number of
+    iterations and a number of starts. The hyperparameters of a transformation may be traced, so the function can be
+    jitted, differentiated, and mapped over them.
 
     Args:
-      optimizer: a description, several of them, which make a leading axis of the result, or an Optax transformation.
+      optimizer: a description, an Optax transformation, or several descriptions, which make a leading axis of the
+        result.
       landscape: one from `momentum_jax.tasks.landscapes`, or its name.
       start: points [..., dimensions], whose leading axes are the result's too; by default the landscape's own.
         Floating-point ones keep their dtype. The values of traced ones are not checked.
       iterations: updates of each path.
-      noise: the standard deviation of what is added to each coordinate of each gradient, independent and normal.
-      key: of the noise. Each start has noise of its own, the same for all optimizers.
+      noise: the standard deviation of the independent normal noise that is added to each coordinate of each gradient.
+      key: of the noise. Each start has noise of its own, which is the same for all optimizers.
 
     Raises:
-      InputError: an unknown landscape or method, or something that is neither, a hyperparameter out of its range, a
-        start that is not finite, of other dimensions or outside of the landscape's domain, or noise without a key.
+      InputError: the landscape or the method is unknown, a hyperparameter is out of its range, a start is not finite,
+        has other dimensions or lies outside of the landscape's domain, or noise has no key.
 
     >>> sgd = OptimizerConfig("sgd", learning_rate=0.5)
     >>> momentum = OptimizerConfig("momentum", learning_rate=0.5, momentum=0.5)
