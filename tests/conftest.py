@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 from momentum_jax import cli
-from momentum_jax.cli import arguments
+from momentum_jax.cli import jax_setup
 from momentum_jax.tasks.datasets import Dataset, load_dataset
 from momentum_jax.training import compile as programs
 from momentum_jax.training import waves
@@ -62,7 +62,7 @@ def idx(tmp_path_factory):
 @pytest.fixture
 def main(monkeypatch, tmp_path):
     """The command in this process, whose CPU devices are already counted, in an empty folder."""
-    monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
+    monkeypatch.setattr(jax_setup, "cores", lambda: len(jax.devices()))
     monkeypatch.chdir(tmp_path)
     return cli.main
 

@@ -10,7 +10,17 @@ from typing import Any
 from momentum_jax.report.figures import STYLES
 
 # In the order in which they are read: each uses what those before it define.
-_SCRIPTS = ("common.js", "figures.js", "table.js", "workbench.js", "page.js")
+_SCRIPTS = (
+    "common.js",
+    "axes.js",
+    "protocols.js",
+    "curves.js",
+    "heatmaps.js",
+    "lines.js",
+    "table.js",
+    "workbench.js",
+    "page.js",
+)
 _MARKERS = {
     "v": "triangle-down",
     "o": "circle",

@@ -6,12 +6,12 @@ import re
 import shlex
 
 import pytest
-import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax.cli.arguments import arguments_type, config_of, flags_of
+from momentum_jax.cli.arguments import config_flags, config_of, parse
+from momentum_jax.cli.repeat import flags_of
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
 
@@ -122,6 +122,6 @@ CONFIGS = st.builds(
 
 @given(CONFIGS)
 def test_the_flags_of_a_config_describe_it(cfg):
-    arguments = tyro.cli(arguments_type(""), args=shlex.split(shlex.join(flags_of(cfg))))
+    arguments = parse(shlex.split(shlex.join(flags_of(cfg))), "", "", config_flags())
     assert config_of(arguments) == cfg
     assert dataclasses.asdict(config_of(arguments)).keys() == dataclasses.asdict(cfg).keys()

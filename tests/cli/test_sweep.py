@@ -10,7 +10,7 @@ import jax
 import pytest
 
 import momentum_jax as mj
-from momentum_jax.cli import compilation_cache
+from momentum_jax.cli import jax_setup
 from momentum_jax.results.store import open_store
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
@@ -200,7 +200,7 @@ def test_compiled_programs_are_kept_in_the_folder_asked_for_and_not_at_all_when_
 def test_the_flag_goes_before_the_variable_and_the_variable_before_the_users_cache(monkeypatch, tmp_path):
     said = {}
     monkeypatch.setattr(jax.config, "update", said.__setitem__)
-    monkeypatch.setattr(compilation_cache.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(jax_setup.platformdirs, "user_cache_path", lambda name: tmp_path / name)
     for flag, variable, expected in [
         ("a", "b", "a"),
         (None, "b", "b"),
@@ -209,9 +209,9 @@ def test_the_flag_goes_before_the_variable_and_the_variable_before_the_users_cac
         (None, "off", None),
     ]:
         said.clear()
-        monkeypatch.delenv(compilation_cache.VARIABLE, raising=False)
+        monkeypatch.delenv(jax_setup.VARIABLE, raising=False)
         if variable:
-            monkeypatch.setenv(compilation_cache.VARIABLE, variable)
-        compilation_cache.use_compilation_cache(flag)
+            monkeypatch.setenv(jax_setup.VARIABLE, variable)
+        jax_setup.use_compilation_cache(flag)
         folder = said.get("jax_compilation_cache_dir")
         assert (folder and str(pathlib.Path(folder).parent.parent)) == expected

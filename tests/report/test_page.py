@@ -386,7 +386,7 @@ def test_each_figure_has_its_numbers_in_a_table(view, given):
 
 def rows_shown(view):
     return view.tab.evaluate(
-        "[...document.querySelectorAll('#runs-table tbody tr')].map((row) => [...row.trials].map((c) => c.textContent))"
+        "[...document.querySelectorAll('#runs-table tbody tr')].map((row) => [...row.cells].map((c) => c.textContent))"
     )
 
 
