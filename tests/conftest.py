@@ -76,4 +76,4 @@ _TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "tra
 # Tests of what is not always installed; CI installs torch on Python 3.11, Ray, and the system's Chromium.
 _NEEDS = {"torch": _TORCH, "ray": ["sweeps/test_cluster.py"]}
 collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]
-collect_ignore += [] if find_chromium() else ["report/test_page.py"]
+collect_ignore += [] if find_chromium() else ["report/page"]
