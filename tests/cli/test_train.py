@@ -25,6 +25,7 @@ ONE = ["--optimizer", "a=sgd,learning_rate=0.01"]
 # What makes a program believe that it writes to a terminal.
 TERMINAL_VARIABLES = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in TERMINAL_VARIABLES}
+QUICK = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
 FILES = ["config.json", "history.parquet", "losses.png", "losses.svg", "params.npz", "result.json"]
 
 # Arguments, and what the message must name: the field, the value, what is allowed.
@@ -86,7 +87,7 @@ class Finished:
 
 
 def run(arguments, cwd):
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=QUICK, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -265,6 +266,27 @@ def test_the_flags_make_the_config_and_leave_the_rest_at_its_defaults(arguments,
     assert trained == [mj.Config(**changed)]
 
 
+@pytest.mark.parametrize(
+    ("command", "called"),
+    [
+        ([], "momentum_jax.training.loop.train"),
+        (["sweep", "--grid", "learning_rate=0.1"], "momentum_jax.sweeps.procedure.sweep"),
+        (["compare"], "momentum_jax.comparison.procedure.compare"),
+    ],
+    ids=["train", "sweep", "compare"],
+)
+def test_commands_that_train_keep_compiled_programs_in_the_folder_asked_for(command, called, main, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    folders = []
+    monkeypatch.setattr("momentum_jax.cli.jax_setup.use_compilation_cache", folders.append)
+    monkeypatch.setattr(called, interrupt)
+    with pytest.raises(SystemExit):
+        main([*command, "--compilation-cache", "here"])
+    assert folders == ["here"]
+
+
 # Rich would read [bold] as a style and [/far] as its end, Matplotlib $…$ as a formula.
 @pytest.mark.usefixtures("compiled_quickly")
 def test_diverged_runs_and_labels_of_any_characters_are_shown_as_they_are(idx, main, capsys):
@@ -345,9 +367,8 @@ def test_a_process_refuses_bad_input_with_2_and_without_traceback(tmp_path):
 
 def interrupt(arguments, cwd, *, stream, beginning):
     """Sends Ctrl-C once a line of the stream begins so; gives exit code and what came on standard error since."""
-    environment = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments], cwd=cwd, env=QUICK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             next(line for line in getattr(process, stream) if line.startswith(beginning))
