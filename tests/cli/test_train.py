@@ -86,8 +86,8 @@ class Finished:
         return self.process.stdout.splitlines()
 
 
-def run(arguments, cwd):
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=QUICK, capture_output=True, text=True, timeout=120)
+def run(arguments, cwd, environment=QUICK):
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -194,13 +194,23 @@ def test_where_output_is_no_terminal_lines_are_plain(finished):
     assert all(line == line.rstrip() or len(line) <= 120 for line in finished.lines)
 
 
-def test_the_same_command_again_gives_the_same_bits_and_quiet_prints_nothing(finished):
-    before = {name: (finished.folder / name).read_bytes() for name in FILES}
-    process = run([*finished.arguments, "--quiet"], finished.cwd)
+@pytest.mark.exhaustive
+def test_the_same_command_again_gives_the_same_bits_and_quiet_prints_nothing(idx, tmp_path):
+    arguments = ["--dataset", str(idx), *SMALL, "--out", "o"]
+    assert run(arguments, tmp_path, environment=ENVIRONMENT).returncode == 0
+    before = tree(tmp_path / "o")
+    process = run([*arguments, "--quiet"], tmp_path, environment=ENVIRONMENT)
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+    after = tree(tmp_path / "o")
+    assert after.keys() == before.keys()
     # Only result.json differs: it holds the seconds.
-    changed = [name for name in FILES if (finished.folder / name).read_bytes() != before[name]]
-    assert set(changed) <= {"result.json"}
+    assert {path.name for path in after if after[path] != before[path]} <= {"result.json"}
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_quiet_prints_nothing(main, idx, capsys):
+    main(["--dataset", str(idx), *SMALL, *ONE, "--quiet"])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_installed_command_is_this_main():

@@ -34,16 +34,23 @@ def view(shown):
     assert shown.problems == []
 
 
-@pytest.fixture
-def open_page(browser, tmp_path):
-    """Opens the page of another document, without errors until the end of the test."""
-    opened = []
-
-    def open_(document):
-        opened.append(Shown(browser, tmp_path / f"{len(opened)}.html", page(document)))
-        return opened[-1]
-
-    yield open_
-    for other in opened:
-        assert other.problems == []
-        other.context.close()
+@pytest.fixture(scope="session")
+def search(browser, tmp_path_factory):
+    """The page of a sweep that searched: no verdicts, no curves, and trials that fill no grid."""
+    points = {"x": [0.001, 0.1, 1.0], "y": [0.0, 0.5, 0.9], "z": [0.5, 0.25, "inf"], "failed": [0, 1, 2]}
+    axes = {
+        "x": {"name": "learning_rate", "values": points["x"], "log": True},
+        "y": {"name": "momentum", "values": points["y"], "log": False},
+    }
+    document = {
+        "title": "A search",
+        "question": "",
+        "kind": "sweep",
+        "verdicts": [],
+        "curves": [],
+        "three_way": None,
+        "heatmaps": [{"label": "momentum", **axes, "points": points, "effective": True, "best": [0.1, 0.5]}],
+        "sensitivity": [{"label": "momentum", "rates": points["x"], "losses": points["z"], "joined": False}],
+        "sensitivity_note": "within 10 % of its best",
+    }
+    return Shown(browser, tmp_path_factory.mktemp("page") / "search.html", page(document))

@@ -123,31 +123,23 @@ def test_a_heatmap_shows_the_losses_the_best_trial_and_what_failed(view, given):
         assert lines["contours"]["size"] == 1
 
 
-def test_trials_of_a_search_are_points_and_their_rates_no_line(open_page, given):
-    points = {"x": [0.001, 0.1, 1.0], "y": [0.0, 0.5, 0.9], "z": [0.5, 0.25, "inf"], "failed": [0, 1, 2]}
-    axes = {
-        "x": {"name": "learning_rate", "values": points["x"], "log": True},
-        "y": {"name": "momentum", "values": points["y"], "log": False},
-    }
-    search = {"label": "momentum", **axes, "points": points, "effective": True, "best": [0.1, 0.5]}
-    rates = {"label": "momentum", "rates": points["x"], "losses": points["z"], "joined": False}
-    document = given | {"heatmaps": [search], "sensitivity": [rates], "sensitivity_note": "within 10 % of its best"}
-    drawn = open_page(document)
-    (trials,) = drawn.traces("heatmap-0-plot", "trials")
+def test_trials_of_a_search_are_points_and_their_rates_no_line(search):
+    (trials,) = search.traces("heatmap-0-plot", "trials")
     assert (trials["x"], trials["y"], trials["marker"]["color"]) == ([0.001, 0.1], [0.0, 0.5], [0.5, 0.25])
-    (failed,) = drawn.traces("heatmap-0-plot", "infinite")
-    (best,) = drawn.traces("heatmap-0-plot", "best")
+    (failed,) = search.traces("heatmap-0-plot", "infinite")
+    (best,) = search.traces("heatmap-0-plot", "best")
     assert (failed["x"], best["x"]) == ([1.0], [0.1])
-    assert drawn.axis("heatmap-0-plot", "xaxis")["type"] == "log"
+    assert search.axis("heatmap-0-plot", "xaxis")["type"] == "log"
     # 0.001/(1 − 0) to 1/(1 − 0.9).
-    curves = drawn.traces("heatmap-0-plot", "effective")
+    curves = search.traces("heatmap-0-plot", "effective")
     effective = [np.asarray(curve["x"]) / (1 - np.asarray(curve["y"])) for curve in curves]
     assert [np.round(values.mean(), 12) for values in effective] == [0.001, 0.01, 0.1, 1, 10]
     np.testing.assert_allclose(np.concatenate([values / values[0] for values in effective]), 1, rtol=1e-12)
-    assert drawn.traces("sensitivity-plot", "line")[0]["mode"] == "markers"
-    assert "within 10 % of its best" in drawn.text("#sensitivity-caption")
-    rows = drawn.tab.locator("#heatmaps-panels tbody tr").all_text_contents()
+    assert search.traces("sensitivity-plot", "line")[0]["mode"] == "markers"
+    assert "within 10 % of its best" in search.text("#sensitivity-caption")
+    rows = search.tab.locator("#heatmaps-panels tbody tr").all_text_contents()
     assert len(rows) == 3
+    assert search.problems == []
 
 
 def test_sensitivity_and_budget_are_lines_that_say_where_they_are_infinite(view, given):

@@ -44,10 +44,14 @@ def test_the_findings_come_first_in_words_and_with_a_symbol(view, given):
     assert view.tab.locator("#notes li").all_inner_texts() == given["notes"]
 
 
-def test_what_the_document_lacks_does_not_appear(open_page):
-    empty = {"title": "Nothing", "question": "", "kind": "sweep", "verdicts": [], "curves": [], "three_way": None}
-    bare = open_page(empty)
-    assert bare.tab.locator("h1:visible, h2:visible").all_inner_texts() == ["Nothing", "Momentum workbench"]
+def test_what_the_document_lacks_does_not_appear(search):
+    assert search.tab.locator("h1:visible, h2:visible").all_inner_texts() == [
+        "A search",
+        "Two hyperparameters at a time",
+        "Sensitivity to the learning rate",
+        "Momentum workbench",
+    ]
+    assert search.problems == []
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,7 @@ def hostile(browser, tmp_path_factory):
     return Shown(browser, tmp_path_factory.mktemp("hostile") / "page.html", page(changed))
 
 
+@pytest.mark.exhaustive
 def test_names_that_look_like_markup_or_formulas_stay_text_everywhere(hostile):
     tab = hostile.tab
     assert tab.title() == f"title {MARKUP} $x$"
@@ -90,6 +95,7 @@ def test_names_that_look_like_markup_or_formulas_stay_text_everywhere(hostile):
     assert hostile.problems == []
 
 
+@pytest.mark.exhaustive
 def test_what_appears_under_the_pointer_is_text_too(hostile):
     box = hostile.tab.locator("#curves-plot").bounding_box()
     hostile.tab.locator("#curves-plot").scroll_into_view_if_needed()

@@ -145,7 +145,7 @@ def test_paths_are_the_iterates_and_those_that_diverge_end_at_the_edge(view):
     view.until("document.getElementById('wb-status').textContent.includes('does not converge')")
 
 
-@pytest.mark.parametrize("kappa", [1.0, 20.0, 1000.0])
+@pytest.mark.parametrize("kappa", [20.0, *(pytest.param(k, marks=pytest.mark.exhaustive) for k in (1.0, 1000.0))])
 def test_the_buttons_give_the_best_hyperparameters_for_the_spectrum(view, kappa):
     best = {
         "gradient_descent": mj.optimizers.optimal_sgd(1, kappa),
@@ -178,7 +178,7 @@ def test_critical_damping_sets_the_best_momentum_for_the_flat_direction(view, me
     assert "no critical damping" in view.text("#wb-problem")
 
 
-@pytest.mark.parametrize("method", ["heavy_ball", "nesterov"])
+@pytest.mark.parametrize("method", [pytest.param("heavy_ball", marks=pytest.mark.exhaustive), "nesterov"])
 def test_the_map_has_the_rates_and_the_edge_of_stability_of_the_method_chosen(view, method):
     view.set(alpha=0.02, beta=0.5, kappa=10.0, steps=10)
     view.tab.select_option("#wb-method", method)
