@@ -17,6 +17,7 @@ import pytest
 import momentum_jax as mj
 from momentum_jax import cli
 from momentum_jax.analysis import smooth_curve
+from momentum_jax.cli import agreement
 from tests.compiling import quick_environment
 
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
@@ -172,6 +173,28 @@ def test_momentum_is_said_to_agree_with_the_witness_and_sgd_with_none(finished):
     assert line.startswith("momentum and optax agree to 1e-06 at every iteration")
 
 
+@pytest.mark.parametrize(
+    ("name", "hyperparameters", "in_optax"),
+    [
+        ("sgd", {}, {}),
+        ("momentum", {"momentum": 0.5}, {"momentum": 0.5}),
+        ("nesterov", {}, {"momentum": 0.9, "nesterov": True}),
+        ("qhm", {}, None),
+        ("momentum", {"learning_rate": mj.Schedule("constant", value=0.1)}, None),
+        (
+            "momentum",
+            {"learning_rate": mj.Schedule("constant", value=0.1), "convention": "outside"},
+            {"learning_rate": mj.Schedule("constant", value=0.1), "momentum": 0.9},
+        ),
+    ],
+)
+def test_optax_has_sgd_momentum_and_nesterov_with_the_rate_outside_the_velocity(name, hyperparameters, in_optax):
+    rate = {"learning_rate": 0.1}
+    twin = agreement._in_optax(mj.OptimizerConfig(name, **rate | hyperparameters))
+    assert twin == (None if in_optax is None else mj.OptimizerConfig("optax.sgd", **rate | in_optax))
+
+
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_under_a_schedule_only_the_convention_of_the_witness_is_said_to_agree(main, idx, capsys):
     rate = "learning_rate=step_decay(init_value=0.1,transition_steps=5,decay_rate=0.1)"

@@ -154,6 +154,13 @@ def test_trainings_are_judged_as_configured_and_one_optimizer_alone_only_drawn()
     assert (alone["verdicts"], len(alone["curves"])) == ([], 1)
 
 
+def test_of_many_runs_the_first_are_dots_and_the_page_says_so():
+    document = comparison_document(comparison_of(seeds=120), "")
+    assert document["three_way"]["note"].startswith("Of 120 runs the first 100 are dots")
+    assert len(document["three_way"]["metrics"][0]["protocols"][0]["arms"][0]["values"]) == 100
+
+
+@pytest.mark.exhaustive
 def test_the_page_of_very_many_runs_stays_below_six_megabytes_and_says_what_it_leaves_out():
     document = comparison_document(comparison_of(seeds=1200), "")
     assert document["three_way"]["note"].startswith("Of 1200 runs the first 100 are dots")

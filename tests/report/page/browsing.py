@@ -23,7 +23,8 @@ class Shown:
     def __init__(self, browser, file, text):
         file.write_text(text, encoding="utf-8")
         self.uri, self.problems, self.requests = file.as_uri(), [], []
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        # A low window, since most of the time goes into painting.
+        self.context = browser.new_context(viewport={"width": 1280, "height": 480}, color_scheme="light")
         self.context.route("**/*", self._let_only_the_file_through)
         self.tab = self.context.new_page()
         # What takes a second takes many on a machine whose cores are all busy.

@@ -64,7 +64,7 @@ def test_the_keyboard_reaches_every_control_in_the_order_of_the_page_and_leaves_
     view.tab.fill("#runs-filter", "")
 
 
-@pytest.mark.parametrize("clipboard", ["given", "refused"])
+@pytest.mark.parametrize("clipboard", ["given", pytest.param("refused", marks=pytest.mark.exhaustive)])
 def test_the_command_is_copied_whole(view, given, clipboard):
     view.context.grant_permissions(["clipboard-read", "clipboard-write"])
     refusal = "void (navigator.clipboard.writeText = () => Promise.reject(new Error('refused')))"
@@ -93,7 +93,7 @@ def test_on_a_telephone_nothing_is_wider_than_the_screen(view):
             .map((e) => `${e.tagName} ${e.id} ${e.className}`)"""
         assert view.tab.evaluate(wide) == []
     finally:
-        view.tab.set_viewport_size({"width": 1280, "height": 900})
+        view.tab.set_viewport_size({"width": 1280, "height": 480})
 
 
 def luminance(color):

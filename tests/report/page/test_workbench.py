@@ -71,14 +71,14 @@ def check_numbers(view, *, rtol=TOLERANCE):
 @pytest.mark.parametrize(
     "setting",
     [
-        {"alpha": 0.02, "beta": 0.7, "kappa": 25.0, "steps": 40},
+        pytest.param({"alpha": 0.02, "beta": 0.7, "kappa": 25.0, "steps": 40}, marks=pytest.mark.exhaustive),
         # Real roots, no momentum, a round valley.
-        {"alpha": 0.3, "beta": 0.0, "kappa": 1.0, "steps": 3},
-        {"alpha": 0.0005, "beta": 0.95, "kappa": 1000.0, "steps": 500},
+        pytest.param({"alpha": 0.3, "beta": 0.0, "kappa": 1.0, "steps": 3}, marks=pytest.mark.exhaustive),
+        pytest.param({"alpha": 0.0005, "beta": 0.95, "kappa": 1000.0, "steps": 500}, marks=pytest.mark.exhaustive),
         # Heavy ball alone converges.
         {"alpha": 0.08, "beta": 0.7, "kappa": 30.0, "steps": 60},
         # All diverge, the last beyond the largest float.
-        {"alpha": 0.5, "beta": 0.5, "kappa": 20.0, "steps": 30},
+        pytest.param({"alpha": 0.5, "beta": 0.5, "kappa": 20.0, "steps": 30}, marks=pytest.mark.exhaustive),
         {"alpha": 10.0, "beta": 0.999, "kappa": 1000.0, "steps": 500},
     ],
 )
@@ -164,7 +164,10 @@ def test_the_buttons_give_the_best_hyperparameters_for_the_spectrum(view, kappa)
         np.testing.assert_allclose(float(view.value(f"{method}-rate")), float(tuning.rate), atol=1e-7)
 
 
-@pytest.mark.parametrize(("method", "momentum", "critical_rate"), [("heavy_ball", 0.64, 0.8), ("nesterov", 2 / 3, 0.8)])
+@pytest.mark.parametrize(
+    ("method", "momentum", "critical_rate"),
+    [("heavy_ball", 0.64, 0.8), pytest.param("nesterov", 2 / 3, 0.8, marks=pytest.mark.exhaustive)],
+)
 def test_critical_damping_sets_the_best_momentum_for_the_flat_direction(view, method, momentum, critical_rate):
     # s = √(αμ) = 0.2: (1 − s)² and (1 − s)/(1 + s), both with the rate 1 − s.
     view.set(alpha=0.04, kappa=2.0, steps=10)
