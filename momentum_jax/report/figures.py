@@ -1,4 +1,4 @@
-"""The figure of the losses, the styles that all figures share, and saving."""
+"""The figure of the losses, the styles of all figures, and saving."""
 
 import io
 import itertools

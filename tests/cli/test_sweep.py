@@ -16,7 +16,7 @@ from momentum_jax.space import make_trials
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
 GRID = ["--grid", "learning_rate=0.01,0.1,1.0", "--grid", "momentum.momentum=0.5,0.9"]
-# Sweeps of three of its trials share one compiled program.
+# Sweeps with three trials of it have one program in common.
 ONE = ["--optimizer", "a=sgd,learning_rate=0.1"]
 TWO = [*ONE, "--optimizer", "b=momentum,learning_rate=0.1"]
 

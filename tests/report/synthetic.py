@@ -60,23 +60,23 @@ def curve(label: str, group: str, iterations: np.ndarray, values: np.ndarray) ->
 def arm(label: str, detail: str, values: np.ndarray) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     half = 2 * finite.std() / np.sqrt(len(values)) if len(finite) == len(values) else np.inf
-    middle = float(np.median(values))
+    median = float(np.median(values))
     numbers = {
-        "value": plain(middle),
-        "low": plain(middle - min(half, 0.5 * abs(middle))),
-        "high": plain(middle + half),
+        "value": plain(median),
+        "low": plain(median - min(half, 0.5 * abs(median))),
+        "high": plain(median + half),
     }
     return {"label": label, "detail": detail, **numbers, "values": plain_list(values)}
 
 
 def metric(
-    name: str, title: str, unit: str, middles: list[list[float]], rng: np.random.Generator, *, less: bool
+    name: str, title: str, unit: str, medians: list[list[float]], rng: np.random.Generator, *, less: bool
 ) -> dict[str, Any]:
     protocols = []
-    for title_of, details, of_arms in zip(PROTOCOLS, DETAILS, middles, strict=True):
+    for title_of, details, of_arms in zip(PROTOCOLS, DETAILS, medians, strict=True):
         arms = [
-            arm(label, detail, middle * rng.lognormal(0, 0.04, SEEDS))
-            for label, detail, middle in zip(OPTIMIZERS, details, of_arms, strict=True)
+            arm(label, detail, median * rng.lognormal(0, 0.04, SEEDS))
+            for label, detail, median in zip(OPTIMIZERS, details, of_arms, strict=True)
         ]
         protocols.append({"title": title_of, "skipped": None, "arms": arms})
     return {"name": name, "title": title, "unit": unit, "less_is_better": less, "protocols": protocols}
@@ -104,14 +104,14 @@ def heatmap(label: str, offset: float, rng: np.random.Generator) -> dict[str, An
 
 def sensitivity(label: str, best: float) -> dict[str, Any]:
     rates = np.geomspace(0.001, 10, 9)
-    middle = 0.09 + 0.12 * np.log10(rates / best) ** 2
-    middle[rates > 8 * best] = np.inf
+    median = 0.09 + 0.12 * np.log10(rates / best) ** 2
+    median[rates > 8 * best] = np.inf
     return {
         "label": label,
         "rates": plain_list(rates),
-        "losses": plain_list(middle),
-        "low": plain_list(0.93 * middle),
-        "high": plain_list(1.09 * middle),
+        "losses": plain_list(median),
+        "low": plain_list(0.93 * median),
+        "high": plain_list(1.09 * median),
     }
 
 

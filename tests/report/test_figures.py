@@ -68,8 +68,8 @@ def test_a_line_is_the_median_of_the_smoothed_curves():
     for line, runs in zip(axes_of(losses).lines, losses.values(), strict=True):
         np.testing.assert_array_equal(line.get_xdata(), np.arange(500))
         # The same numbers in another order of summation.
-        middle = sorted(smooth_curve(run)[250] for run in runs)[2]
-        assert line.get_ydata()[250] == pytest.approx(middle, abs=1e-12)
+        median = sorted(smooth_curve(run)[250] for run in runs)[2]
+        assert line.get_ydata()[250] == pytest.approx(median, abs=1e-12)
 
 
 def test_markers_stand_every_100_iterations_and_differ_between_lines_in_place_and_shape():

@@ -39,7 +39,7 @@ def panel_of(result):
 
 
 def patches(axes, color):
-    """Where rectangles of a colour are, by the middles of the trials."""
+    """Where rectangles of a colour are, by the centres of the trials."""
     return [
         (patch.get_x() + 0.5, patch.get_y() + 0.5)
         for patch in axes.patches
