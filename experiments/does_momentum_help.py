@@ -22,7 +22,7 @@ import jax
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
 from momentum_jax._base.progress import line_progress
-from momentum_jax.cli.compare import command_of
+from momentum_jax.cli.repeat import comparison_command
 from momentum_jax.report import PAGE, save_figure, three_way_figure, tuning_figure, write_page
 
 HERE = pathlib.Path(__file__).parent
@@ -88,7 +88,7 @@ def tell(compared: mj.Comparison, out: pathlib.Path, page: pathlib.Path) -> None
         for name, protocol in compared.protocols.items()
     }
     (out / "does_momentum_help.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    write_page(compared, page, command_of(compared))
+    write_page(compared, page, comparison_command(compared))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 from momentum_jax import cli
-from momentum_jax.cli import arguments
+from momentum_jax.cli import jax_setup
 from momentum_jax.tasks.datasets import Dataset, load_dataset
 from momentum_jax.training import compile as programs
 from momentum_jax.training import validate
@@ -63,7 +63,7 @@ def main(monkeypatch, tmp_path):
 
     JAX has fixed the number of CPU devices already, so that the command must not ask for more.
     """
-    monkeypatch.setattr(arguments, "cores", lambda: len(jax.devices()))
+    monkeypatch.setattr(jax_setup, "cores", lambda: len(jax.devices()))
     monkeypatch.chdir(tmp_path)
     return cli.main
 
@@ -84,4 +84,4 @@ _TORCH = ["optimizers/test_torch.py", "optimizers/test_migration_torch.py", "tra
 # These tests need what is not always installed. CI installs Ray, the system's Chromium and, on Python 3.11, torch.
 _NEEDS = {"torch": _TORCH, "ray": ["sweeps/test_cluster.py"]}
 collect_ignore = [name for module, names in _NEEDS.items() if not importlib.util.find_spec(module) for name in names]
-collect_ignore += [] if find_chromium() else ["report/test_page.py"]
+collect_ignore += [] if find_chromium() else ["report/page"]

@@ -1,6 +1,8 @@
-"""`momentum-jax`: what a person types, one module a command. Thin: it reads words, calls the package and prints.
+"""The command line, `momentum-jax`: `main` here, and one module per command.
 
-The commands are imported where mistakes and Ctrl-C are answered, so that an interrupt during the imports is too.
+A command module has `main(argv, began)`: it parses its arguments, calls the package and prints. It computes nothing
+that a Python caller could not get. `arguments.py` has the flags, `terminal.py` prints, `repeat.py` writes the command
+that repeats a result.
 """
 
 import importlib
@@ -15,9 +17,9 @@ COMMANDS = ("train", "sweep", "compare", "report", "status", "paths", "optimizer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command that the first word names; without one, `train`.
+    """Runs the command that the first word names, or `train` if the first word is a flag or missing.
 
-    Exits with 0, 1 (nowhere to print), 2 (bad input) or 130 (interrupted).
+    Exits with 0 (finished), 1 (cannot print), 2 (bad input) or 130 (interrupted).
     """
     began = time.perf_counter()
     words = sys.argv[1:] if argv is None else argv
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name, rest = ("train", words) if not words or words[0].startswith("-") else (words[0], words[1:])
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
+        # Imported here, so that Ctrl-C during these slow imports is handled too.
         importlib.import_module(f"momentum_jax.cli.{name}").main(rest, began)
         sys.stdout.flush()
     except InputError as error:
@@ -32,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         _exit(130, str(error) or "interrupted")
     except OSError as error:
-        # What is left in the buffer cannot be printed either, when Python closes it.
+        # Python flushes standard output again when it exits; without this the flush would fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _exit(1, f"cannot print: {error.strerror}")
 

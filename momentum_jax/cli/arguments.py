@@ -1,38 +1,54 @@
-"""The flags that describe an experiment, which `train` and `sweep` share."""
+"""Declares flags, parses them, and makes a `Config` of them."""
 
 import dataclasses
-import os
 import pathlib
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import docstring_parser
-import jax
 import tyro
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.machine import cores
-from momentum_jax.cli.compilation_cache import HELP as CACHE_HELP
-from momentum_jax.cli.compilation_cache import use_compilation_cache
+from momentum_jax.cli.jax_setup import HELP as CACHE_HELP
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
 
-Field = tuple[str, Any, Any]
-"""Name, annotation and default of a flag."""
+Field = tuple[str, Any] | tuple[str, Any, Any]
+"""Name and annotation of an argument, and its default if it has one."""
+
+LAYOUT_HELP = "whether a device trains its runs one by one (map) or together (vmap); auto chooses by the device."
 
 
 def flag(name: str, kind: Any, default: Any, text: str, /, **options: Any) -> Field:
+    """Declares a flag; `options` are those of `tyro.conf.arg`."""
     return name, Annotated[kind, tyro.conf.arg(help=text, **options)], default
 
 
+def positional(name: str, kind: Any, metavar: str) -> Field:
+    """Declares an argument that is given without a flag; a tuple may be empty, anything else is required."""
+    return name, Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=metavar)]
+
+
 def switch(name: str, text: str) -> Field:
+    """Declares a flag without a value, off by default."""
     return flag(name, tyro.conf.FlagCreatePairsOff[bool], False, text)
 
 
-def arguments_type(folder: str, more: Iterable[Field] = ()) -> type[Any]:
-    """A flag for each field of `Config`, explained by its docstring, and those that only the command line has."""
+def repeated_flag(name: str, text: str, /, **options: Any) -> Field:
+    """Declares a flag that may be given many times; its value is a tuple of texts."""
+    return flag(name, tyro.conf.UseAppendAction[tuple[str, ...]], (), text, **options)
+
+
+def optimizers_flag(default: str) -> Field:
+    """Declares `--optimizer`; `default` is the sentence that says what is compared without it."""
+    metavar = "LABEL=NAME,learning_rate=0.01,..."
+    return repeated_flag("optimizers", f"what to compare, once for each; {default}", name="optimizer", metavar=metavar)
+
+
+def config_flags(default_optimizers: str = "by default sgd, momentum and optax.") -> list[Field]:
+    """Declares a flag for each field of `Config`, with the help text from its docstring."""
     helps = {
         p.arg_name: (p.description or "").replace("\n", " ")
         for p in docstring_parser.parse(Config.__doc__ or "").params
@@ -41,32 +57,38 @@ def arguments_type(folder: str, more: Iterable[Field] = ()) -> type[Any]:
     fields: list[Field] = []
     for field in dataclasses.fields(Config):
         if field.name == "optimizers":
-            fields.append(optimizers_flag("by default sgd, momentum and optax."))
+            fields.append(optimizers_flag(default_optimizers))
         else:
-            # Typed, a single number is how many seeds, so that is how the default is shown.
+            # On the command line a single number is a count of seeds, so the default is shown as one.
             default = 1 if field.name == "seeds" else field.default
             fields.append(flag(field.name, types[field.name], default, helps[field.name]))
-    fields += more
-    fields += [
+    return fields
+
+
+def output_flags(folder: str) -> list[Field]:
+    """Declares the flags of every command that trains; `folder` is the help text of `--out`."""
+    return [
         flag("out", pathlib.Path | None, None, folder, metavar="DIR"),
         flag("compilation_cache", str | None, None, CACHE_HELP, metavar="DIR"),
         switch("quiet", "print nothing but errors."),
     ]
-    return dataclasses.make_dataclass("Arguments", fields, frozen=True)
 
 
-def optimizers_flag(default: str) -> Field:
-    """What is compared; says what by default."""
-    kind = tyro.conf.UseAppendAction[tuple[str, ...]]
-    metavar = "LABEL=NAME,learning_rate=0.01,..."
-    return flag("optimizers", kind, (), f"what to compare, once for each; {default}", name="optimizer", metavar=metavar)
+def parse(argv: Sequence[str], command: str, description: str, fields: Iterable[Field]) -> Any:
+    """Parses the arguments of a command into an object with one attribute per field.
+
+    Raises:
+      SystemExit: with 0 for --help, with 2 for what cannot be parsed.
+    """
+    kind = dataclasses.make_dataclass("Arguments", fields, frozen=True)
+    return tyro.cli(kind, args=argv, prog=command, description=description)
 
 
 def optimizers_of(texts: Iterable[str]) -> dict[str, OptimizerConfig]:
-    """What `--optimizer` said, by label.
+    """Reads the values of `--optimizer` into optimizers by label.
 
     Raises:
-      InputError: it cannot be read, or a label is given twice.
+      InputError: a value cannot be read, or a label is given twice.
     """
     optimizers: dict[str, OptimizerConfig] = {}
     for text in texts:
@@ -78,41 +100,16 @@ def optimizers_of(texts: Iterable[str]) -> dict[str, OptimizerConfig]:
 
 
 def config_of(arguments: Any) -> Config:
-    """The config that the flags describe."""
+    """Makes the config that the parsed `config_flags` describe.
+
+    Raises:
+      InputError: a value cannot be used.
+    """
     values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
     optimizers = optimizers_of(values.pop("optimizers"))
     return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
 
 
-def flags_of(cfg: Config) -> list[str]:
-    """The flags from which `config_of` makes a config, as far as they are not the defaults."""
-    flags = []
-    defaults = Config()
-    for field in dataclasses.fields(Config):
-        value = getattr(cfg, field.name)
-        name = "--" + field.name.replace("_", "-")
-        if field.name == "optimizers":
-            flags += [word for label, o in cfg.optimizers.items() for word in ("--optimizer", o.text(label))]
-        elif field.name == "seeds" and value == tuple(range(len(value))):
-            flags += [name, str(len(value))]
-        elif isinstance(value, bool):
-            flags += [] if value == getattr(defaults, field.name) else [name if value else f"--no-{name[2:]}"]
-        elif value != getattr(defaults, field.name):
-            flags += [name, *map(str, value if isinstance(value, tuple) else [value])]
-    return flags
-
-
-def set_up_jax(compilation_cache: str | None) -> None:
-    """A device a core, and the cache of compiled programs."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", cores())
-    use_compilation_cache(compilation_cache)
-
-
 def slug(dataset: str) -> str:
-    """A dataset's name as part of a folder's."""
+    """A dataset's name as part of a folder's name: letters, digits and hyphens."""
     return re.sub(r"[^A-Za-z0-9]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "data"
-
-
-def counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

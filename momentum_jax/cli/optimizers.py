@@ -1,28 +1,27 @@
-"""`momentum-jax optimizers`: what there is to compare."""
+"""`momentum-jax optimizers`: lists the optimizers and schedules."""
 
 from collections.abc import Sequence
 
-import tyro
 from rich.console import Console
 
+from momentum_jax.cli.arguments import parse
 from momentum_jax.cli.terminal import console
 from momentum_jax.optimizers import Method, available
 from momentum_jax.optimizers.description import SCHEDULES
 
 DESCRIPTION = "Lists the optimizers: rule, hyperparameters with their defaults and ranges, paper; and the schedules."
-SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, ν nu, β_k the betas, x the points it goes through"
+_SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, ν nu, β_k the betas, x the iterates"
 
 
-def main(argv: Sequence[str], began: float) -> None:
+def main(argv: Sequence[str], _: float) -> None:
     """Prints every method of this package.
 
     Raises:
-      SystemExit: for --help (0) and for arguments, of which it takes none (2).
+      SystemExit: with 0 for --help, with 2 for an argument, as it takes none.
     """
-    del began
-    tyro.cli(_no_arguments, args=argv, prog="momentum-jax optimizers", description=DESCRIPTION)
+    parse(argv, "momentum-jax optimizers", DESCRIPTION, [])
     out = console()
-    out.print(SYMBOLS)
+    out.print(_SYMBOLS)
     for method in available().values():
         _print_method(out, method)
     out.print("\nA hyperparameter that is a number may also be a schedule of the iteration t:")
@@ -30,10 +29,6 @@ def main(argv: Sequence[str], began: float) -> None:
         arguments = ", ".join(p if default is None else f"{p}={default:g}" for p, default in parameters.items())
         out.print(f"  {name}({arguments})")
     out.print("\nOptimizers of Optax go by name, such as optax.adam or optax.contrib.muon.")
-
-
-def _no_arguments() -> None:
-    """Takes no arguments, for the parser."""
 
 
 def _print_method(out: Console, method: Method) -> None:

@@ -1,6 +1,5 @@
-"""`momentum-jax paths`: draws where optimizers go on a landscape."""
+"""`momentum-jax paths`: draws the paths of optimizers on a landscape, and measures them."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,12 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
+from rich.console import Console
 
 from momentum_jax._base.errors import InputError, check_integer
 from momentum_jax.analysis import nearest_minimum, overshoot, path_length, zigzag
-from momentum_jax.cli.arguments import flag, optimizers_flag, optimizers_of, slug, switch
-from momentum_jax.cli.terminal import console, table_of
+from momentum_jax.cli.arguments import flag, optimizers_flag, optimizers_of, parse, slug, switch
+from momentum_jax.cli.terminal import console, print_table
 from momentum_jax.config import MAX_SEED
 from momentum_jax.optimizers.description import OptimizerConfig, parse_description
 from momentum_jax.report import paths_figure, save_figure
@@ -30,76 +29,80 @@ DESCRIPTION = """Draws the paths of optimizers on a landscape, and measures them
 Methods and their hyperparameters are those of momentum-jax optimizers; the parameters of landscapes are in the
 docstrings of momentum_jax.tasks.landscapes.
 
-The value and the distance to the nearest minimum are those at the end. Length is the sum of the steps; zigzag that of
-the angles between them, in radians; overshoot how far a path goes past the minimum that it ends nearest to, as a share
-of the way there. A path has diverged if it ends outside of the window and higher than it began.
+The value and the distance to the nearest minimum are those at the end of a path. Length is the sum of its steps. Zigzag
+is the sum of the angles between successive steps, in radians. Overshoot is how far the path goes past the minimum that
+it ends nearest to, as a proportion of the distance from its start to that minimum. A path has diverged if it ends
+outside the window and higher than it began.
 
-Exit codes: 0 drawn, 2 something given cannot be used."""
+Exit codes: 0 drawn, 2 an argument cannot be used."""
+
 _DEFAULT = (
     "by default sgd, momentum and nesterov at one learning rate, 1 over the largest curvature at the start, and "
     "momentum at the effective rate of sgd."
 )
+_FLAGS = [
+    flag("landscape", str, "valley", f"{', '.join(sorted(available()))}.", metavar="NAME,PARAMETER=VALUE,..."),
+    optimizers_flag(_DEFAULT),
+    flag("start", tuple[float, ...], (), "where paths begin; by default the landscape's own start.", metavar="X Y"),
+    flag("iterations", int, 100, "updates of each optimizer."),
+    flag("noise", float, 0.0, "standard deviation of the normal noise on each coordinate of each gradient."),
+    flag("seed", int, 0, "seed of the noise."),
+    flag("out", pathlib.Path | None, None, "folder for the figure; by default one under runs/.", metavar="DIR"),
+    switch("quiet", "print nothing but errors."),
+]
+# A Hessian with this many rows takes about a second.
+_MOST_DIMENSIONS = 1000
 
 
-# Dimensions of a Hessian that takes a second.
-_MANY = 1000
-
-
-def main(argv: Sequence[str], began: float) -> None:
-    """Follows the optimizers, draws and measures their paths.
+def main(argv: Sequence[str], _: float) -> None:
+    """Follows the optimizers, draws their paths and prints their measures.
 
     Raises:
-      InputError: something that was given cannot be used.
+      InputError: an argument cannot be used.
     """
-    del began
-    fields = [
-        flag("landscape", str, "valley", f"{', '.join(sorted(available()))}.", metavar="NAME,PARAMETER=VALUE,..."),
-        optimizers_flag(_DEFAULT),
-        flag("start", tuple[float, ...], (), "where they begin; by default the landscape's own start.", metavar="X Y"),
-        flag("iterations", int, 100, "updates of each."),
-        flag("noise", float, 0.0, "standard deviation of the normal noise on each coordinate of each gradient."),
-        flag("seed", int, 0, "of the noise."),
-        flag("out", pathlib.Path | None, None, "folder for the figure; by default one under runs/.", metavar="DIR"),
-        switch("quiet", "print nothing but errors."),
-    ]
-    kind = dataclasses.make_dataclass("Arguments", fields, frozen=True)
-    arguments: Any = tyro.cli(kind, args=argv, prog="momentum-jax paths", description=DESCRIPTION)
+    arguments = parse(argv, "momentum-jax paths", DESCRIPTION, _FLAGS)
     name, parameters = parse_description(arguments.landscape)
     landscape = make_landscape(name, **parameters)
     start = check_start(landscape, np.asarray(arguments.start or landscape.start))
-    optimizers = optimizers_of(arguments.optimizers) or _default_optimizers(landscape, start)
-    check_integer("seed", arguments.seed, 0, MAX_SEED)
-    key = jax.random.key(arguments.seed) if arguments.noise else None
-    followed = trajectory(
-        list(optimizers.values()), landscape, start, arguments.iterations, noise=arguments.noise, key=key
-    )
-    paths = {label: Trajectory(*(a[i] for a in followed)) for i, label in enumerate(optimizers)}
+    paths = _follow(landscape, start, arguments)
     folder = arguments.out or pathlib.Path("runs") / f"paths-{slug(name)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_figure(paths_figure(landscape, paths), folder / "paths")
     except OSError as error:
         raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
+    title = f"{landscape.name}: {arguments.iterations} iterations from ({_coordinates(start.tolist())})"
+    _print_paths(console(quiet=arguments.quiet), title, landscape, paths)
+    console(quiet=arguments.quiet).print(f"written: {folder}{os.sep} with paths.png and paths.svg")
 
-    out = console(quiet=arguments.quiet)
-    table = table_of(
-        f"{landscape.name}: {arguments.iterations} iterations from ({_coordinates(start.tolist())})",
-        ["path", "value", "to nearest minimum", "length", "zigzag", "overshoot"],
-        plain=not out.is_terminal,
+
+def _follow(landscape: Landscape, start: jax.Array, arguments: Any) -> dict[str, Trajectory]:
+    """The path of each optimizer, by label."""
+    optimizers = optimizers_of(arguments.optimizers) or _default_optimizers(landscape, start)
+    check_integer("seed", arguments.seed, 0, MAX_SEED)
+    key = jax.random.key(arguments.seed) if arguments.noise else None
+    followed = trajectory(
+        list(optimizers.values()), landscape, start, arguments.iterations, noise=arguments.noise, key=key
     )
-    for label, path in paths.items():
-        table.add_row(label, *_measures(path, landscape))
-    out.print(table)
+    return {label: Trajectory(*(field[i] for field in followed)) for i, label in enumerate(optimizers)}
+
+
+def _print_paths(out: Console, title: str, landscape: Landscape, paths: Mapping[str, Trajectory]) -> None:
+    print_table(
+        out,
+        title,
+        ["path", "value", "to nearest minimum", "length", "zigzag", "overshoot"],
+        ([label, *_measures(path, landscape)] for label, path in paths.items()),
+    )
     diverged = [label for label, path in paths.items() if path.diverged]
     out.print(f"diverged: {len(diverged)} of {len(paths)}{': ' if diverged else ''}{', '.join(diverged)}")
-    out.print(f"written: {folder}{os.sep} with paths.png and paths.svg")
 
 
 def _default_optimizers(landscape: Landscape, start: jax.Array) -> Mapping[str, OptimizerConfig]:
-    if landscape.dimensions > _MANY:
+    if landscape.dimensions > _MOST_DIMENSIONS:
         raise InputError(
             f"optimizer must be given in {landscape.dimensions} dimensions: the default learning rates need the "
-            f"largest curvature, which in more than {_MANY} takes too long"
+            f"largest curvature, which in more than {_MOST_DIMENSIONS} takes too long"
         )
     hessian = jax.hessian(landscape.function)(start)
     curvature = np.abs(np.linalg.eigvalsh(np.asarray(hessian, np.float64))).max()

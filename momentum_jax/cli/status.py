@@ -1,41 +1,37 @@
-"""`momentum-jax status`: how far a sweep is, from another terminal."""
+"""`momentum-jax status`: shows the progress of a sweep, from another terminal."""
 
 import datetime
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from momentum_jax._base.errors import InputError
+from momentum_jax.cli.arguments import parse, positional
 from momentum_jax.cli.terminal import console
 from momentum_jax.results.store import STATUS, count_runs, in_use, read_head
 
-DESCRIPTION = "Shows how far the sweep in a folder is: runs finished and failed, speed, memory, time left."
+DESCRIPTION = (
+    "Shows the progress of the sweep in a folder: runs finished and failed, speed, memory, and the time that is left."
+)
 
 
-def main(argv: Sequence[str], began: float) -> None:
-    """Prints how far the sweep in a folder is.
+def main(argv: Sequence[str], _: float) -> None:
+    """Prints the progress of the sweep in a folder.
 
     Raises:
-      InputError: there is no sweep in the folder.
+      InputError: there is no sweep in the folder, or it has not reported yet.
     """
-    del began
-    folder = tyro.cli(_folder, args=argv, prog="momentum-jax status", description=DESCRIPTION)
+    fields = [positional("folder", pathlib.Path, "DIR")]
+    folder = parse(argv, "momentum-jax status", DESCRIPTION, fields).folder
     read_head(folder)
     try:
         status = json.loads((folder / STATUS).read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} says nothing yet of how far its sweep is: {error}") from error
-    # The parts know better than the report how many are done, where a process was killed between the two.
+        raise InputError(f"{str(folder)!r} has no report on its sweep yet: {error}") from error
+    # A sweep that is killed after it wrote runs and before it wrote its report leaves a report that is too old.
     finished, failed = count_runs(folder)
     console().print("\n".join(_lines(status | {"finished": finished, "failed": failed}, running=in_use(folder))))
-
-
-def _folder(folder: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]) -> pathlib.Path:
-    """Reads the words, for the parser."""
-    return folder
 
 
 def _lines(status: dict[str, Any], *, running: bool) -> list[str]:

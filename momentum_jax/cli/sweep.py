@@ -1,18 +1,28 @@
-"""`momentum-jax sweep`: trains a grid of runs, keeps what is finished, and shows the best."""
+"""`momentum-jax sweep`: trains a grid or a search of trials, saves every finished run, and shows the best trials."""
 
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
-from rich.table import Table
+from rich.console import Console
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.analysis import median_of_trials
-from momentum_jax.cli.arguments import arguments_type, config_of, counted, flag, set_up_jax, slug, switch
-from momentum_jax.cli.terminal import console, show_progress, table_of
+from momentum_jax.cli.arguments import (
+    LAYOUT_HELP,
+    config_flags,
+    config_of,
+    flag,
+    output_flags,
+    parse,
+    repeated_flag,
+    slug,
+    switch,
+)
+from momentum_jax.cli.jax_setup import set_up_jax
+from momentum_jax.cli.terminal import console, counted, print_table, show_progress
 from momentum_jax.comparison.wording import warnings_of_trials
 from momentum_jax.config import Config
 from momentum_jax.report import heatmap_figure, save_figure
@@ -25,112 +35,112 @@ from momentum_jax.training.loop import Interrupted
 
 DESCRIPTION = """Trains every combination of hyperparameters with every seed, as one program on all cores.
 
-What is finished is kept in a folder; the same command goes on where it ended, however it ended.
+Finished runs are kept in a folder. However the command ended, the same command continues from there.
 
     momentum-jax sweep --grid momentum.learning_rate=1e-3:1:log:13 --grid momentum.momentum=0.5,0.9,0.99 --seeds 5
     momentum-jax sweep --grid learning_rate=1e-3:1:log --search sobol --budget 32 --out runs/search
     momentum-jax status runs/search
 
-Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 something given cannot be used,
+Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used,
 130 interrupted (what was finished is saved)."""
-FOLDER = "folder for the runs; by default one under runs/ named after the dataset and the sweep."
+
+_FOLDER = "folder for the runs; by default one under runs/ named after the dataset and the sweep."
 _GRID = (
     "what varies, once for each: [LABEL.]NAME=VALUE,VALUE,... or LOW:HIGH:log:N or LOW:HIGH:lin:N; for a search also "
     "LOW:HIGH:log or LOW:HIGH:lin. NAME is a hyperparameter, one.parameter of a schedule, or batch_size."
 )
 _CLUSTER = "train on a Ray cluster: its address, auto, or local:N for N worker processes on this machine."
+_FLAGS = [
+    repeated_flag("grid", _GRID, metavar="[LABEL.]NAME=VALUES"),
+    flag("search", Literal["grid", "random", "sobol"], "grid", "all combinations, or draws within a budget."),
+    flag("budget", int | None, None, "trials of each optimizer, for a search."),
+    flag("search_seed", int, 0, "seed of the search's draws."),
+    flag("layout", Literal["auto", "map", "vmap"], "auto", LAYOUT_HELP),
+    flag("cluster", str | None, None, _CLUSTER, metavar="ADDRESS"),
+    switch("keep_params", "keep the final parameters of every run."),
+]
 _BEST = 10
 
 
-def main(argv: Sequence[str], began: float) -> None:
-    """Trains what the command line describes, draws the heatmap and prints the best trials.
+def main(argv: Sequence[str], _: float) -> None:
+    """Trains the trials that the arguments describe, draws the heatmap and prints the best trials.
 
     Raises:
-      InputError: something that was given cannot be used.
-      KeyboardInterrupt: Ctrl-C; with a message if anything is finished.
+      InputError: an argument cannot be used.
+      KeyboardInterrupt: Ctrl-C; with a message if any run is finished.
     """
-    del began
-    more = [
-        flag("grid", tyro.conf.UseAppendAction[tuple[str, ...]], (), _GRID, metavar="[LABEL.]NAME=VALUES"),
-        flag("search", Literal["grid", "random", "sobol"], "grid", "all combinations, or draws within a budget."),
-        flag("budget", int | None, None, "trials of each optimizer, for a search."),
-        flag("search_seed", int, 0, "seed of the search's draws."),
-        flag("layout", Literal["auto", "map", "vmap"], "auto", "how a device goes through its runs."),
-        flag("cluster", str | None, None, _CLUSTER, metavar="ADDRESS"),
-        switch("keep_params", "keep the final parameters of every run."),
-    ]
-    arguments = tyro.cli(arguments_type(FOLDER, more), args=argv, prog="momentum-jax sweep", description=DESCRIPTION)
+    fields = [*config_flags(), *_FLAGS, *output_flags(_FOLDER)]
+    arguments = parse(argv, "momentum-jax sweep", DESCRIPTION, fields)
     cfg = config_of(arguments)
     if not arguments.grid:
         raise InputError("--grid says what varies and is needed at least once, such as --grid learning_rate=0.01,0.1")
     space = space_of([parse_axis(text) for text in arguments.grid], cfg.optimizers)
-    searched = {"search": arguments.search, "budget": arguments.budget, "search_seed": arguments.search_seed}
-    trials = make_trials(cfg, space, **searched)
+    search = {"search": arguments.search, "budget": arguments.budget, "search_seed": arguments.search_seed}
+    trials = make_trials(cfg, space, **search)
     folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-sweep-{sweep_digest(cfg, trials)[:8]}"
     set_up_jax(arguments.compilation_cache)
 
-    interrupted = None
+    options = search | {name: getattr(arguments, name) for name in ("keep_params", "layout", "cluster")}
+    interrupted_at = None
     with show_progress(_headline(cfg, trials), quiet=arguments.quiet) as progress:
         try:
-            result = sweeps.sweep(
-                cfg,
-                space,
-                folder=folder,
-                **searched,
-                keep_params=arguments.keep_params,
-                layout=arguments.layout,
-                cluster=arguments.cluster,
-                progress=progress,
-            )
+            result = sweeps.sweep(cfg, space, folder=folder, progress=progress, **options)
         except Interrupted as stop:
             if stop.result is None:
                 raise KeyboardInterrupt from None
-            result, interrupted = stop.result, stop.done
+            result, interrupted_at = stop.result, stop.done
     save_figure(heatmap_figure(result), folder / "heatmap")
-
-    out = console(quiet=arguments.quiet)
-    out.print(_best_table(result, plain=not out.is_terminal))
-    for line in warnings_of_trials(result, {label: result.final_losses(label) for label in trials}):
-        out.print(line)
-    out.print(f"written: {folder}{os.sep} with heatmap.png and heatmap.svg; the runs are in {PARTS}{os.sep}*.parquet")
-    if interrupted is not None:
-        total = sum(map(len, trials.values())) * len(cfg.seed_tuple)
+    _print_result(console(quiet=arguments.quiet), result, folder)
+    if interrupted_at is not None:
         raise KeyboardInterrupt(
-            f"interrupted after {interrupted} of {total} runs; these are saved, and the same command goes on from there"
+            f"interrupted after {interrupted_at} of {_count_runs(cfg, trials)} runs; these are saved, and the same "
+            "command goes on from there"
         )
 
 
 def _headline(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> str:
     of_labels = ", ".join(f"{label} {len(own)}" for label, own in trials.items())
-    total = sum(map(len, trials.values())) * len(cfg.seed_tuple)
     return (
-        f"{cfg.dataset}: {counted(total, 'run')} of {cfg.iterations} iterations; trials: {of_labels}; "
-        f"{counted(len(cfg.seed_tuple), 'seed')}"
+        f"{cfg.dataset}: {counted(_count_runs(cfg, trials), 'run')} of {cfg.iterations} iterations; "
+        f"trials: {of_labels}; {counted(len(cfg.seed_tuple), 'seed')}"
     )
 
 
-def _best_table(result: Result, *, plain: bool) -> Table:
-    """The best trials of all optimizers, by the median final training loss over the seeds."""
+def _count_runs(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> int:
+    return sum(map(len, trials.values())) * len(cfg.seed_tuple)
+
+
+def _print_result(out: Console, result: Result, folder: pathlib.Path) -> None:
     assert result.trials is not None
-    varying = {label: varying_hyperparameters(own) for label, own in result.trials.items()}
+    _print_best(out, result, result.trials)
+    for line in warnings_of_trials(result, {label: result.final_losses(label) for label in result.trials}):
+        out.print(line)
+    out.print(f"written: {folder}{os.sep} with heatmap.png and heatmap.svg; the runs are in {PARTS}{os.sep}*.parquet")
+
+
+def _print_best(out: Console, result: Result, trials: Mapping[str, Sequence[Trial]]) -> None:
+    """The best trials of all optimizers, by the median final training loss over the seeds."""
+    varying = {label: varying_hyperparameters(own) for label, own in trials.items()}
     names = list(dict.fromkeys(name for own in varying.values() for name in own))
-    rows = []
-    for label, own in result.trials.items():
+    finished = []
+    for label, own in trials.items():
         losses = median_of_trials(result.final_losses(label), result.failed[label], result.missing[label])
-        rows += [(losses[i], label, i) for i in range(len(own)) if not result.missing[label][i].all()]
-    seeds = len(result.config.seed_tuple)
-    table = table_of(
-        f"the best trials of {len(rows)}" + (f", medians of {seeds} seeds" if seeds > 1 else ""),
-        ["optimizer", *names, "training loss", "test accuracy", "failed runs"],
-        plain=plain,
-    )
-    for loss, label, i in sorted(rows, key=lambda row: row[0])[:_BEST]:
-        accuracy = result.test_accuracy.get(label)
-        table.add_row(
+        finished += [(losses[i], label, i) for i in range(len(own)) if not result.missing[label][i].all()]
+
+    def row(loss: Any, label: str, i: int) -> list[str]:
+        accuracy, there = result.test_accuracy.get(label), ~result.missing[label][i]
+        return [
             label,
             *(text_of(varying[label][name][i]) if name in varying[label] else "" for name in names),
             f"{loss:.4f}" if np.isfinite(loss) else "failed",
-            "-" if accuracy is None else f"{np.median(accuracy[i][~result.missing[label][i]]):.2%}",
-            f"{result.failed[label][i].sum()} of {(~result.missing[label][i]).sum()}",
-        )
-    return table
+            "-" if accuracy is None else f"{np.median(accuracy[i][there]):.2%}",
+            f"{result.failed[label][i].sum()} of {there.sum()}",
+        ]
+
+    seeds = len(result.config.seed_tuple)
+    print_table(
+        out,
+        f"the best trials of {len(finished)}" + (f", medians of {seeds} seeds" if seeds > 1 else ""),
+        ["optimizer", *names, "training loss", "test accuracy", "failed runs"],
+        (row(*trial) for trial in sorted(finished, key=lambda trial: trial[0])[:_BEST]),
+    )

@@ -1,8 +1,8 @@
-"""What the commands share: how they print tables and show progress."""
+"""Prints text, tables and progress for all commands."""
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import rich.box
 import rich.progress
@@ -13,17 +13,17 @@ from momentum_jax._base.progress import Progress, line_progress, no_progress
 
 
 def console(*, quiet: bool = False) -> Console:
-    """Standard output, as it is typed: nothing in a text is markup."""
-    # Where output is no terminal it has no width that a table should be folded to.
+    """Standard output as a Rich console that prints every text as it is, without markup, emoji or highlighting."""
+    # Without a terminal there is no width to fold tables to.
     width = None if sys.stdout.isatty() else 10_000
     return Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 @contextlib.contextmanager
 def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
-    """A bar with an ETA on a terminal, otherwise a line now and then; on standard error.
+    """Yields a progress callback that writes to standard error: a bar with an ETA on a terminal, otherwise lines.
 
-    The first call, which says that all that was given can be used, shows the headline.
+    The headline is printed at the first call, since the arguments have been checked by then.
     """
     if quiet:
         yield no_progress
@@ -62,10 +62,18 @@ def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
         yield progress
 
 
-def table_of(title: str, columns: Sequence[str], *, plain: bool) -> Table:
-    """An empty table with its first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left", box=None if plain else rich.box.SIMPLE_HEAD, pad_edge=False)
+def print_table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table with its first column to the left and the others to the right; ruled on a terminal only."""
+    box = rich.box.SIMPLE_HEAD if out.is_terminal else None
+    table = Table(title=title, title_justify="left", box=box, pad_edge=False)
     table.add_column(columns[0])
     for column in columns[1:]:
         table.add_column(column, justify="right", overflow="fold")
-    return table
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def counted(n: int, noun: str) -> str:
+    """A count with its noun, which gets an s unless the count is 1."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"

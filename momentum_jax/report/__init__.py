@@ -1,4 +1,9 @@
-"""Figures and the page of results; reads them, trains nothing."""
+"""Figures (Matplotlib) and the HTML page of results. Reads results and trains nothing.
+
+A module per figure: `figures.py` (losses, styles, saving), `heatmaps.py`, `comparisons.py`, `paths.py`. The page is
+made in two steps: `document/` computes what it shows as JSON types, and `page.py` embeds that into HTML with the
+scripts of `assets/`. `writing.py` writes page and figures to files.
+"""
 
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.figures import STYLES, Style, losses_figure, save_figure

@@ -20,8 +20,9 @@ from momentum_jax.comparison.wording import title_of, title_of_tuning
 from momentum_jax.report.figures import BAND, STYLES, Style
 from momentum_jax.results.tables import varying_hyperparameters
 
+# Inches, as of one column of a two-column paper.
 COLUMN = 3.4
-# Labels are text: a dollar sign begins no formula.
+# `text.parse_math` is off, since a dollar sign in a label must not start a formula.
 _SETTINGS: Any = {
     "text.parse_math": False,
     "font.size": 7,
@@ -34,9 +35,9 @@ _SETTINGS: Any = {
 
 @mpl.rc_context(_SETTINGS)
 def three_way_figure(compared: Comparison, metrics: Sequence[str]) -> Figure:
-    """A panel a metric: every run of each optimizer in each protocol, with the median and its 95 % interval.
+    """Draws a panel per metric: every run of each optimizer in each protocol, with the median and its 95 % interval.
 
-    Runs that failed, or missed the target, stand at the upper edge (of an accuracy at the lower one).
+    A run that failed or missed the target is drawn at the upper edge, or at the lower edge for an accuracy.
     """
     protocols = [s for s in compared.protocols.values() if s.arms]
     styles = _styles(compared)
@@ -62,7 +63,7 @@ def three_way_figure(compared: Comparison, metrics: Sequence[str]) -> Figure:
 
 @mpl.rc_context(_SETTINGS)
 def curves_figure(compared: Comparison) -> Figure:
-    """The smoothed loss before the update in each protocol: medians over runs, with the 10th to 90th percentile."""
+    """Draws the smoothed loss before the update in each protocol: the median over runs, and a 10–90 % band."""
     protocols = [s for s in compared.protocols.values() if s.arms]
     styles = _styles(compared)
     figure = Figure(figsize=(COLUMN, 0.5 + 1.6 * len(protocols)), layout="constrained")
@@ -96,10 +97,10 @@ def curves_figure(compared: Comparison) -> Figure:
 
 @mpl.rc_context(_SETTINGS)
 def tuning_figure(compared: Comparison) -> Figure:
-    """How the loss that the tuning goes by depends on the learning rate, and on the number of trials.
+    """Draws the loss that the tuning minimises against the learning rate, and against the number of trials.
 
-    Above, each trial's median over seeds; trials that failed stand at the upper edge. Below, the expected best of as
-    many of the trials, from where every choice of them has one that did not fail.
+    The upper panel has each trial's median over seeds, with failed trials at the upper edge. The lower panel has the
+    expected best of n trials. It begins at the n for which every choice has a trial that did not fail.
     """
     assert compared.tuning is not None
     styles = _styles(compared)
@@ -146,42 +147,42 @@ def _legend(figure: Figure, styles: dict[str, Style]) -> None:
         for style in styles.values()
     ]
     legend = figure.legend(handles, [" "] * len(handles), loc="outside upper center", ncols=4, frameon=False)
-    # Matplotlib leaves out a label that begins with an underscore.
+    # Set afterwards, since Matplotlib leaves out a label that begins with an underscore.
     for text, label in zip(legend.get_texts(), styles, strict=True):
         text.set_text(label)
 
 
 def _draw_runs(
-    axes: Axes, column: int, place: int, places: int, metric: str, values: Float[np.ndarray, " runs"], style: Style
+    axes: Axes, column: int, index: int, count: int, metric: str, values: Float[np.ndarray, " runs"], style: Style
 ) -> None:
-    x = column + 0.8 * ((place + 0.5) / places - 0.5)
+    x = column + 0.8 * ((index + 0.5) / count - 0.5)
     low, high = axes.get_ylim()
-    spread = np.linspace(-0.25, 0.25, len(values)) / places if len(values) > 1 else np.zeros(len(values))
+    spread = np.linspace(-0.25, 0.25, len(values)) / count if len(values) > 1 else np.zeros(len(values))
     shown = np.clip(values, low, high)
     axes.plot(x + spread, shown, ".", color=style.color, markersize=2, alpha=0.4, clip_on=False)
     interval = proportion_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
-    middle = float(np.clip(median_of(metric, values), low, high))
+    median = float(np.clip(median_of(metric, values), low, high))
     if not np.isnan(interval.low):
         ends = np.clip([[interval.low], [interval.high]], low, high)
-        axes.errorbar(x, middle, np.abs(ends - middle), color=style.color, linewidth=1.2, capsize=3)
-    axes.plot(x, middle, style.marker, color=style.color, markersize=4, clip_on=False)
+        axes.errorbar(x, median, np.abs(ends - median), color=style.color, linewidth=1.2, capsize=3)
+    axes.plot(x, median, style.marker, color=style.color, markersize=4, clip_on=False)
 
 
 def _limit(axes: Axes, values: Float[np.ndarray, " runs"], *, logarithmic: bool) -> None:
-    """The range of the finite values, with room above for those that are not."""
+    """Sets the range of the finite values, with a margin above for those that are not."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     if logarithmic and low > 0:
         axes.set_ylim(low / 1.15, high * 1.3)
         _make_logarithmic(axes)
         return
-    room = 0.08 * (high - low) or 0.1
-    axes.set_ylim(low - room if low - room > 0 or low < 0 else min(0.0, low), high + room)
+    margin = 0.08 * (high - low) or 0.1
+    axes.set_ylim(low - margin if low - margin > 0 or low < 0 else min(0.0, low), high + margin)
     axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _make_logarithmic(axes: Axes) -> None:
-    """A logarithmic axis whose ticks are written as people write numbers."""
+    """Makes the y axis logarithmic, with ticks such as 0.2 and not 2·10⁻¹."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(_plain)

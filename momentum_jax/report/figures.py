@@ -1,4 +1,4 @@
-"""Matplotlib figures, legible at a glance and without colour."""
+"""The figure of the losses, the styles of all figures, and saving."""
 
 import io
 import itertools
@@ -17,14 +17,14 @@ BAND = (10, 90)
 
 
 class Style(NamedTuple):
-    """How one optimizer is drawn: told apart by colour, by marker and by dashes."""
+    """How one optimizer is drawn. Styles differ in colour, marker and dashes, so that any one of them is enough."""
 
     color: str
     marker: str
     linestyle: Literal["-", "--"]
 
 
-# The colours of Okabe and Ito, made to be told apart by colour-blind readers.
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
 STYLES = [
     Style("#D55E00", "v", "-"),
     Style("#0072B2", "o", "-"),
@@ -36,20 +36,20 @@ STYLES = [
 ]
 
 
-# Labels are text: a dollar sign begins no formula.
+# A dollar sign in a label must not start a formula.
 @mpl.rc_context({"text.parse_math": False})
 def losses_figure(result: Result) -> Figure:
-    """The tutorial's figure: smoothed loss on the batch just used against iterations, markers every 100.
+    """Draws the tutorial's figure: the smoothed loss on the batch just used, against iterations.
 
-    Over several seeds the line is the median of the smoothed curves and the band goes from their 10th to their 90th
-    percentile. Markers of one optimizer are shifted against those of the next, so that equal curves show both.
+    With several seeds, the line is the median of the smoothed curves and the band their 10th to 90th percentile. There
+    is a marker every 100 iterations, shifted from one optimizer to the next so that equal curves both show.
     """
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
     seeds, thinned = len(result.config.seed_tuple), result.config.record_every
     for i, ((label, losses), style) in enumerate(zip(result.losses.items(), itertools.cycle(STYLES), strict=False)):
         curves = smooth_curve(losses)
-        # A diverged run's curve ends where it is no longer finite, at the top of the figure.
+        # The curve of a diverged run ends at the top of the figure, where it stops being finite.
         curves = np.where(np.isfinite(curves), curves, np.inf)
         shift = i * 100 // len(result.losses)
         axes.plot(
@@ -57,7 +57,7 @@ def losses_figure(result: Result) -> Figure:
             np.median(curves, axis=0),
             color=style.color,
             linestyle=style.linestyle,
-            # A thin dashed line over a broad one leaves both to be seen where they are equal.
+            # Where two curves are equal, a thin dashed line over a broad one leaves both visible.
             linewidth=2.0 if style.linestyle == "-" else 0.9,
             dashes=(None, None) if style.linestyle == "-" else (4, 4),
             marker=style.marker,
@@ -70,7 +70,7 @@ def losses_figure(result: Result) -> Figure:
             low, high = np.percentile(np.minimum(curves, 1e6), BAND, axis=0)
             axes.fill_between(result.iterations, low, high, color=style.color, alpha=0.2, linewidth=0)
     over_seeds = f" (median of {seeds} seeds, band {BAND[0]}–{BAND[1]} %)" if seeds > 1 else ""
-    # The tutorial's range, unless a curve would stay above it.
+    # The tutorial's range is 0 to 1. It grows if a whole curve would lie above it.
     lowest = [np.min(line.get_ydata()) for line in axes.lines]
     top = max([1.0, *(1.1 * y for y in lowest if np.isfinite(y))])
     axes.set(
@@ -83,22 +83,28 @@ def losses_figure(result: Result) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     legend = axes.legend(axes.lines, [" "] * len(axes.lines), frameon=False)
-    # Matplotlib leaves out a label that begins with an underscore.
+    # Set afterwards, since Matplotlib leaves out a label that begins with an underscore.
     for text, label in zip(legend.get_texts(), result.losses, strict=True):
         text.set_text(label)
     return figure
 
 
 def save_figure(figure: Figure, stem: pathlib.Path, *, pdf: bool = False) -> list[pathlib.Path]:
-    """Writes STEM.png and STEM.svg, if asked for STEM.pdf; whole or not at all, the same bytes for the same figure."""
-    # Without a date the file depends on the figure alone.
+    """Writes STEM.png, STEM.svg and with `pdf` STEM.pdf, and returns their paths.
+
+    Each file is written whole or not at all, and the same figure gives the same bytes.
+
+    Raises:
+      OSError: a file cannot be written.
+    """
+    # Without dates, files depend on the figure alone.
     dates: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}} | (
         {"pdf": {"CreationDate": None}} if pdf else {}
     )
     paths = []
     for kind, metadata in dates.items():
         content = io.BytesIO()
-        # Text stays text, in fonts that a PDF may hold.
+        # Text stays text in SVG and PDF, where it can be searched; 42 embeds TrueType, which journals accept.
         with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none", "pdf.fonttype": 42}):
             figure.savefig(content, format=kind, dpi=150 if figure.get_figwidth() > 5 else 300, metadata=metadata)
         paths.append(stem.with_name(f"{stem.name}.{kind}"))

@@ -1,4 +1,4 @@
-"""How the final loss depends on two hyperparameters."""
+"""The heatmap of a sweep: the final loss against two hyperparameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,26 +18,29 @@ from momentum_jax.analysis import median_of_trials
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 
-# The axes that a reader looks for first.
+# A heatmap has these axes if they vary.
 _FIRST = ("learning_rate", "momentum")
 _HATCH = "////"
 _BEST = "#D55E00"
 
 
-# Labels are text: a dollar sign begins no formula.
+# A dollar sign in a label must not start a formula.
 @mpl.rc_context({"text.parse_math": False})
 def heatmap_figure(
     result: Result,
     losses: Mapping[str, Float[np.ndarray, "trials seeds"]] | None = None,
     what: str = "final training loss (nats)",
 ) -> Figure:
-    """The median final training loss over seeds against two hyperparameters, a panel for each optimizer.
+    """Draws the median final loss over seeds against two hyperparameters, a panel per optimizer.
 
-    In its place something else of which less is better, by label, with what it is.
+    A trial with a failed run is hatched, and grey if its median run failed. The best trial is framed. If more than two
+    hyperparameters vary, the best trial of each point is shown. A grid is a matrix; trials of a search are points. If
+    the axes are learning rate and momentum, lines join equal effective learning rates, lr/(1 − momentum).
 
-    Trials in which a run failed are hatched, grey where the median run did; the best is framed. Where the axes are
-    learning rate and momentum, lines join points of the same effective learning rate lr/(1 − momentum). If more than
-    two hyperparameters vary, a place shows the best of the others. Trials of a search are points.
+    Args:
+      result: of a sweep.
+      losses: by label, what is drawn, of which less is better; by default the final training loss.
+      what: the name of that loss, with its unit.
     """
     assert result.trials is not None
     panels = [label for label, own in result.trials.items() if _numeric(varying_hyperparameters(own))]
@@ -59,7 +62,7 @@ def heatmap_figure(
         axes.set_title(label)
     seeds = len(result.config.seed_tuple)
     over = f", median of {seeds} seeds" if seeds > 1 else ""
-    # Within the brackets of the unit, where there is one.
+    # If there is a unit in brackets, the number of seeds goes into the brackets too.
     titled = f"{what.removesuffix(')')}{over}{')' if what.endswith(')') else ''}"
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=figure.axes, pad=0.02)
     for axis_formatter in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):
@@ -85,7 +88,7 @@ def _norm(finite: Float[np.ndarray, " trials"]) -> Normalize:
 
 
 def _numeric(varying: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
-    """The axes that are numbers, learning rate and momentum first."""
+    """The hyperparameters that are numbers, learning rate and momentum first."""
     numbers = {
         name: list(map(float, values))
         for name, values in varying.items()
@@ -95,7 +98,7 @@ def _numeric(varying: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
 
 
 def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " trials"], norm: Normalize) -> bool:
-    """Draws what is finished of an optimizer's trials; says whether there are lines of one effective learning rate."""
+    """Draws the finished trials of an optimizer; returns whether it drew lines of equal effective learning rate."""
     assert result.trials is not None
     trials = result.trials[label]
     names = list(numeric := _numeric(varying_hyperparameters(trials)))[:2]
@@ -103,7 +106,7 @@ def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " 
     x = np.asarray(numeric[x_name]) if x_name else np.zeros(len(trials))
     y = np.asarray(numeric[y_name]) if y_name else np.zeros(len(trials))
     failed = result.failed[label].sum(axis=1)
-    # Of trials at one place the last one, the best, stays.
+    # The best trial of each point comes last and overwrites the others.
     finished = (~result.missing[label]).sum(axis=1)
     worst_first = [i for i in np.argsort(-medians, kind="stable").tolist() if finished[i]]
     points = {(float(x[i]), float(y[i])): (float(medians[i]), bool(failed[i])) for i in worst_first}
@@ -123,7 +126,7 @@ def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " 
     if {x_name, y_name} != set(_FIRST):
         return False
     if not on_grid:
-        # Smooth lines, as far as there are points.
+        # 60 steps make the lines smooth. They span the range of the points.
         xs, ys = (
             np.geomspace(v[0], v[-1], 60) if scale == "log" else np.linspace(v[0], v[-1], 60)
             for v, scale in ((xs, axes.get_xscale()), (ys, axes.get_yscale()))
@@ -138,7 +141,7 @@ def _grid(
     ys: Float[np.ndarray, " rows"],
     norm: Normalize,
 ) -> None:
-    """Trials of one size, whatever the values: they are written on the axes."""
+    """Draws a matrix of equal squares; the values are the ticks of the axes."""
     values = np.full((len(ys), len(xs)), np.nan)
     for (x, y), (loss, failed) in points.items():
         row, column = int(np.searchsorted(ys, y)), int(np.searchsorted(xs, x))
@@ -162,33 +165,33 @@ def _grid(
 
 
 def _points(axes: Axes, points: Mapping[tuple[float, float], tuple[float, bool]], norm: Normalize) -> None:
-    place = np.asarray(list(points))
+    positions = np.asarray(list(points))
     losses = np.asarray([loss for loss, _ in points.values()])
     failed = np.asarray([f for _, f in points.values()])
     alive = np.isfinite(losses)
     for chosen, hatch in ((alive & failed, _HATCH), (alive & ~failed, None)):
-        x, y = place[chosen].T
+        x, y = positions[chosen].T
         axes.scatter(x, y, c=losses[chosen], norm=norm, s=70, edgecolor="black", hatch=hatch, zorder=4)
-    x, y = place[~alive].T
+    x, y = positions[~alive].T
     axes.scatter(x, y, s=70, facecolor="#dddddd", edgecolor="black", hatch=_HATCH, zorder=4)
     if alive.any():
-        x, y = place[[np.argmin(np.where(alive, losses, np.inf))]].T
+        x, y = positions[[np.argmin(np.where(alive, losses, np.inf))]].T
         axes.scatter(x, y, s=190, facecolor="none", edgecolor=_BEST, linewidth=2.5, zorder=5)
-    if _wide(place[:, 0]):
+    if _wide(positions[:, 0]):
         axes.set_xscale("log")
-    if _wide(place[:, 1]):
+    if _wide(positions[:, 1]):
         axes.set_yscale("log")
 
 
 def _wide(values: Float[np.ndarray, " points"]) -> bool:
-    """Whether values are best seen on a logarithmic scale."""
+    """Whether the values span so much that a logarithmic scale shows them better."""
     return bool(values.min() > 0 and values.max() / values.min() > 20)
 
 
 def _effective(
     axes: Axes, xs: Float[np.ndarray, " columns"], ys: Float[np.ndarray, " rows"], x_name: str, *, on_grid: bool
 ) -> bool:
-    """Lines of the same lr/(1 − momentum), a decade apart, if there are any."""
+    """Draws lines of equal lr/(1 − momentum), a decade apart; returns whether there are any."""
     if len(xs) < 2 or len(ys) < 2:
         return False
     rates, momenta = np.meshgrid(xs, ys)

@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs no network and no server."""
+"""The HTML page of a document: one file that needs no network and no server."""
 
 import html
 import importlib.resources
@@ -9,8 +9,18 @@ from typing import Any
 
 from momentum_jax.report.figures import STYLES
 
-# In the order in which they are read: each uses what those before it define.
-_SCRIPTS = ("common.js", "figures.js", "table.js", "workbench.js", "page.js")
+# In this order, since each script uses definitions of those before it.
+_SCRIPTS = (
+    "common.js",
+    "axes.js",
+    "protocols.js",
+    "curves.js",
+    "heatmaps.js",
+    "lines.js",
+    "table.js",
+    "workbench.js",
+    "page.js",
+)
 _MARKERS = {
     "v": "triangle-down",
     "o": "circle",
@@ -21,28 +31,28 @@ _MARKERS = {
     "X": "x",
 }
 _DASHES = {"-": "solid", "--": "dash"}
-# On a dark ground a black line would be lost; the other colours have a contrast of 3 or more on both.
+# A black line is invisible on the dark theme. The other colours have a contrast of at least 3 on both themes.
 _ON_DARK = {"#000000": "#f2f2f2"}
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """Makes the page of a comparison, a sweep or a training: findings in words, then figures, runs and a workbench.
+    """Renders a document as an HTML page: findings in words, then figures, runs and a workbench.
 
-    The page embeds the document and plotly.js (4.8 MB), and computes all that it shows from them in the browser. It
-    loads nothing: its content security policy forbids it.
+    The page embeds the document and plotly.js (4.8 MB), and draws everything in the browser. Its content security
+    policy forbids it to load anything.
 
     Args:
-      document: what is to be shown, in types that JSON has; +∞ is "inf", −∞ "-inf" and a missing number None. Title and
-        question are shown always; of the other parts (verdicts, notes, three_way, curves, heatmaps, sensitivity,
-        budget, table, config, provenance, command, files) those that are there. `optimizers` has the labels in the
+      document: what to show, in JSON types; +∞ is "inf", −∞ is "-inf" and a missing number is None. Title and question
+        are always shown. Of the other parts (verdicts, notes, three_way, curves, heatmaps, sensitivity, budget, table,
+        config, provenance, command, files) a page shows those that the document has. `optimizers` has the labels in the
         order of their colours.
 
     Returns:
-      HTML. The same document gives the same text with the same version of plotly.
+      HTML. The same document and version of plotly give the same text.
 
     Raises:
       ValueError: a number in the document is not finite.
-      TypeError: something in it is not of JSON's types.
+      TypeError: a value in it is not of a JSON type.
 
     >>> text = page({"title": "2 < 3", "question": "Is it?"})
     >>> "<h1>2 &lt; 3</h1>" in text, len(text) < 6_000_000
@@ -59,8 +69,8 @@ def page(document: Mapping[str, Any]) -> str:
         "plotly": get_plotlyjs(),
         "scripts": "\n".join(map(_asset, _SCRIPTS)),
     }
-    # In one pass, so that nothing inside a part is taken for a place.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _asset("page.html"))
+    # All placeholders are replaced in one pass, so that text inside a part is never taken for one.
+    return re.sub(r"\{\{(\w+)\}\}", lambda placeholder: parts[placeholder[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:
@@ -68,7 +78,7 @@ def _asset(name: str) -> str:
 
 
 def _embedded(value: Any) -> str:
-    """JSON in which nothing ends a script element or begins a comment or an entity; all of it ASCII."""
+    """JSON in ASCII without <, > and &, so that it cannot end a script element or start a comment or an entity."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -76,7 +86,7 @@ def _embedded(value: Any) -> str:
 
 
 def _styles() -> list[dict[str, str]]:
-    """The styles of the figures in plotly's words."""
+    """The styles of the figures in the terms of plotly."""
     return [
         {
             "light": style.color,

@@ -1,4 +1,4 @@
-"""Paths over a landscape: where they go, and how far down they are."""
+"""Figures of paths over a landscape: where they go, and how the value falls."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +28,14 @@ _HIGHEST = 1e30
 
 
 def paths_figure(landscape: Landscape, paths: Mapping[str, Trajectory]) -> Figure:
-    """Paths on the contours of a landscape, and the value along them.
+    """Draws paths on the contours of a landscape, and the value along each path.
 
-    In one dimension they lie on the graph of the function; in more than two the distance to the nearest minimum takes
-    the place of the contours. A path that diverged is drawn to the edge of the window, where it leaves it for good.
+    In one dimension the paths are drawn on the graph of the function. In more than two dimensions the distance to the
+    nearest minimum is drawn instead of contours. A path that diverged is drawn to where it finally leaves the window.
 
     Args:
-      landscape: where they went.
-      paths: of one start each, by label.
+      landscape: the landscape of all paths.
+      paths: by label, each from one start.
     """
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     ground, heights = figure.subplots(1, 2, width_ratios=(1.3, 1))
@@ -45,19 +45,19 @@ def paths_figure(landscape: Landscape, paths: Mapping[str, Trajectory]) -> Figur
     named = [label + (" (diverged)" if path.diverged else "") for label, path in paths.items()]
     handles = [Line2D([], [], **_style(i)) for i in range(len(paths))]
     legend = figure.legend(handles, [" "] * len(handles), loc="outside lower center", ncols=5, frameon=False)
-    # Matplotlib leaves out a label that begins with an underscore.
+    # Set afterwards, since Matplotlib leaves out a label that begins with an underscore.
     for text, name in zip(legend.get_texts(), named, strict=True):
         text.set(text=name, parse_math=False)
     return figure
 
 
 def animate_paths(landscape: Landscape, paths: Mapping[str, Trajectory]) -> bytes:
-    """`paths_figure` as an animated GIF, a frame for each iteration."""
+    """Animates `paths_figure` as a GIF with a frame for each iteration; returns its bytes."""
     figure = paths_figure(landscape, paths)
     figure.set_dpi(70)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    # What the whole figure was laid out to stays where it is.
+    # The layout of the whole figure is kept for all frames.
     figure.set_layout_engine("none")
     lines = [line for axes in figure.axes for line in axes.lines if line.get_gid() == _PATH]
     whole = [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in lines]
@@ -66,7 +66,7 @@ def animate_paths(landscape: Landscape, paths: Mapping[str, Trajectory]) -> byte
         for line, (x, y) in zip(lines, whole, strict=True):
             line.set_data(x[:shown], y[:shown])
         canvas.draw()
-        # A few colours keep it small.
+        # 64 colours keep the file small.
         frames.append(PIL.Image.fromarray(np.array(canvas.buffer_rgba())).convert("RGB").quantize(64))
     content = io.BytesIO()
     durations = [_FRAME_MILLISECONDS] * (len(frames) - 1) + [20 * _FRAME_MILLISECONDS]
@@ -75,9 +75,9 @@ def animate_paths(landscape: Landscape, paths: Mapping[str, Trajectory]) -> byte
 
 
 def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -> None:
-    """Paths on the contours of a landscape of two dimensions; a star is a minimum, a white dot a start.
+    """Draws paths on the contours of a landscape of two dimensions; a star is a minimum, a white dot a start.
 
-    Contours are spaced by a factor above the lowest minimum, evenly where there is none.
+    Contour levels above the lowest minimum grow geometrically; without a minimum they are evenly spaced.
     """
     x, y = (np.linspace(low, high, _RESOLUTION) for low, high in landscape.window)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -87,12 +87,12 @@ def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory])
         levels = floor + np.geomspace(np.quantile(values - floor, 0.01), values.max() - floor, _CONTOURS)
     else:
         levels = np.linspace(values.min(), values.max(), _CONTOURS)
-    # A plain has none.
+    # A function that is constant or not finite has no contours.
     if np.isfinite(values).all() and values.max() > values.min():
         filled = axes.contourf(x, y, values, levels, cmap="Greys_r", alpha=0.35, extend="both")
         lines = axes.contour(x, y, values, levels, colors="#888888", linewidths=0.5)
         for contours in (filled, lines):
-            # As lines they would fill megabytes of an SVG.
+            # As vectors they would take megabytes of an SVG.
             contours.set_rasterized(True)
     axes.plot(*landscape.minima.T, "*", color="black", markersize=11 if len(landscape.minima) < 10 else 5)
     for i, points in enumerate(_within_window(path, landscape) for path in paths):
@@ -103,7 +103,7 @@ def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory])
 
 
 def _within_window(path: Trajectory, landscape: Landscape) -> Points:
-    """The points of a path; if it diverged those before it leaves the window for good, and where it does."""
+    """The points of a path; of one that diverged, up to where it finally leaves the window, which is the last point."""
     points = np.asarray(path.points, np.float64)
     if not path.diverged:
         return points
@@ -116,8 +116,8 @@ def _within_window(path: Trajectory, landscape: Landscape) -> Points:
         return points[: last + 1]
     step = points[last + 1] - points[last]
     to_edge = np.where(step > 0, high - points[last], low - points[last])
-    share = min(to / by for to, by in zip(to_edge, step, strict=True) if by != 0)
-    return np.concatenate([points[: last + 1], [points[last] + share * step]])
+    fraction = min(to / by for to, by in zip(to_edge, step, strict=True) if by != 0)
+    return np.concatenate([points[: last + 1], [points[last] + fraction * step]])
 
 
 def _draw_graph(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -> None:
@@ -134,7 +134,7 @@ def _draw_graph(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -
 def _draw_distances(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -> None:
     for i, points in enumerate(_within_window(path, landscape) for path in paths):
         apart = np.linalg.norm(points[:, None] - landscape.minima, axis=-1)
-        # Where there is no minimum, from where the coordinates are 0.
+        # Without a minimum, the distance to the origin is drawn.
         distance = apart.min(axis=-1) if len(landscape.minima) else np.linalg.norm(points, axis=-1)
         axes.plot(distance, gid=_PATH, **_style(i))
     _logarithmic(axes)
@@ -148,17 +148,17 @@ def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajecto
     floor = _lowest(landscape) if has_minima else 0.0
     for i, path in enumerate(paths.values()):
         heights = np.asarray(path.values, np.float64) - floor
-        # Beyond what a drawing can take there is nothing to see.
+        # Matplotlib overflows on values much larger than this.
         drawn = np.isfinite(heights) & (np.abs(heights) < _HIGHEST)
         axes.plot(np.where(drawn, heights, np.nan), gid=_PATH, **_style(i))
     first = max(abs(float(path.values[0]) - floor) for path in paths.values())
-    # What cannot be drawn sets no limit.
+    # A start that is too high to be drawn must not set the limit of the axis.
     first = first if first < _HIGHEST else 0.0
     if has_minima:
         _logarithmic(axes)
         axes.set_ylim(top=10 * first or None)
     else:
-        # A saddle itself is at height 0.
+        # A path that starts on a saddle starts at height 0, which sets no scale.
         first = first or 1.0
         axes.set_ylim(-10 * first, 2 * first)
     above = "Height above the lowest minimum, f(w) − f(w*)" if has_minima else "Height f(w)"
@@ -168,12 +168,12 @@ def _draw_heights(axes: Axes, landscape: Landscape, paths: Mapping[str, Trajecto
 
 
 def _set_title(axes: Axes, landscape: Landscape) -> None:
-    # As text: a dollar sign begins no formula.
+    # A dollar sign must not start a formula.
     axes.set_title(landscape.formula, parse_math=False)
 
 
 def _logarithmic(axes: Axes) -> None:
-    """The axis of values, where any of them is on it."""
+    """Makes the y axis logarithmic if any value is positive."""
     if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.lines):
         axes.set_yscale("log", nonpositive="mask")
 

@@ -18,28 +18,28 @@ from momentum_jax.report.page import page
 from momentum_jax.results.result import Result
 
 PAGE = "report.html"
-_FEW = 3
+_METRICS_PER_FIGURE = 3
 
 
 def write_page(shown: Comparison | Sequence[Result], path: pathlib.Path, command: str) -> None:
-    """Writes the page of a comparison, of one sweep, or of one or more trainings of one task.
+    """Writes the HTML page of a comparison, of one sweep, or of one or more trainings of one task.
 
     Args:
-      shown: what it is of.
-      path: of the HTML file.
-      command: what repeats it.
+      shown: what the page shows.
+      path: the HTML file.
+      command: the command that repeats it, which the page shows.
 
     Raises:
-      InputError: it cannot be written, or the results are not of one task.
+      InputError: the file cannot be written, or the results are not of one task.
     """
     _write(path, page(_document(shown, command)).encode())
 
 
 def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the figures for a paper as PNG, SVG and PDF, and gives their paths.
+    """Writes the figures for a paper as PNG, SVG and PDF, and returns their paths.
 
     Raises:
-      InputError: they cannot be written.
+      InputError: a file cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,21 +60,26 @@ def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
 
 
 def _figures(shown: Comparison | Sequence[Result]) -> dict[str, Figure]:
-    if not isinstance(shown, Comparison):
-        return {
-            f"losses{i or ''}" if result.trials is None else "heatmap": losses_figure(result)
-            if result.trials is None
-            else heatmap_figure(result)
-            for i, result in enumerate(shown)
-        }
-    metrics = list(dict.fromkeys(verdict.metric for verdict in shown.verdicts))
-    figures = {"curves": curves_figure(shown)}
-    for first in range(0, len(metrics), _FEW):
-        figures[f"three_way_{first // _FEW + 1}"] = three_way_figure(shown, metrics[first : first + _FEW])
-    if shown.tuning is not None:
-        losses = tuning_losses(shown.tuning, shown.plan["tune_by"])
-        heatmap = heatmap_figure(shown.tuning, losses, title_of_tuning(shown.plan))
-        figures |= {"tuning": tuning_figure(shown), "heatmap": heatmap}
+    """The figures by the stem of their file names."""
+    if isinstance(shown, Comparison):
+        return _comparison_figures(shown)
+    return {
+        f"losses{i or ''}" if result.trials is None else "heatmap": (
+            losses_figure(result) if result.trials is None else heatmap_figure(result)
+        )
+        for i, result in enumerate(shown)
+    }
+
+
+def _comparison_figures(compared: Comparison) -> dict[str, Figure]:
+    metrics = list(dict.fromkeys(verdict.metric for verdict in compared.verdicts))
+    figures = {"curves": curves_figure(compared)}
+    for number, first in enumerate(range(0, len(metrics), _METRICS_PER_FIGURE), 1):
+        figures[f"three_way_{number}"] = three_way_figure(compared, metrics[first : first + _METRICS_PER_FIGURE])
+    if compared.tuning is not None:
+        losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
+        heatmap = heatmap_figure(compared.tuning, losses, title_of_tuning(compared.plan))
+        figures |= {"tuning": tuning_figure(compared), "heatmap": heatmap}
     return figures
 
 

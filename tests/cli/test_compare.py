@@ -6,12 +6,13 @@ import re
 import shlex
 
 import pytest
-import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
 import momentum_jax as mj
-from momentum_jax.cli.arguments import arguments_type, config_of, flags_of
+from momentum_jax.cli import compare
+from momentum_jax.cli.arguments import config_flags, config_of, parse
+from momentum_jax.cli.repeat import flags_of
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
 
@@ -35,12 +36,22 @@ def refusal(main, capsys, *arguments):
     return capsys.readouterr().err
 
 
-def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_writes_again(
-    printed, main, capsys, monkeypatch
-):
-    momentum = "b=momentum,learning_rate=0.05,momentum=0.9"
-    arguments = ["--optimizer", "a=sgd,learning_rate=0.05", "--optimizer", momentum, "--trials", "2", "--out", "o"]
-    out = printed("compare", *arguments, "--tuning-seeds", "1", "--seeds", "2", "--judge-by", "test_loss", "mean_loss")
+COMPARED = [
+    *("--optimizer", "a=sgd,learning_rate=0.05", "--optimizer", "b=momentum,learning_rate=0.05,momentum=0.9"),
+    *("--trials", "2", "--tuning-seeds", "1", "--seeds", "2", "--judge-by", "test_loss", "mean_loss", "--out", "o"),
+]
+
+
+def command_on(page):
+    """The words after `momentum-jax compare` of the command that a page names."""
+    text = re.search(r'"command":"(.*?[^\\])"', page.read_text())[1].encode().decode("unicode_escape")
+    words = shlex.split(text)
+    assert words[:2] == ["momentum-jax", "compare"]
+    return words[2:]
+
+
+def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_writes_again(printed, main, capsys):
+    out = printed("compare", *COMPARED)
     compared = mj.Comparison.load("o")
     for protocol in compared.protocols.values():
         assert (f"{protocol.title}: medians over seeds" in out) == bool(protocol.arms)
@@ -51,24 +62,38 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
     page = pathlib.Path("o/report.html")
     first = page.read_bytes()
     page.unlink()
-    assert printed("report", "o", "--figures", "paper").startswith("written: o/report.html")
+    assert printed("report", "o").startswith("written: o/report.html")
     assert page.read_bytes() == first
-    names = {"curves", "three_way_1", "tuning", "heatmap"}
-    kinds = (".png", ".svg", ".pdf")
-    assert {path.name for path in pathlib.Path("paper").iterdir()} <= {f"{n}{k}" for n in names for k in kinds}
-    # The command that the page names is the one that was given, as far as it was not the default.
-    command = re.search(r'"command":"(.*?[^\\])"', page.read_text())[1].encode().decode("unicode_escape")
+    # The command on the page says what was given, and what was not the default.
+    arguments = parse(command_on(page), "", "", [*config_flags(), *compare._FLAGS])
+    assert config_of(arguments) == compared.config
+    given = {"trials": 2, "tuning_seeds": 1, "judge_by": ("test_loss", "mean_loss"), "search": "random"}
+    assert {name: getattr(arguments, name) for name in given} == given
+    assert arguments.grid == ("a.learning_rate=0.001:1.0:log", "b.learning_rate=0.001:1.0:log")
+    assert "holds a comparison" in refusal(main, capsys, "report", "o", "o")
+
+
+@pytest.mark.exhaustive
+def test_the_command_on_the_page_of_a_comparison_finds_all_runs_finished(printed, main, monkeypatch):
+    printed("compare", *COMPARED)
     trained = []
     monkeypatch.setattr("momentum_jax.sweeps.procedure.train_batches", lambda *_: trained.append(1))
-    main([*shlex.split(command)[1:], "--out", "o"])
+    main(["compare", *command_on(pathlib.Path("o/report.html")), "--out", "o"])
     assert not trained
-    assert "holds a comparison" in refusal(main, capsys, "report", "o", "o")
+    printed("report", "o", "--figures", "paper")
+    names = {"curves", "three_way_1", "tuning", "heatmap"}
+    kinds = (".png", ".svg", ".pdf")
+    assert {path.name for path in pathlib.Path("paper").iterdir()} == {f"{n}{k}" for n in names for k in kinds}
 
 
 def test_a_page_of_a_sweep_and_of_trainings_names_what_repeats_them(printed, main, capsys):
     grid = ["--grid", "a.learning_rate=0.01,0.1", "--optimizer", "a=sgd,learning_rate=0.01"]
     printed("sweep", *grid, "--out", "s")
-    printed("report", "s", "--out", "s.html")
+    out = printed("report", "s", "--out", "s.html", "--figures", "paper")
+    assert out.splitlines() == [
+        "written: s.html",
+        *(f"written: paper/heatmap.{kind}" for kind in ("png", "svg", "pdf")),
+    ]
     assert "--grid a.learning_rate=0.01,0.1" in pathlib.Path("s.html").read_text()
     for label in "ab":
         printed("train", "--optimizer", f"{label}=sgd,learning_rate=0.0{ord(label) - 96}", "--out", label)
@@ -78,6 +103,7 @@ def test_a_page_of_a_sweep_and_of_trainings_names_what_repeats_them(printed, mai
     assert "one seed gives no interval" in text
     assert "show it alone" in refusal(main, capsys, "report", "a", "s")
     assert "holds no complete result" in refusal(main, capsys, "report", "nothing")
+    assert "DIR: the folder of a result is needed" in refusal(main, capsys, "report")
     printed("train", "--optimizer", "c=sgd,learning_rate=0.1", "--sampling", "epochs", "--out", "c")
     assert "not of one task" in refusal(main, capsys, "report", "a", "c")
 
@@ -122,6 +148,6 @@ CONFIGS = st.builds(
 
 @given(CONFIGS)
 def test_the_flags_of_a_config_describe_it(cfg):
-    arguments = tyro.cli(arguments_type(""), args=shlex.split(shlex.join(flags_of(cfg))))
+    arguments = parse(shlex.split(shlex.join(flags_of(cfg))), "", "", config_flags())
     assert config_of(arguments) == cfg
     assert dataclasses.asdict(config_of(arguments)).keys() == dataclasses.asdict(cfg).keys()

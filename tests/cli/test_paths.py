@@ -57,7 +57,7 @@ def test_the_overshoot_is_that_of_the_minimum_that_a_path_ends_nearest_to(main, 
 
 @pytest.mark.usefixtures("undrawn")
 def test_what_cannot_be_measured_is_a_dash(main, capsys):
-    # In the middle of a saddle nothing has a slope.
+    # At the centre of a saddle the slope is zero.
     main(["paths", "--landscape", "monkey_saddle", "--start", "0", "0", *STUDY[2:], "--iterations", "1"])
     assert rows(capsys.readouterr().out)["near"] == ["0", "-", "0", "0", "-"]
     main(["paths", *STUDY[:2], "--iterations", "20"])

@@ -10,15 +10,19 @@ import jax
 import pytest
 
 import momentum_jax as mj
-from momentum_jax.cli import compilation_cache
+from momentum_jax.cli import jax_setup
 from momentum_jax.results.store import open_store
+from momentum_jax.space import make_trials
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
 GRID = ["--grid", "learning_rate=0.01,0.1,1.0", "--grid", "momentum.momentum=0.5,0.9"]
+# Sweeps with three trials of it have one program in common.
+ONE = ["--optimizer", "a=sgd,learning_rate=0.1"]
+TWO = [*ONE, "--optimizer", "b=momentum,learning_rate=0.1"]
 
 
 @pytest.fixture
-def sweep(main, idx, capsys):
+def sweep(main, idx, capsys, compiled_quickly):
     """Runs the command in this process and gives the lines that it prints."""
 
     def run(*arguments):
@@ -62,71 +66,93 @@ def test_a_sweep_prints_the_best_trials_and_leaves_runs_and_a_heatmap(sweep, mai
 def test_the_same_command_goes_on_where_it_was_interrupted_and_says_so(sweep, main, monkeypatch, capsys):
     written = []
 
-    def stop(self, outcomes):
-        write(self, outcomes)
-        written.append(outcomes)
+    def stop(self, records):
+        write(self, records)
+        written.append(records)
         if len(written) == 1:
             raise KeyboardInterrupt
 
     from momentum_jax.results.store import Store
-    from momentum_jax.sweeps import jobs
+    from momentum_jax.sweeps import batches
 
     write = Store.write
-    # A wave a run on each device.
-    monkeypatch.setattr(jobs, "BATCH_ITERATIONS", 20)
+    # Store the runs two by two: one on each device.
+    monkeypatch.setattr(batches, "BATCH_ITERATIONS", 20)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", stop)
         with pytest.raises(SystemExit) as exit_:
-            sweep(*GRID, "--out", "o")
+            sweep(*TWO, "--grid", "learning_rate=0.01,0.1", "--out", "o")
     assert exit_.value.code == 130
     done = len(written[0])
-    said = f"interrupted after {done} of 12 runs; these are saved, and the same command goes on from there"
+    said = f"interrupted after {done} of 4 runs; these are saved, and the same command goes on from there"
     printed = capsys.readouterr()
     assert said in printed.err
     # Not finished is not failed.
     assert "every trial failed" not in printed.out
-    assert status(main, capsys, "o")[0] == f"stopped; the same call goes on from there: {done} of 12 runs, 0 failed"
-    sweep(*GRID, "--out", "o")
-    sweep(*GRID, "--out", "whole")
+    assert status(main, capsys, "o")[0] == f"stopped; the same call goes on from there: {done} of 4 runs, 0 failed"
+    sweep(*TWO, "--grid", "learning_rate=0.01,0.1", "--out", "o")
+    sweep(*TWO, "--grid", "learning_rate=0.01,0.1", "--out", "whole")
     assert mj.Result.load("o") == mj.Result.load("whole")
 
 
-def test_a_range_of_whole_numbers_gives_whole_numbers(sweep):
-    sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "batch_size=4:16:log:3", "--out", "g")
+@pytest.mark.parametrize(
+    ("flags", "sizes"),
+    [
+        (["--grid", "batch_size=4:16:log:3"], {4, 8, 16}),
+        (["--grid", "batch_size=4:16:lin", "--search", "random", "--budget", "3"], set(range(4, 17))),
+    ],
+)
+def test_a_range_of_whole_numbers_gives_whole_numbers(flags, sizes, sweep, monkeypatch):
+    planned = []
+
+    def plan(cfg, space, *, search, budget, search_seed, **_):
+        planned.extend(make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)["a"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("momentum_jax.sweeps.procedure.sweep", plan)
+    with pytest.raises(SystemExit):
+        sweep(*ONE, *flags)
+    assert len(planned) == 3
+    assert {trial.batch_size for trial in planned} <= sizes
+    assert all(isinstance(trial.batch_size, int) for trial in planned)
+
+
+@pytest.mark.exhaustive
+def test_batch_sizes_of_a_range_are_trained(sweep):
+    sweep(*ONE, "--grid", "batch_size=4:16:log:3", "--out", "g")
     assert [trial.batch_size for trial in mj.Result.load("g").trials["a"]] == [4, 8, 16]
-    search = ["--search", "random", "--budget", "3", "--out", "s"]
-    sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "batch_size=4:16:lin", *search)
+    sweep(*ONE, "--grid", "batch_size=4:16:lin", "--search", "random", "--budget", "3", "--out", "s")
     assert all(4 <= trial.batch_size <= 16 for trial in mj.Result.load("s").trials["a"])
 
 
 def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
-    sweep(*GRID, "--out", "o")
+    sweep(*ONE, "--grid", "learning_rate=0.01,0.1,1.0", "--out", "o")
     result = mj.Result.load("o")
     head = json.loads(pathlib.Path("o/sweep.json").read_text())
     identity = {name: head[name] for name in head if name not in ("format", "trials", "versions")}
     with open_store(pathlib.Path("o"), result.config, result.trials, identity, {}):
         lines = status(main, capsys, "o")
-    assert lines[0].startswith("running: 12 of 12 runs, ")
+    assert lines[0].startswith("running: 3 of 3 runs, ")
     assert re.fullmatch(r"[\d.]+ runs/s, 0:00:00 left", lines[1])
     assert re.fullmatch(r"\d+% of the matrix-product peak in float32", lines[2])
     assert re.fullmatch(r"\d+ MiB of memory", lines[3])
 
 
 def test_a_best_trial_on_an_edge_is_warned_of_and_one_within_is_not(sweep):
-    edge = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=0.001,0.01,0.1", "--out", "e")
+    edge = sweep(*ONE, "--grid", "learning_rate=0.001,0.01,0.1", "--out", "e")
     assert (
         "a: the best trial has the highest learning_rate that was tried, 0.1; what is better may lie beyond it" in edge
     )
-    within = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=0.001,0.1,1e30", "--out", "w")
+    within = sweep(*ONE, "--grid", "learning_rate=0.001,0.1,1e30", "--out", "w")
     assert not any("beyond it" in line for line in within)
-    bound = sweep("--optimizer", "a=momentum,learning_rate=0.1", "--grid", "momentum=0.0,0.999", "--out", "b")
+    bound = sweep("--optimizer", "a=momentum,learning_rate=0.1", "--grid", "momentum=0.0,0.5,0.999", "--out", "b")
     assert not any("lowest momentum" in line for line in bound)
-    dead = sweep("--optimizer", "a=sgd,learning_rate=0.1", "--grid", "learning_rate=1e29,1e30", "--out", "d")
+    dead = sweep(*ONE, "--grid", "learning_rate=1e28,1e29,1e30", "--out", "d")
     assert "a: every trial failed" in dead
 
 
 def test_without_out_the_folder_is_named_after_dataset_and_sweep_and_thinned_histories_are_kept(sweep):
-    sweep("--grid", "batch_size=8,16", "--record-every", "7", "--search", "random", "--budget", "2")
+    sweep(*ONE, "--grid", "batch_size=8,16", "--record-every", "7", "--search", "random", "--budget", "2")
     (folder,) = pathlib.Path("runs").iterdir()
     assert re.fullmatch(r"idx-sweep-[0-9a-f]{8}", folder.name)
     assert mj.Result.load(folder).iterations.tolist() == [0, 7, 14, 19]
@@ -183,6 +209,7 @@ print(len(hits) > 0, jax.config.jax_compilation_cache_dir)
 """
 
 
+@pytest.mark.exhaustive
 def test_compiled_programs_are_kept_in_the_folder_asked_for_and_not_at_all_when_off(idx, tmp_path):
     def run(cache):
         command = [sys.executable, "-c", CACHED, "--dataset", str(idx), *SMALL, "--compilation-cache", cache, "--quiet"]
@@ -200,7 +227,7 @@ def test_compiled_programs_are_kept_in_the_folder_asked_for_and_not_at_all_when_
 def test_the_flag_goes_before_the_variable_and_the_variable_before_the_users_cache(monkeypatch, tmp_path):
     said = {}
     monkeypatch.setattr(jax.config, "update", said.__setitem__)
-    monkeypatch.setattr(compilation_cache.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(jax_setup.platformdirs, "user_cache_path", lambda name: tmp_path / name)
     for flag, variable, expected in [
         ("a", "b", "a"),
         (None, "b", "b"),
@@ -209,9 +236,9 @@ def test_the_flag_goes_before_the_variable_and_the_variable_before_the_users_cac
         (None, "off", None),
     ]:
         said.clear()
-        monkeypatch.delenv(compilation_cache.VARIABLE, raising=False)
+        monkeypatch.delenv(jax_setup.VARIABLE, raising=False)
         if variable:
-            monkeypatch.setenv(compilation_cache.VARIABLE, variable)
-        compilation_cache.use_compilation_cache(flag)
+            monkeypatch.setenv(jax_setup.VARIABLE, variable)
+        jax_setup.use_compilation_cache(flag)
         folder = said.get("jax_compilation_cache_dir")
         assert (folder and str(pathlib.Path(folder).parent.parent)) == expected

@@ -17,6 +17,7 @@ import pytest
 import momentum_jax as mj
 from momentum_jax import cli
 from momentum_jax.analysis import smooth_curve
+from momentum_jax.cli import agreement
 from tests.compiling import quick_environment
 
 COMMAND = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
@@ -25,6 +26,7 @@ ONE = ["--optimizer", "a=sgd,learning_rate=0.01"]
 # What makes a program believe that it writes to a terminal.
 TERMINAL_VARIABLES = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in TERMINAL_VARIABLES}
+QUICK = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
 FILES = ["config.json", "history.parquet", "losses.png", "losses.svg", "params.npz", "result.json"]
 
 # Arguments, and what the message must name: the field, the value, what is allowed.
@@ -85,8 +87,8 @@ class Finished:
         return self.process.stdout.splitlines()
 
 
-def run(arguments, cwd):
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+def run(arguments, cwd, environment=QUICK):
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture(scope="session")
@@ -171,6 +173,28 @@ def test_momentum_is_said_to_agree_with_the_witness_and_sgd_with_none(finished):
     assert line.startswith("momentum and optax agree to 1e-06 at every iteration")
 
 
+@pytest.mark.parametrize(
+    ("name", "hyperparameters", "in_optax"),
+    [
+        ("sgd", {}, {}),
+        ("momentum", {"momentum": 0.5}, {"momentum": 0.5}),
+        ("nesterov", {}, {"momentum": 0.9, "nesterov": True}),
+        ("qhm", {}, None),
+        ("momentum", {"learning_rate": mj.Schedule("constant", value=0.1)}, None),
+        (
+            "momentum",
+            {"learning_rate": mj.Schedule("constant", value=0.1), "convention": "outside"},
+            {"learning_rate": mj.Schedule("constant", value=0.1), "momentum": 0.9},
+        ),
+    ],
+)
+def test_optax_has_sgd_momentum_and_nesterov_with_the_rate_outside_the_velocity(name, hyperparameters, in_optax):
+    rate = {"learning_rate": 0.1}
+    twin = agreement._in_optax(mj.OptimizerConfig(name, **rate | hyperparameters))
+    assert twin == (None if in_optax is None else mj.OptimizerConfig("optax.sgd", **rate | in_optax))
+
+
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled_quickly")
 def test_under_a_schedule_only_the_convention_of_the_witness_is_said_to_agree(main, idx, capsys):
     rate = "learning_rate=step_decay(init_value=0.1,transition_steps=5,decay_rate=0.1)"
@@ -193,13 +217,23 @@ def test_where_output_is_no_terminal_lines_are_plain(finished):
     assert all(line == line.rstrip() or len(line) <= 120 for line in finished.lines)
 
 
-def test_the_same_command_again_gives_the_same_bits_and_quiet_prints_nothing(finished):
-    before = {name: (finished.folder / name).read_bytes() for name in FILES}
-    process = run([*finished.arguments, "--quiet"], finished.cwd)
+@pytest.mark.exhaustive
+def test_the_same_command_again_gives_the_same_bits_and_quiet_prints_nothing(idx, tmp_path):
+    arguments = ["--dataset", str(idx), *SMALL, "--out", "o"]
+    assert run(arguments, tmp_path, environment=ENVIRONMENT).returncode == 0
+    before = tree(tmp_path / "o")
+    process = run([*arguments, "--quiet"], tmp_path, environment=ENVIRONMENT)
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+    after = tree(tmp_path / "o")
+    assert after.keys() == before.keys()
     # Only result.json differs: it holds the seconds.
-    changed = [name for name in FILES if (finished.folder / name).read_bytes() != before[name]]
-    assert set(changed) <= {"result.json"}
+    assert {path.name for path in after if after[path] != before[path]} <= {"result.json"}
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_quiet_prints_nothing(main, idx, capsys):
+    main(["--dataset", str(idx), *SMALL, *ONE, "--quiet"])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_installed_command_is_this_main():
@@ -263,6 +297,27 @@ def test_the_flags_make_the_config_and_leave_the_rest_at_its_defaults(arguments,
     with pytest.raises(SystemExit):
         main(arguments)
     assert trained == [mj.Config(**changed)]
+
+
+@pytest.mark.parametrize(
+    ("command", "called"),
+    [
+        ([], "momentum_jax.training.loop.train"),
+        (["sweep", "--grid", "learning_rate=0.1"], "momentum_jax.sweeps.procedure.sweep"),
+        (["compare"], "momentum_jax.comparison.procedure.compare"),
+    ],
+    ids=["train", "sweep", "compare"],
+)
+def test_commands_that_train_keep_compiled_programs_in_the_folder_asked_for(command, called, main, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    folders = []
+    monkeypatch.setattr("momentum_jax.cli.jax_setup.use_compilation_cache", folders.append)
+    monkeypatch.setattr(called, interrupt)
+    with pytest.raises(SystemExit):
+        main([*command, "--compilation-cache", "here"])
+    assert folders == ["here"]
 
 
 # Rich would read [bold] as a style and [/far] as its end, Matplotlib $…$ as a formula.
@@ -345,9 +400,8 @@ def test_a_process_refuses_bad_input_with_2_and_without_traceback(tmp_path):
 
 def interrupt(arguments, cwd, *, stream, beginning):
     """Sends Ctrl-C once a line of the stream begins so; gives exit code and what came on standard error since."""
-    environment = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments], cwd=cwd, env=QUICK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             next(line for line in getattr(process, stream) if line.startswith(beginning))

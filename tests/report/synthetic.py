@@ -7,7 +7,7 @@ import numpy as np
 
 OPTIMIZERS = ["sgd", "momentum", "nesterov"]
 SEEDS = 20
-SITUATIONS = ["Same learning rate", "Same effective learning rate", "Each at its best"]
+PROTOCOLS = ["Same learning rate", "Same effective learning rate", "Each at its best"]
 # By protocol: how fast each optimizer's loss falls, per iteration.
 SPEEDS = [[0.0015, 0.012, 0.013], [0.012, 0.0121, 0.0125], [0.016, 0.022, 0.024]]
 DETAILS = [
@@ -18,11 +18,11 @@ DETAILS = [
 
 VERDICT = ("protocol", "metric", "a", "b", "outcome", "sentence")
 VERDICTS = [
-    (SITUATIONS[0], "training loss", "momentum", "sgd", "better", "Momentum ends with 0.072, sgd with 0.222."),
-    (SITUATIONS[0], "training loss", "sgd", "nesterov", "worse", "Sgd ends higher by 0.149 (0.141 to 0.157)."),
-    (SITUATIONS[1], "training loss", "momentum", "sgd", "equivalent", "They differ by 0.003 (−0.001 to 0.007)."),
+    (PROTOCOLS[0], "training loss", "momentum", "sgd", "better", "Momentum ends with 0.072, sgd with 0.222."),
+    (PROTOCOLS[0], "training loss", "sgd", "nesterov", "worse", "Sgd ends higher by 0.149 (0.141 to 0.157)."),
+    (PROTOCOLS[1], "training loss", "momentum", "sgd", "equivalent", "They differ by 0.003 (−0.001 to 0.007)."),
     (
-        SITUATIONS[2],
+        PROTOCOLS[2],
         "training loss",
         "momentum",
         "sgd",
@@ -30,7 +30,7 @@ VERDICTS = [
         "Each at its best learning rate and momentum, tuned over 32 trials with 3 seeds, they differ by 0.009 (95 % "
         "interval −0.002 to 0.020) over 20 seeds; a difference of less than 0.015 would not have been found.",
     ),
-    (SITUATIONS[2], "test accuracy", "nesterov", "sgd", "no verdict", "Three of nesterov's seeds are not finished."),
+    (PROTOCOLS[2], "test accuracy", "nesterov", "sgd", "no verdict", "Three of nesterov's seeds are not finished."),
 ]
 
 
@@ -60,23 +60,23 @@ def curve(label: str, group: str, iterations: np.ndarray, values: np.ndarray) ->
 def arm(label: str, detail: str, values: np.ndarray) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     half = 2 * finite.std() / np.sqrt(len(values)) if len(finite) == len(values) else np.inf
-    middle = float(np.median(values))
+    median = float(np.median(values))
     numbers = {
-        "value": plain(middle),
-        "low": plain(middle - min(half, 0.5 * abs(middle))),
-        "high": plain(middle + half),
+        "value": plain(median),
+        "low": plain(median - min(half, 0.5 * abs(median))),
+        "high": plain(median + half),
     }
     return {"label": label, "detail": detail, **numbers, "values": plain_list(values)}
 
 
 def metric(
-    name: str, title: str, unit: str, middles: list[list[float]], rng: np.random.Generator, *, less: bool
+    name: str, title: str, unit: str, medians: list[list[float]], rng: np.random.Generator, *, less: bool
 ) -> dict[str, Any]:
     protocols = []
-    for title_of, details, of_arms in zip(SITUATIONS, DETAILS, middles, strict=True):
+    for title_of, details, of_arms in zip(PROTOCOLS, DETAILS, medians, strict=True):
         arms = [
-            arm(label, detail, middle * rng.lognormal(0, 0.04, SEEDS))
-            for label, detail, middle in zip(OPTIMIZERS, details, of_arms, strict=True)
+            arm(label, detail, median * rng.lognormal(0, 0.04, SEEDS))
+            for label, detail, median in zip(OPTIMIZERS, details, of_arms, strict=True)
         ]
         protocols.append({"title": title_of, "skipped": None, "arms": arms})
     return {"name": name, "title": title, "unit": unit, "less_is_better": less, "protocols": protocols}
@@ -104,14 +104,14 @@ def heatmap(label: str, offset: float, rng: np.random.Generator) -> dict[str, An
 
 def sensitivity(label: str, best: float) -> dict[str, Any]:
     rates = np.geomspace(0.001, 10, 9)
-    middle = 0.09 + 0.12 * np.log10(rates / best) ** 2
-    middle[rates > 8 * best] = np.inf
+    median = 0.09 + 0.12 * np.log10(rates / best) ** 2
+    median[rates > 8 * best] = np.inf
     return {
         "label": label,
         "rates": plain_list(rates),
-        "losses": plain_list(middle),
-        "low": plain_list(0.93 * middle),
-        "high": plain_list(1.09 * middle),
+        "losses": plain_list(median),
+        "low": plain_list(0.93 * median),
+        "high": plain_list(1.09 * median),
     }
 
 
@@ -145,10 +145,10 @@ def document() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     iterations = np.arange(0, 2000, 8)
     curves = []
-    for group, speeds in zip(SITUATIONS, SPEEDS, strict=True):
+    for group, speeds in zip(PROTOCOLS, SPEEDS, strict=True):
         for label, speed in zip(OPTIMIZERS, speeds, strict=True):
             values = losses(speed, iterations, rng)
-            if group == SITUATIONS[0] and label == "nesterov":
+            if group == PROTOCOLS[0] and label == "nesterov":
                 # Some seeds diverge, one to infinity and one to NaN.
                 values[:3, 120:] = 1e9
                 values[0, 130:] = np.inf

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from momentum_jax.report import curves_figure, save_figure, three_way_figure, tuning_figure
+from momentum_jax.report import curves_figure, save_figure, three_way_figure, tuning_figure, writing
 from momentum_jax.report.comparisons import COLUMN
 from tests.report.judged import LABELS, comparison_of
 
@@ -69,3 +69,10 @@ def test_figures_fit_a_column_and_are_written_for_screens_and_papers_the_same_ea
     assert "&lt;b&gt;momentum&lt;/b&gt;" in contents[1].decode()
     # The smallest letters are those of the ticks.
     assert min(text.get_size() for f in figures for axes in f.axes for text in axes.get_xticklabels()) >= 6
+
+
+def test_a_comparison_has_its_curves_three_metrics_a_figure_and_its_tuning_written(compared, monkeypatch, tmp_path):
+    written = []
+    monkeypatch.setattr(writing, "save_figure", lambda figure, path, *, pdf: written.append(path.name) or [path])
+    assert writing.write_figures(compared, tmp_path / "paper") == [tmp_path / "paper" / name for name in written]
+    assert written == ["curves", "three_way_1", "three_way_2", "tuning", "heatmap"]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
-from momentum_jax.report import document as documents
-from momentum_jax.report.document import comparison_document, sweep_document, training_document
+from momentum_jax.report.document import comparison_document, curves, sweep_document, table, training_document
 from momentum_jax.report.page import page
 from tests.report.judged import LABELS, comparison_of, sweep_of
 
@@ -42,7 +41,7 @@ def test_verdicts_are_those_of_the_comparison_by_the_title_of_their_protocol(com
     assert document["optimizers"] == list(LABELS)
 
 
-def test_curves_are_the_losses_before_the_update_whole_where_there_is_room(compared, document):
+def test_curves_are_the_losses_before_the_update_whole_if_they_are_few(compared, document):
     arm = compared.protocols["tuned"].arms["sgd"]
     (curve,) = (c for c in document["curves"] if (c["group"], c["label"]) == ("each at its best", "sgd"))
     np.testing.assert_array_equal(curve_of(curve), arm.losses_before)
@@ -50,12 +49,12 @@ def test_curves_are_the_losses_before_the_update_whole_where_there_is_room(compa
     assert "mean of" not in document["curves_note"]
 
 
-def test_curves_that_have_no_room_are_thinned_by_means_and_then_by_runs_and_both_are_said(compared, monkeypatch):
+def test_curves_with_too_many_numbers_are_thinned_by_means_and_then_by_runs_and_both_are_said(compared, monkeypatch):
     arm = compared.protocols["tuned"].arms["sgd"]
-    monkeypatch.setattr(documents, "_MOST_POINTS", 7)
-    monkeypatch.setattr(documents, "_FEWEST_POINTS", 7)
-    monkeypatch.setattr(documents, "_NUMBERS", 14)
-    thinned = documents._curves({("", "sgd"): arm}, compared.iterations)
+    monkeypatch.setattr(curves, "MOST_POINTS", 7)
+    monkeypatch.setattr(curves, "FEWEST_POINTS", 7)
+    monkeypatch.setattr(curves, "MOST_NUMBERS", 14)
+    thinned = curves.curves_part({("", "sgd"): arm}, compared.iterations)
     (curve,) = thinned["curves"]
     # 60 iterations in blocks of 9, the last of 6.
     assert curve["iterations"] == [0, 9, 18, 27, 36, 45, 54]
@@ -116,9 +115,9 @@ def test_the_table_has_a_row_a_run_and_says_what_is_left_out(compared, document,
     assert document["table"]["left_out"] == 0
     kinds = {column["name"]: column["kind"] for column in document["table"]["columns"]}
     assert (kinds["optimizer"], kinds["learning_rate"], kinds["failed"]) == ("text", "number", "bool")
-    monkeypatch.setattr(documents, "_ROWS", 5)
-    table = comparison_document(compared, "")["table"]
-    assert (len(table["rows"]["seed"]), table["left_out"]) == (5, 43)
+    monkeypatch.setattr(table, "MOST_ROWS", 5)
+    cut = comparison_document(compared, "")["table"]
+    assert (len(cut["rows"]["seed"]), cut["left_out"]) == (5, 43)
 
 
 def test_an_unfinished_sweep_is_shown_as_far_as_it_is_and_said_to_be():
@@ -155,6 +154,13 @@ def test_trainings_are_judged_as_configured_and_one_optimizer_alone_only_drawn()
     assert (alone["verdicts"], len(alone["curves"])) == ([], 1)
 
 
+def test_of_many_runs_the_first_are_dots_and_the_page_says_so():
+    document = comparison_document(comparison_of(seeds=120), "")
+    assert document["three_way"]["note"].startswith("Of 120 runs the first 100 are dots")
+    assert len(document["three_way"]["metrics"][0]["protocols"][0]["arms"][0]["values"]) == 100
+
+
+@pytest.mark.exhaustive
 def test_the_page_of_very_many_runs_stays_below_six_megabytes_and_says_what_it_leaves_out():
     document = comparison_document(comparison_of(seeds=1200), "")
     assert document["three_way"]["note"].startswith("Of 1200 runs the first 100 are dots")

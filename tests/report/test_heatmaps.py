@@ -9,17 +9,17 @@ from matplotlib.patches import Rectangle
 
 import momentum_jax as mj
 from momentum_jax.report import heatmap_figure
-from momentum_jax.results.record import Outcome
-from momentum_jax.results.result import from_outcomes
+from momentum_jax.results.record import Record
+from momentum_jax.results.result import from_records
 from momentum_jax.space import Trial
 
 RATES, MOMENTA = [0.01, 0.1, 1.0], [0.0, 0.9]
 BEST = "#d55e00"
 
 
-def outcome(loss, *, failed=False):
+def record(loss, *, failed=False):
     histories = np.full(2, loss, np.float32)
-    return Outcome(histories, histories, {}, -1, {"train_loss": np.asarray([loss])}, failed, None)
+    return Record(histories, histories, {}, -1, {"train_loss": np.asarray([loss])}, failed, None)
 
 
 def result_of(trials, losses, failed=(), *, seeds=1, label="momentum"):
@@ -27,8 +27,8 @@ def result_of(trials, losses, failed=(), *, seeds=1, label="momentum"):
     optimizers = {label: mj.OptimizerConfig("momentum", learning_rate=0.01)}
     cfg = mj.Config(iterations=2, seeds=seeds, optimizers=optimizers)
     own = tuple(Trial(mj.OptimizerConfig("momentum", **trial), 128) for trial in trials)
-    runs = [[outcome(loss, failed=i in failed)] * seeds for i, loss in enumerate(losses)]
-    return from_outcomes(cfg, {label: runs}, np.arange(2), [2], {}, {label: own})
+    runs = [[record(loss, failed=i in failed)] * seeds for i, loss in enumerate(losses)]
+    return from_records(cfg, {label: runs}, np.arange(2), [2], {}, {label: own})
 
 
 GRID = [{"learning_rate": rate, "momentum": momentum} for rate, momentum in itertools.product(RATES, MOMENTA)]
@@ -39,7 +39,7 @@ def panel_of(result):
 
 
 def patches(axes, color):
-    """Where rectangles of a colour are, by the middles of the trials."""
+    """Where rectangles of a colour are, by the centres of the trials."""
     return [
         (patch.get_x() + 0.5, patch.get_y() + 0.5)
         for patch in axes.patches

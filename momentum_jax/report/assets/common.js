@@ -1,17 +1,17 @@
 "use strict";
 
-// What all parts of the page use: the document, numbers and text, elements, the theme, figures and their legends.
+// Shared by all parts of the page: the document, numbers and text, elements, the theme, figures and their legends.
 
 const byId = (id) => document.getElementById(id);
 const report = JSON.parse(byId("document").textContent);
 const STYLES = JSON.parse(byId("styles").textContent);
-// Where two columns become one.
+// Below this width the page has one column.
 const NARROW = matchMedia("(max-width: 40rem)");
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 // Numbers and text
 
-// A number of the document: null is missing (NaN), infinities are words.
+// Reads a number of the document, where null is missing (NaN) and infinities are strings.
 function toNumber(value) {
   if (value === null || value === undefined) return NaN;
   return value === "inf" ? Infinity : value === "-inf" ? -Infinity : Number(value);
@@ -26,14 +26,14 @@ function show(value, digits = 4) {
   return text.replace("e+", "e").replaceAll("-", "−");
 }
 
-// Plotly reads tags, entities and %{templates} in text; so written they are text again.
+// Escapes a text for plotly, which interprets tags, entities and %{templates}.
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll("%{", "%&#123;");
 
 const shortened = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
 const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-// Elements; strings become text, never markup.
+// Makes an element. A child that is a string becomes text, never markup.
 function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -43,9 +43,9 @@ function make(tag, attributes = {}, ...children) {
 
 const present = (list) => Array.isArray(list) && list.length > 0;
 
-// A table of texts: the first column names the row.
+// Makes a table of texts, whose first column names the row.
 function tableOf(caption, header, rows) {
-  const cell = (text, column) =>
+  const entry = (text, column) =>
     column ? make("td", { class: "number" }, text) : make("th", { scope: "row" }, text);
   return make(
     "div",
@@ -55,7 +55,7 @@ function tableOf(caption, header, rows) {
       {},
       make("caption", {}, caption),
       make("thead", {}, make("tr", {}, ...header.map((text, i) => make("th", { scope: "col", ...(i && { class: "number" }) }, text)))),
-      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell)))),
+      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(entry)))),
     ),
   );
 }
@@ -64,7 +64,7 @@ function fillSelect(select, names, titles) {
   select.replaceChildren(...names.map((name, i) => make("option", { value: name }, titles[i])));
 }
 
-// How an optimizer is drawn: by its place in the document's order, with other dashes once the colours are used up.
+// The style of an optimizer, by its index in the document's order. Further rounds through the colours get other dashes.
 function styleOf(index) {
   const style = STYLES[index % STYLES.length];
   const round = Math.floor(index / STYLES.length);
@@ -88,7 +88,7 @@ function isDark() {
   return !printing && (chosenTheme ? chosenTheme === "dark" : DARK.matches);
 }
 
-// The colour that a variable of the style sheet has in the present theme.
+// The colour of a style sheet variable in the current theme.
 function colour(name) {
   const probe = make("span", { hidden: "" });
   probe.style.color = `var(--${name})`;
@@ -100,7 +100,7 @@ function colour(name) {
 
 const faint = (color, alpha) => color.replace(/^#(..)(..)(..)$/, (_, ...hex) => `rgba(${hex.slice(0, 3).map((h) => parseInt(h, 16))},${alpha})`);
 
-// Draws now, and again whenever the theme or the width of the window asks for it.
+// Draws now, and again when the theme, the width or printing changes.
 function keepDrawn(draw) {
   redraws.push(draw);
   return draw();
@@ -117,7 +117,7 @@ function startTheme() {
   try {
     chosenTheme = sessionStorage.getItem("momentum-jax-theme");
   } catch {
-    // Some browsers give a file no storage; the choice then lasts as long as the page.
+    // Some browsers give file: pages no storage. The choice then lasts as long as the page.
   }
   applyTheme();
   byId("theme").addEventListener("click", () => {
@@ -151,7 +151,7 @@ const CONFIG = {
   displayModeBar: false,
   responsive: true,
   showTips: false,
-  // A dollar sign begins no formula.
+  // A dollar sign in a label must not start a formula.
   typesetMath: false,
 };
 
@@ -168,15 +168,15 @@ function axis(title, more = {}) {
   };
 }
 
-// A figure for the eye; its caption says in words what it shows, and the table below it has the numbers.
+// Draws a figure. Screen readers get its name and its caption; the table below it has the numbers.
 function plot(id, name, traces, layout) {
-  const place = byId(id);
+  const target = byId(id);
   const caption = byId(id.replace(/plot$/, "caption")) ?? byId(`${id}-caption`);
-  place.setAttribute("role", "img");
-  place.setAttribute("aria-label", name);
-  if (caption) place.setAttribute("aria-describedby", caption.id);
+  target.setAttribute("role", "img");
+  target.setAttribute("aria-label", name);
+  if (caption) target.setAttribute("aria-describedby", caption.id);
   return Plotly.react(
-    place,
+    target,
     traces,
     {
       autosize: true,
@@ -186,7 +186,7 @@ function plot(id, name, traces, layout) {
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("text") },
       margin: { l: 50, r: 12, t: 12, b: 44 },
       hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("edge"), font: { color: colour("text") }, align: "left", namelength: -1 },
-      // On a touch screen a finger on a figure scrolls the page.
+      // On a touch screen, dragging over a figure must scroll the page.
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       ...layout,
     },
@@ -198,7 +198,7 @@ function say(id, ...paragraphs) {
   byId(id).replaceChildren(...paragraphs.filter(Boolean).map((text) => make("p", {}, text)));
 }
 
-// Legends: a switch for each label, with a swatch of its line
+// Legends: a checkbox for each label, with a swatch of its line
 
 const SWATCHES = {
   circle: "M20 4a4 4 0 1 0 .01 0z",
@@ -225,7 +225,7 @@ function swatch({ color, symbol, dash }) {
   return picture;
 }
 
-// Fills a fieldset with a checkbox for each label; gives the labels that are switched off, and keeps the swatches' colours.
+// Fills a fieldset with a checkbox per label. Returns the set of labels that are switched off, which stays up to date.
 function legend(id, labels, redraw, style = (label) => styleOf(indexOf(label))) {
   const off = new Set();
   const swatches = labels.map((label) => {

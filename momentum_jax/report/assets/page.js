@@ -1,6 +1,6 @@
 "use strict";
 
-// Puts the page together: what the document has is shown, what it lacks stays hidden.
+// Assembles the page: shows the sections that the document has, and leaves the others hidden.
 
 const OUTCOMES = { better: "▲", worse: "▼", equivalent: "=", "no difference found": "○", "no verdict": "–" };
 
@@ -38,7 +38,7 @@ function showAgain() {
   });
 }
 
-// By the clipboard, or where a file may not use it by selecting the text.
+// Copies with the clipboard API, or if the browser refuses it, by selecting the text.
 async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -49,7 +49,7 @@ async function copied(text) {
   }
 }
 
-// In the page's order: whether the document has it, and what shows it.
+// In the page's order: the section, whether the document has it, and what shows it.
 const SECTIONS = [
   ["verdicts", present(report.verdicts), showVerdicts],
   ["notes", present(report.notes), showNotes],
@@ -74,7 +74,7 @@ async function start() {
     drawn.push(begin());
   }
   await Promise.all(drawn);
-  // Where plotly measures text: nothing to be read out.
+  // Plotly measures text in this element; screen readers must skip it.
   byId("js-plotly-tester")?.setAttribute("aria-hidden", "true");
   document.documentElement.dataset.ready = "true";
 }

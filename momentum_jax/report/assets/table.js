@@ -1,22 +1,22 @@
 "use strict";
 
-// The table of runs: sorting, filtering, and a file of what is left.
+// The table of runs: sorting, filtering, and download of the rows that are left.
 
 const STEP = 25;
 
-// A cell as text, exact: for the filter and the file.
+// A value as exact text, for the filter and the file.
 function exact(value) {
   return value === null || value === undefined ? "" : String(value);
 }
 
-// RFC 4180: quotes where they are needed, doubled inside.
+// CSV by RFC 4180: fields are quoted where needed, and quotes inside are doubled.
 function csvOf(columns, rows) {
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const lines = [columns.map((column) => column.name), ...rows.map((row) => row.map(exact))];
   return lines.map((line) => line.map(quoted).join(",") + "\r\n").join("");
 }
 
-// Negative where a comes first, ascending; what is missing comes last either way.
+// Negative if a comes first. Missing values come last in either direction.
 function compare(a, b, kind, direction) {
   const missing = (value) => value === null || value === undefined;
   if (missing(a) || missing(b)) return missing(a) - missing(b);
@@ -78,7 +78,7 @@ function startTable() {
     const first = state.limit;
     state.limit += STEP;
     fill();
-    // The button may be gone; the reader goes on at the first new row.
+    // The button may be hidden now, so the keyboard focus moves to the first new row.
     const next = body.rows[first];
     next.tabIndex = -1;
     next.focus();
@@ -101,6 +101,6 @@ function tableCell(value, kind) {
 function save(blob, name) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
-  // Not before the browser has begun to read it.
+  // The browser must have begun to read the file before its address is revoked.
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -1,15 +1,15 @@
 "use strict";
 
-// Momentum on ½(μx² + Ly²): rates in closed form and paths by the recurrence, in double precision.
+// The workbench: momentum on ½(μx² + Ly²), with rates in closed form and paths by the recurrence, in double precision.
 
 const MU = 1;
-// On both axes alike: along x the valley is flat, along y it is steep, and both errors begin as 1.
+// Both errors begin as 1: along x, where the valley is flat, and along y, where it is steep.
 const START = 1;
-// Half the width of the picture: the first that holds the paths which converge.
+// Half the width of the picture: the first of these that holds all converging paths.
 const WINDOWS = [1.25, 2.5, 5, 12.5];
 const MAP = { low: -4, high: 1, columns: 151, rows: 101 };
 
-// Formulas: a = αλ
+// Formulas, with a = αλ for a curvature λ
 
 const square = (x) => x * x;
 
@@ -26,8 +26,8 @@ function nesterovRate(a, beta) {
   return spectralRadius((1 + beta) * q, beta * q, q * (square(1 - beta) - square(1 + beta) * a));
 }
 
-// `limit` is the a at which a method stops converging; `best` its α and β for the curvatures 1 to κ; `critical` the β of
-// the best rate at one a, up to the a where that exists. Style: the place in the list of styles.
+// `style` is the index in the list of styles. `limit` is the a at which a method stops converging. `best` gives its best
+// α and β for the curvatures 1 to κ. `critical` gives the β with the best rate at one a, which exists up to `criticalUpTo`.
 const METHODS = {
   gradient_descent: {
     title: "gradient descent",
@@ -73,7 +73,7 @@ const METHODS = {
 
 const setting = { alpha: 0.02, beta: 0.7, kappa: 25, steps: 40 };
 
-// The iterates along one direction, the start included.
+// The iterates along one direction, including the start.
 function descend(method, curvature) {
   const { alpha, beta, steps } = setting;
   let [w, v] = [START, 0];
@@ -98,32 +98,32 @@ function examine(method) {
     rate,
     stable: alpha * kappa < method.limit(beta),
     iterations: rate < 1 ? Math.log(1000) / -Math.log(rate) : Infinity,
-    // What overflowed is infinite, though ∞ − ∞ is not a number.
+    // A path that overflows ends in ∞ − ∞ = NaN; its distance is infinite.
     distance: Number.isNaN(distance) ? Infinity : distance,
   };
 }
 
-// The path's picture
+// The picture of the paths
 
 function windowOf(paths) {
   const reach = Math.max(...paths.flat().map(Math.abs), 1);
   return WINDOWS.find((half) => half >= 1.02 * reach) ?? WINDOWS.at(-1);
 }
 
-// The points until a path leaves the window, the last one on its edge; whether it leaves.
+// The points of a path up to where it leaves the window, the last one on the edge; and whether it leaves.
 function cut(x, y, [halfX, halfY]) {
   const outside = x.findIndex((_, i) => !(Math.abs(x[i]) <= halfX && Math.abs(y[i]) <= halfY));
   if (outside < 1) return { x, y, left: false };
   const [x0, y0] = [x[outside - 1], y[outside - 1]];
-  const share = Math.min(edgeShare(x0, x[outside], halfX), edgeShare(y0, y[outside], halfY));
-  const at = (from, to) => (share > 0 ? from + share * (to - from) : from);
+  const fraction = Math.min(fractionToEdge(x0, x[outside], halfX), fractionToEdge(y0, y[outside], halfY));
+  const at = (from, to) => (fraction > 0 ? from + fraction * (to - from) : from);
   return { x: [...x.slice(0, outside), at(x0, x[outside])], y: [...y.slice(0, outside), at(y0, y[outside])], left: true };
 }
 
-// Which share of the way from one value to the next lies within ±half.
-const edgeShare = (from, to, half) => (Math.abs(to) <= half ? 1 : (Math.sign(to) * half - from) / (to - from));
+// The fraction of the step from one value to the next that lies within ±half.
+const fractionToEdge = (from, to, half) => (Math.abs(to) <= half ? 1 : (Math.sign(to) * half - from) / (to - from));
 
-// Lines of equal height about the minimum; from each to the next the loss halves.
+// Contours around the minimum; from each to the next the loss halves.
 function contours(kappa, [halfX, halfY]) {
   const [x, y] = [[], []];
   const largest = Math.hypot(halfX, Math.sqrt(kappa) * halfY);
@@ -141,8 +141,8 @@ function contours(kappa, [halfX, halfY]) {
 }
 
 function pathTraces(name, { x, y, stable }, window, off) {
-  const { title, style: place } = METHODS[name];
-  const style = styleOf(place);
+  const { title, style: index } = METHODS[name];
+  const style = styleOf(index);
   const path = stable ? { x, y, left: false } : cut(x, y, window);
   const hover = path.x.map((_, k) => (path.left && k === path.x.length - 1 ? `${title} leaves the picture: it diverges` : `${title}, step ${k}: (${show(x[k])}, ${show(y[k])})`));
   const line = {
@@ -208,7 +208,7 @@ function drawPaths(examined, off) {
 
 // The map of rates over a = αλ and β
 
-// a by its logarithm to base 10.
+// `a` holds logarithms to base 10.
 const mapAxes = {
   a: Array.from({ length: MAP.columns }, (_, i) => MAP.low + (i * (MAP.high - MAP.low)) / (MAP.columns - 1)),
   beta: Array.from({ length: MAP.rows }, (_, i) => (0.999 * i) / (MAP.rows - 1)),
@@ -216,7 +216,7 @@ const mapAxes = {
   betaTicks: { tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1] },
 };
 
-// The same lists each time, by which plotly sees that the map itself has not changed.
+// Kept, since plotly redraws a map unless it is given the very same lists again.
 const maps = {};
 
 function mapTraces(name) {
@@ -252,7 +252,7 @@ function makeMap(method) {
   ];
 }
 
-// The setting's two points on the map, as shapes over it: these move fast where a trace would draw the map anew.
+// The setting's two points on the map. They are shapes, since a trace that moves would redraw the map.
 function mapPoints(inside, beyond) {
   const { beta } = setting;
   const [white, black] = [{ color: "#ffffff", width: 1.5 }, { color: "#000000", width: 2 }];
@@ -312,7 +312,7 @@ const NUMBERS = {
 
 function makeNumbers() {
   const methods = Object.entries(METHODS);
-  // What changes is said once, in a sentence, and not output by output.
+  // Screen readers hear one sentence about a change (wb-status) and not each output.
   const output = (name, column) => make("td", { class: "number" }, make("output", { id: `wb-${name}-${column}`, "aria-live": "off" }));
   byId("wb-numbers").append(
     make("thead", {}, make("tr", {}, make("td"), ...methods.map(([, method]) => make("th", { scope: "col", class: "number" }, method.title)))),
@@ -343,13 +343,13 @@ function sentence(examined) {
   return `Learning rate ${show(alpha)}, momentum ${show(beta)}, condition number ${show(kappa)}, ${many(steps, "step")}. ${parts.join("; ")}.`;
 }
 
-// The controls: a slider for the eye, a field for the exact number
+// The controls: a slider, and a field for the exact number
 
 const CONTROLS = {
-  alpha: { name: "Learning rate α", low: 1e-4, high: 10, toSlider: Math.log10, fromSlider: (place) => Number((10 ** place).toPrecision(3)) },
-  beta: { name: "Momentum β", low: 0, high: 0.999, toSlider: (value) => value, fromSlider: (place) => place },
-  kappa: { name: "Condition number κ", low: 1, high: 1000, toSlider: Math.log10, fromSlider: (place) => Number((10 ** place).toPrecision(3)) },
-  steps: { name: "Steps", low: 1, high: 500, toSlider: (value) => value, fromSlider: (place) => place, whole: true },
+  alpha: { name: "Learning rate α", low: 1e-4, high: 10, toSlider: Math.log10, fromSlider: (position) => Number((10 ** position).toPrecision(3)) },
+  beta: { name: "Momentum β", low: 0, high: 0.999, toSlider: (value) => value, fromSlider: (position) => position },
+  kappa: { name: "Condition number κ", low: 1, high: 1000, toSlider: Math.log10, fromSlider: (position) => Number((10 ** position).toPrecision(3)) },
+  steps: { name: "Steps", low: 1, high: 500, toSlider: (value) => value, fromSlider: (position) => position, whole: true },
 };
 
 function startWorkbench() {
@@ -364,7 +364,7 @@ function startWorkbench() {
     return Promise.all([drawPaths(examined, off), drawMap()]).then(() => examined);
   }
 
-  // At most once a frame, however fast a slider moves; said when it rests.
+  // Redraws at most once per frame, and announces the result when the slider rests.
   function change(values) {
     Object.assign(setting, values);
     byId("wb-problem").textContent = "";

@@ -1,0 +1,14 @@
+"""What the page shows of a result, as JSON types. The scripts in `assets/` draw it and compute nothing else.
+
+`documents.py` makes the document of a comparison, a sweep or a training; each other module makes one part of it, for
+the script of the same purpose.
+"""
+
+from momentum_jax.report.document.documents import (
+    Document,
+    comparison_document,
+    sweep_document,
+    training_document,
+)
+
+__all__ = ["Document", "comparison_document", "sweep_document", "training_document"]

@@ -1,0 +1,165 @@
+"""What the figures of the page draw, against NumPy in float64."""
+
+import base64
+
+import numpy as np
+import pytest
+
+from tests.report.page.browsing import numbers
+from tests.report.synthetic import OPTIMIZERS, PROTOCOLS
+
+
+def smoothed(values, width):
+    """A centred moving average whose window shrinks towards the ends, on both sides alike."""
+    half, length = (width - 1) // 2, values.shape[-1]
+    reaches = [min(half, i, length - 1 - i) for i in range(length)]
+    return np.stack([values[:, i - r : i + r + 1].mean(axis=1) for i, r in enumerate(reaches)], axis=1)
+
+
+def curves_of(given, group, width):
+    """By label: the median and the band over the seeds."""
+    summaries = {}
+    for curve in given["curves"]:
+        if curve["group"] == group:
+            raw = np.frombuffer(base64.b64decode(curve["values"]["base64"]), "<f4")
+            values = raw.reshape(curve["values"]["shape"]).astype(float)
+            values = smoothed(np.where(np.isfinite(values), values, np.inf), width)
+            with np.errstate(invalid="ignore"):
+                summaries[curve["label"]] = np.percentile(values, [50, 10, 90], axis=0, method="linear")
+    return summaries
+
+
+@pytest.mark.parametrize(
+    ("group", "width"),
+    [(PROTOCOLS[0], 1), pytest.param(PROTOCOLS[1], 1, marks=pytest.mark.exhaustive), (PROTOCOLS[2], 21)],
+)
+def test_curves_are_the_median_and_the_band_over_seeds_after_smoothing(view, given, group, width):
+    view.tab.select_option("#curves-group", group)
+    view.tab.fill("#curves-smoothing", str(width))
+    medians, bands = view.traces("curves-plot", "median"), view.traces("curves-plot", "band")
+    expected = curves_of(given, group, width)
+    assert [trace["name"] for trace in medians] == list(expected) == OPTIMIZERS
+    for line, band, (median, low, high) in zip(medians, bands, expected.values(), strict=True):
+        np.testing.assert_allclose(line["y"], median, rtol=1e-12)
+        count = len(median)
+        # What is infinite, NumPy's NaN where it interpolates between infinities, is drawn as far above the picture.
+        drawn = np.asarray(band["y"][:count])
+        finite = np.isfinite(high) & (high < 1e3)
+        np.testing.assert_allclose(drawn[finite], high[finite], rtol=1e-12)
+        assert (drawn[~finite] > 1e3).all()
+        np.testing.assert_allclose(band["y"][count:][::-1], low, rtol=1e-12)
+        assert band["x"][:count] == line["x"]
+    assert view.text("#curves-smoothing-value") == ("none" if width == 1 else f"{width} points")
+
+
+def test_the_loss_has_a_linear_or_a_logarithmic_scale_with_all_curves_on_it(view, given):
+    view.tab.select_option("#curves-group", PROTOCOLS[1])
+    view.tab.fill("#curves-smoothing", "1")
+    lowest = min(median.min() for median, _, _ in curves_of(given, PROTOCOLS[1], 1).values())
+    axis = view.axis("curves-plot", "yaxis")
+    assert (axis["type"], axis["range"][0], axis["title"]) == ("linear", 0, "Loss (nats)")
+    view.tab.check("#curves-log")
+    axis = view.axis("curves-plot", "yaxis")
+    assert (axis["type"], axis["title"]) == ("log", "Loss (nats), logarithmic")
+    assert 10 ** axis["range"][0] < lowest
+    view.tab.uncheck("#curves-log")
+    assert view.axis("curves-plot", "yaxis")["type"] == "linear"
+
+
+def test_a_switch_of_the_legend_hides_an_optimizer_with_its_band(view):
+    view.tab.uncheck("#curves-legend >> text=momentum")
+    for meta in ("median", "band"):
+        assert {t["name"]: t["visible"] for t in view.traces("curves-plot", meta)} == {
+            "sgd": True,
+            "momentum": False,
+            "nesterov": True,
+        }
+    assert "momentum" not in view.text("#curves-caption")
+    view.tab.check("#curves-legend >> text=momentum")
+    assert all(trace["visible"] for trace in view.traces("curves-plot", "median"))
+
+
+def test_protocols_are_compared_by_the_metric_chosen(view, given):
+    for index, metric in enumerate(given["three_way"]["metrics"]):
+        view.tab.select_option("#three-way-metric", label=metric["title"])
+        arms = [arm for protocol in metric["protocols"] for arm in protocol["arms"]]
+        drawn, dots = view.traces("three-way-plot", "interval"), view.traces("three-way-plot", "seeds")
+        right = max(view.axis("three-way-plot", "xaxis")["range"])
+        for arm, interval, seeds in zip(arms, drawn, dots, strict=True):
+            expected = numbers([arm["low"], arm["value"], arm["high"]])
+            values = numbers(arm["values"])
+            # Infinity has its place within the right edge; a missing seed has none.
+            edge = max(interval["x"] + seeds["x"])
+            assert np.array_equal(interval["x"], np.where(np.isinf(expected), edge, expected))
+            values = values[~np.isnan(values)]
+            assert np.array_equal(seeds["x"], np.where(np.isinf(values), edge, values))
+            assert edge < right
+        assert view.axis("three-way-plot", "xaxis")["title"] == f"{metric['title']} ({metric['unit']})"
+        caption = view.text("#three-way-caption")
+        assert ("Less is better" in caption) == metric["less_is_better"]
+        assert ("no evaluation on the test set" in caption) == (index == 1)
+
+
+def test_a_heatmap_shows_the_losses_the_best_trial_and_what_failed(view, given):
+    for i, heatmap in enumerate(given["heatmaps"]):
+        read = "(id) => document.getElementById(id).data.filter((t) => t.type === 'heatmap').map((t) => t.z)"
+        coloured, infinite = view.tab.evaluate(read, f"heatmap-{i}-plot")
+        z = np.stack([numbers(row) for row in heatmap["z"]])
+        with np.errstate(invalid="ignore"):
+            expected = np.where(np.isfinite(z), np.log10(z), np.nan)
+        np.testing.assert_allclose(np.asarray(coloured, float), expected, rtol=1e-12)
+        np.testing.assert_array_equal(np.asarray(infinite, float) == 1, np.isinf(z))
+        (frame,) = (s for s in view.layout(f"heatmap-{i}-plot", "shapes") if s.get("name") == "best")
+        row, column = np.unravel_index(np.nanargmin(z), z.shape)
+        assert [frame["x0"], frame["x1"], frame["y0"], frame["y1"]] == [
+            column - 0.5,
+            column + 0.5,
+            row - 0.5,
+            row + 0.5,
+        ]
+        (failed,) = view.traces(f"heatmap-{i}-plot", "failed")
+        counts = dict(zip(zip(failed["x"], failed["y"], strict=True), map(int, failed["text"]), strict=True))
+        assert counts == {(c, r): n for r, line in enumerate(heatmap["failed"]) for c, n in enumerate(line) if n}
+        lines = view.traces(f"heatmap-{i}-plot", "effective")[0]
+        rates, momenta = np.meshgrid(heatmap["x"]["values"], heatmap["y"]["values"])
+        np.testing.assert_allclose(lines["z"], np.log10(rates / (1 - momenta)), atol=1e-12)
+        assert lines["contours"]["size"] == 1
+
+
+def test_trials_of_a_search_are_points_and_their_rates_no_line(search):
+    (trials,) = search.traces("heatmap-0-plot", "trials")
+    assert (trials["x"], trials["y"], trials["marker"]["color"]) == ([0.001, 0.1], [0.0, 0.5], [0.5, 0.25])
+    (failed,) = search.traces("heatmap-0-plot", "infinite")
+    (best,) = search.traces("heatmap-0-plot", "best")
+    assert (failed["x"], best["x"]) == ([1.0], [0.1])
+    assert search.axis("heatmap-0-plot", "xaxis")["type"] == "log"
+    # 0.001/(1 − 0) to 1/(1 − 0.9).
+    curves = search.traces("heatmap-0-plot", "effective")
+    effective = [np.asarray(curve["x"]) / (1 - np.asarray(curve["y"])) for curve in curves]
+    assert [np.round(values.mean(), 12) for values in effective] == [0.001, 0.01, 0.1, 1, 10]
+    np.testing.assert_allclose(np.concatenate([values / values[0] for values in effective]), 1, rtol=1e-12)
+    assert search.traces("sensitivity-plot", "line")[0]["mode"] == "markers"
+    assert "within 10 % of its best" in search.text("#sensitivity-caption")
+    rows = search.tab.locator("#heatmaps-panels tbody tr").all_text_contents()
+    assert len(rows) == 3
+    assert search.problems == []
+
+
+def test_sensitivity_and_budget_are_lines_that_say_where_they_are_infinite(view, given):
+    for section, x, y in (("sensitivity", "rates", "losses"), ("budget", "trials", "best")):
+        lines, infinite = (view.traces(f"{section}-plot", meta) for meta in ("line", "infinite"))
+        for one, line, marks in zip(given[section], lines, infinite, strict=True):
+            values, places = numbers(one[y]), numbers(one[x])
+            np.testing.assert_array_equal(np.asarray(line["y"], float), np.where(np.isfinite(values), values, np.nan))
+            assert np.array_equal(line["x"], places)
+            assert np.array_equal(marks["x"], places[np.isinf(values)])
+    assert "Hollow marks at the top are infinite" in view.text("#sensitivity-caption")
+    assert view.axis("sensitivity-plot", "xaxis")["type"] == "log"
+
+
+def test_each_figure_has_its_numbers_in_a_table(view, given):
+    figures = view.tab.locator("details.numbers")
+    assert figures.count() == 4 + len(given["heatmaps"])
+    for i in range(figures.count()):
+        assert figures.nth(i).locator("tbody tr").count() > 0
+        assert figures.nth(i).locator("caption").count() == 1
