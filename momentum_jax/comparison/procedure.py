@@ -40,7 +40,7 @@ from momentum_jax.results.result import Result
 from momentum_jax.results.store import FORMAT, read_head
 from momentum_jax.results.tables import text_of
 from momentum_jax.space import LogUniform, Space, Trial
-from momentum_jax.sweeps.procedure import check_trials, sweep_trials
+from momentum_jax.sweeps.driver import check_trials, sweep_trials
 from momentum_jax.tasks import Task
 from momentum_jax.training.compile import evaluation_names
 from momentum_jax.training.cost import measure_steps

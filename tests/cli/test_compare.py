@@ -59,7 +59,7 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
     # The command that the page names is the one that was given, as far as it was not the default.
     command = re.search(r'"command":"(.*?[^\\])"', page.read_text())[1].encode().decode("unicode_escape")
     trained = []
-    monkeypatch.setattr("momentum_jax.sweeps.procedure.train_waves", lambda *_: trained.append(1))
+    monkeypatch.setattr("momentum_jax.sweeps.workers.train_waves", lambda *_: trained.append(1))
     main([*shlex.split(command)[1:], "--out", "o"])
     assert not trained
     assert "holds a comparison" in refusal(main, capsys, "report", "o", "o")

@@ -108,8 +108,7 @@ def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
         lines = status(main, capsys, "o")
     assert lines[0].startswith("running: 12 of 12 runs, ")
     assert re.fullmatch(r"[\d.]+ runs/s, 0:00:00 left", lines[1])
-    assert re.fullmatch(r"\d+% of the matrix-product peak in float32", lines[2])
-    assert re.fullmatch(r"\d+ MiB of memory", lines[3])
+    assert re.fullmatch(r"\d+ MiB of memory", lines[2])
 
 
 def test_a_best_trial_on_an_edge_is_warned_of_and_one_within_is_not(sweep):

@@ -25,7 +25,7 @@ ONE = ["--optimizer", "a=sgd,learning_rate=0.01"]
 # What makes a program believe that it writes to a terminal.
 TERMINAL_VARIABLES = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in TERMINAL_VARIABLES}
-FILES = ["config.json", "history.parquet", "losses.png", "losses.svg", "params.npz", "result.json"]
+FILES = ["config.json", "losses.png", "losses.svg", "result.json", "runs.parquet"]
 
 # Arguments, and what the message must name: the field, the value, what is allowed.
 BAD_INPUTS = [

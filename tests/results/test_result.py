@@ -24,7 +24,7 @@ from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule
 from momentum_jax.results.result import Result
 
-FILES = ("config.json", "history.parquet", "params.npz", "result.json")
+FILES = ("config.json", "result.json", "runs.parquet")
 RECORDED = 5
 
 
@@ -276,15 +276,25 @@ def test_the_files_are_read_by_pyarrow_json_and_numpy_without_pickles(tmp_path):
     assert Config.from_json(json.loads((tmp_path / "config.json").read_text("utf-8"))) == result.config
     assert json.loads((tmp_path / "result.json").read_text("utf-8"))["provenance"] == result.provenance
 
-    history = pq.read_table(tmp_path / "history.parquet")
-    assert history.column_names == ["optimizer", "seed", "iteration", "loss", "loss_before", "metric.norm"]
-    rows = [row for row in history.to_pylist() if row["optimizer"] == "momentum" and row["seed"] == 2**32 - 1]
-    assert [row["iteration"] for row in rows] == list(range(RECORDED))
-    assert [row["loss"] for row in rows] == result.losses["momentum"][1].tolist()
+    runs = pq.read_table(tmp_path / "runs.parquet")
+    described = result.table()
+    assert runs.select(described.column_names).equals(described)
+    assert runs.column_names[len(described.column_names) :] == [
+        *("iterations", "losses", "losses_before", "metric.norm"),
+        *("evaluation.train_loss", "evaluation.test_loss", "evaluation.test_accuracy", "params"),
+    ]
+    (row,) = (row for row in runs.to_pylist() if (row["optimizer"], row["seed"]) == ("momentum", 2**32 - 1))
+    assert row["iterations"] == list(range(RECORDED))
+    assert row["losses"] == result.losses["momentum"][1].tolist()
+    assert row["evaluation.test_loss"] == result.evaluations["test_loss"]["momentum"][1].tolist()
+    with np.load(io.BytesIO(row["params"]), allow_pickle=False) as arrays:
+        assert sorted(arrays.files) == ["json", "leaf_0", "leaf_1"]
+        np.testing.assert_array_equal(arrays["leaf_1"], np.arange(6).reshape(2, 3)[1])
 
-    with np.load(tmp_path / "params.npz", allow_pickle=False) as arrays:
-        assert len(arrays.files) == 6
-        assert all(arrays[name].dtype != object for name in arrays.files)
+
+def test_final_columns_are_empty_where_the_last_evaluation_is_not_of_the_end(tmp_path):
+    make_result(iterations=np.arange(RECORDED) + 1).save(tmp_path)
+    assert pq.read_table(tmp_path / "runs.parquet").column("test_loss").null_count == 6
 
 
 def contents(folder):
@@ -329,12 +339,12 @@ def test_files_of_two_savings_are_refused(tmp_path, name):
     [
         lambda summary: [],
         lambda summary: summary | {"sha256": 3},
-        lambda summary: {name: value for name, value in summary.items() if name != "params"},
-        lambda summary: summary | {"format": 2},
+        lambda summary: {name: value for name, value in summary.items() if name != "provenance"},
+        lambda summary: summary | {"format": 3},
         lambda summary: summary | {"evaluation_iterations": [2, 6]},
-        lambda summary: summary | {"failed": {**summary["failed"], "sgd": ["bool", [2], [True, True]]}},
+        lambda summary: summary | {"provenance": {"devices": 3}},
     ],
-    ids=["no object", "no digests", "a part missing", "a later format", "another iteration", "another failure"],
+    ids=["no object", "no digests", "a part missing", "a later format", "another iteration", "another provenance"],
 )
 def test_a_changed_result_json_is_refused(tmp_path, change):
     make_result().save(tmp_path)
@@ -485,5 +495,19 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
 def test_a_bfloat16_leaf_is_stored_as_its_bits(tmp_path):
     leaf = np.asarray([1.5, -2], ml_dtypes.bfloat16)
     with_leaf(leaf).save(tmp_path)
-    with np.load(io.BytesIO((tmp_path / "params.npz").read_bytes()), allow_pickle=False) as arrays:
-        np.testing.assert_array_equal(arrays["leaf_0"], leaf.view(np.uint16))
+    packed = pq.read_table(tmp_path / "runs.parquet").column("params").to_pylist()[:2]
+    for content, entry in zip(packed, leaf.view(np.uint16), strict=True):
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            np.testing.assert_array_equal(arrays["leaf_0"], entry)
+
+
+def test_a_result_of_the_earlier_format_is_neither_read_nor_written_over(tmp_path):
+    make_result().save(tmp_path)
+    (tmp_path / "runs.parquet").rename(tmp_path / "history.parquet")
+    summary = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    (tmp_path / "result.json").write_text(json.dumps(summary | {"format": 1}))
+    before = contents(tmp_path)
+    for attempt in (lambda: Result.load(tmp_path), lambda: make_result().save(tmp_path)):
+        with pytest.raises(InputError, match=r"holds a result of format 1, and this version .* format 2, whose runs"):
+            attempt()
+    assert contents(tmp_path) == before

@@ -28,7 +28,9 @@ import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
 from momentum_jax.results import store
-from momentum_jax.results.record import Record, from_parquet, to_parquet
+from momentum_jax.results.parquet import records_from_parquet, records_to_parquet
+from momentum_jax.results.record import Record
+from momentum_jax.results.tables import with_finals
 from momentum_jax.space import make_trials
 from momentum_jax.sweeps import jobs
 
@@ -353,8 +355,8 @@ def test_the_digest_of_a_run_is_that_of_the_config_of_it_alone(finished):
     trials = make_trials(cfg, {"learning_rate": [0.1, schedule], "batch_size": [8, 16]})
     digests = store.run_digests(cfg, trials)
     assert len(set(digests.values())) == len(digests) == 16
-    for (label, position, seed), digest in digests.items():
-        trial = trials[label][position]
+    for (label, position, trial, seed), digest in digests.items():
+        assert trial == trials[label][position]
         alone = mj.Config(batch_size=trial.batch_size, seeds=(seed,), optimizers={label: trial.optimizer}, l2=0.1)
         assert digest == alone.digest
     columns = [pq.read_table(part, columns=["digest"]).column(0).to_pylist() for part in parts(finished[0])]
@@ -443,27 +445,32 @@ def identical(a, b):
         assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
 
 
+def described(records):
+    finals = {name: [record.finals[name] for record in records] for name in records[0].finals}
+    return with_finals(pa.table({"optimizer": ["it"] * len(records), "seed": list(range(len(records)))}), finals)
+
+
 @given(records())
 def test_runs_come_back_from_parquet_to_the_bit(given_records):
-    described = pa.table({"optimizer": ["it"] * len(given_records), "seed": list(range(len(given_records)))})
-    content = to_parquet(described, given_records)
-    table, read = from_parquet(content)
-    assert table.select(["optimizer", "seed"]).equals(described)
-    assert table.column("failed").to_pylist() == [record.failed for record in given_records]
-    for before, after in zip(given_records, read(), strict=True):
+    table = described(given_records)
+    content = records_to_parquet(table, given_records)
+    table_read, read = records_from_parquet(content)
+    assert table_read.select(["optimizer", "seed", "failed"]).equals(table.select(["optimizer", "seed", "failed"]))
+    assert table_read.column_names == table.column_names
+    for before, after in zip(given_records, read, strict=True):
         assert type(after.failed) is bool
         assert type(after.diverged_at) is int
         identical(before._asdict(), after._asdict())
-    assert to_parquet(described, given_records) == content
+    assert records_to_parquet(table, given_records) == content
 
 
 @given(st.data())
-def test_runs_of_several_kinds_in_one_wave_come_back_to_the_bit(data):
+def test_runs_of_several_kinds_in_one_part_come_back_to_the_bit(data):
     runs = []
     for dtype, shape in (("float32", (2,)), ("int32", ()), ("bfloat16", (0,)), ("bool", (1, 3))):
         metric = data.draw(arrays(dtype, (2, *shape)))
         empty = np.zeros(2, np.float32)
         runs.append(Record(empty, empty, {"m": metric}, -1, {}, False, None))
-    content = to_parquet(pa.table({"seed": list(range(len(runs)))}), runs)
-    for before, after in zip(runs, from_parquet(content)[1](), strict=True):
+    _, read = records_from_parquet(records_to_parquet(described(runs), runs))
+    for before, after in zip(runs, read, strict=True):
         identical(before.metrics, after.metrics)

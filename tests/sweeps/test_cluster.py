@@ -18,11 +18,12 @@ from ray.cluster_utils import Cluster
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import environment
+from momentum_jax.results.record import Run
+from momentum_jax.space import Trial
 from momentum_jax.sweeps import cluster
 from momentum_jax.sweeps.cluster import connect, evenly, refusal
 from momentum_jax.sweeps.jobs import Job
-from momentum_jax.sweeps.procedure import Here
-from momentum_jax.training.compile import Run
+from momentum_jax.sweeps.workers import LocalDevices
 from momentum_jax.training.loop import Interrupted
 
 
@@ -203,13 +204,12 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
 
         return {"metric": metric}
 
-    runs = [Run(label, 0, optimizer, 4, 0) for label, optimizer in cfg.optimizers.items()]
+    runs = [Run(label, 0, Trial(optimizer, 4), 0) for label, optimizer in cfg.optimizers.items()]
     with connect(nodes.address, "auto") as workers:
         with jax.default_matmul_precision("float32"):
             described = workers.environment()
-            assert described == Here(None, "auto").environment()
+            assert described == LocalDevices(None, "auto").environment()
         assert described["matmul_precision"] == "float32"
-        assert workers.peak() > 1e6
         job = Job(cfg, task, {}, described, 100, False)
 
         def train(job):

@@ -17,7 +17,7 @@ from peers import flops_per_step
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax.sweeps import jobs
-from momentum_jax.sweeps import procedure as sweeps
+from momentum_jax.sweeps import status as status_module
 from momentum_jax.training.compile import Group, matrix_product_flops
 from momentum_jax.training.devices import Slots, meshes
 from momentum_jax.training.waves import resolve_task
@@ -410,7 +410,7 @@ def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, short_waves)
 def test_the_rate_is_of_all_the_time_since_compiling_also_when_a_run_takes_many_chunks(monkeypatch):
     # A second for every look at the clock.
     ticks = iter(range(10**6))
-    monkeypatch.setattr(sweeps.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(status_module.time, "monotonic", lambda: float(next(ticks)))
     notes = []
     cfg = small(optimizers={"a": mj.OptimizerConfig("sgd", learning_rate=0.1)})
     mj.sweep(cfg, {}, task=QUADRATIC, chunk=CHUNK, progress=lambda *call: notes.append(call))
