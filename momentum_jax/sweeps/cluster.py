@@ -33,9 +33,16 @@ _SECONDS_TO_CONNECT = 5.0
 
 
 class Answer(NamedTuple):
-    """What a task returns: the records of its runs, or why its worker may not take part."""
+    """What a task returns: the records of its runs, by their positions in its batch, or why it has none.
 
-    records: dict[Run, Record]
+    Not by run: an optimizer that is pickled by value is another one on each machine.
+
+    Attributes:
+      records: of the runs.
+      refusal: why this worker may not take part, or None.
+    """
+
+    records: dict[int, Record]
     refusal: str | None
 
 
@@ -83,20 +90,22 @@ class Cluster(NamedTuple):
         shipped = self.ray.put(Shipment(job, self.layout, batches, capacity))
         train = self._task(_train)
         waiting = iter(range(len(batches)))
-        running: list[Any] = []
+        # The batch of each task.
+        running: dict[Any, int] = {}
         finished = 0
         progress("runs", 0, len(runs), "")
         while True:
             # In a list, Ray leaves the reference as it is: each worker fetches the shipment once, not every task.
             more = itertools.islice(waiting, max(0, 2 * self._parallel_tasks() - len(running)))
-            running += [train.remote([shipped], job.cfg.dtype, batch) for batch in more]
+            running |= {train.remote([shipped], job.cfg.dtype, batch): batch for batch in more}
             if not running:
                 return
-            done, running = self.ray.wait(running, num_returns=1)
-            answer: Answer = self._get(done.pop())
+            (done,), _ = self.ray.wait(list(running), num_returns=1)
+            batch = batches[running.pop(done)]
+            answer: Answer = self._get(done)
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
-            yield answer.records
+            yield {batch[i]: record for i, record in answer.records.items()}
             finished += len(answer.records)
             progress("runs", finished, len(runs), "")
 
@@ -258,9 +267,10 @@ def _train(boxed: list[Any], dtype: str, batch: int) -> Answer:
     reason = refusal(name, _describe(layout, job.environment.get("matmul_precision")), job.environment)
     if reason is not None:
         return Answer({}, reason)
-    records: dict[Run, Record] = {}
+    positions = {run: i for i, run in enumerate(batches[batch])}
+    records: dict[int, Record] = {}
     for some in train_waves(job, batches[batch], devices, no_progress, capacity[batch]):
-        records |= some
+        records |= {positions[run]: record for run, record in some.items()}
     return Answer(records, None)
 
 

@@ -117,6 +117,7 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
         # Constants of the program: of where it was traced.
         "process": lambda params, state, grads: jnp.int32(os.getpid()),
         "devices": lambda params, state, grads: jnp.int32(jax.device_count()),
+        "niceness": lambda params, state, grads: jnp.int32(os.nice(0)),
     }
     shown = []
     there = mj.sweep(
@@ -132,8 +133,9 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
     workers = set(pids(tmp_path / "notes"))
     here = mj.sweep(cfg, SPACE, task=task, metrics=metrics, keep_params=True, folder=tmp_path / "here")
 
-    process, devices = there.metrics.pop("process"), there.metrics.pop("devices")
-    del here.metrics["process"], here.metrics["devices"]
+    process, devices, niceness = (there.metrics.pop(name) for name in ("process", "devices", "niceness"))
+    for name in ("process", "devices", "niceness"):
+        del here.metrics[name]
     assert there == here
     assert there.params["own"].shape == (3, 5, 40)
     assert there.table() == here.table()
@@ -143,6 +145,7 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
     assert len(workers) == 2
     assert os.getpid() not in workers
     assert {count for label in devices for count in devices[label].flat} == {1}
+    assert {value for label in niceness for value in niceness[label].flat} == {os.nice(0)}
     assert len(pids(tmp_path / "notes")) == 2
     assert [entry for entry in shown if entry[0] == "runs"][-1] == ("runs", 30, 30)
     assert capfd.readouterr() == ("", "")
