@@ -1,37 +1,33 @@
-"""`sweep`: every run has the bits that it has alone, whatever the company, the devices and the interruptions."""
-
-import json
-import os
-import signal
-import time
+"""Every run of a sweep has the bits that it has alone, whatever the company, the devices and the interruptions."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import flops_per_step
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax.sweeps import jobs
-from momentum_jax.sweeps import status as status_module
-from momentum_jax.training.compile import Group, matrix_product_flops
+from momentum_jax.training.compile import Group
 from momentum_jax.training.devices import Slots, meshes
-from momentum_jax.training.waves import resolve_task
 from tests.compilations import compilations
-
-SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
-CHUNK = 10
-MOMENTUM = mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9)
-PAIR = {"sgd": mj.OptimizerConfig("sgd", learning_rate=0.1), "momentum": MOMENTUM}
-SPACE = {"learning_rate": [0.1, 0.3], "momentum": {"momentum": [0.5, 0.9]}}
-
-
-def small(**changes):
-    return mj.Config(**{**SMALL, "optimizers": PAIR, **changes})
+from tests.sweeps.small import (
+    CHUNK,
+    METRICS,
+    MOMENTUM,
+    PAIR,
+    QUADRATIC,
+    ROWS,
+    SMALL,
+    SPACE,
+    alone,
+    init,
+    loss,
+    one_device,
+    small,
+    stop_after,
+)
 
 
 def same_bits(a, b):
@@ -45,29 +41,6 @@ def same_bits(a, b):
 
 def _bytes(array):
     return np.ascontiguousarray(array).view(np.uint8)
-
-
-def _loss(params, batch):
-    return jnp.mean(jnp.sum((params["w"][None] - batch) ** 2, axis=-1)) / 2
-
-
-def _init(key):
-    return {"w": jax.random.normal(key, [3])}
-
-
-def one_device():
-    """Options under which every wave is one run, so that all runs of a structure share a program with `alone`."""
-    return {"devices": jax.devices()[:1], "chunk": 7}
-
-
-def alone(label, trial, seed=0, **options):
-    """The run of one trial in `train`."""
-    cfg = small(seeds=(seed,), batch_size=trial.batch_size, optimizers={label: trial.optimizer})
-    return mj.train(cfg, **one_device(), **options)
-
-
-ROWS = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +113,7 @@ def test_the_only_batch_size_has_a_column_where_it_is_not_the_configs():
 def test_one_program_serves_all_runs_of_a_structure_however_many_they_are():
     cfg = {seeds: small(optimizers={"momentum": MOMENTUM}, seeds=seeds) for seeds in (1, 2)}
     # A loss of its own is a program of its own.
-    one, other = (mj.Task(_init, lambda params, batch: _loss(params, batch), ROWS, ROWS[:50]) for _ in range(2))
+    one, other = (mj.Task(init, lambda params, batch: loss(params, batch), ROWS, ROWS[:50]) for _ in range(2))
 
     def run(task, rates, seeds):
         mj.sweep(cfg[seeds], {"learning_rate": rates, "momentum": [0.5, 0.9]}, task=task, chunk=CHUNK)
@@ -162,6 +135,7 @@ def test_more_runs_than_a_wave_has_room_for_compile_nothing_more(short_waves):
     assert compilations(lambda: run([0.1, 0.2, 0.3, 0.4, 0.5])) == 0
 
 
+@pytest.mark.exhaustive
 def test_groups_of_unequal_size_share_the_waves(short_waves):
     space = {
         "sgd": {"learning_rate": [0.1]},
@@ -223,13 +197,6 @@ def test_a_run_that_diverges_is_recorded_and_does_not_touch_its_neighbours(whole
     np.testing.assert_array_equal(result.losses["momentum"][[0, 1, 4, 5]], whole.losses["momentum"])
 
 
-METRICS = {
-    "position": lambda params, state, grads: params["w"],
-    "uphill": lambda params, state, grads: jnp.sum(grads["w"]) > 0,
-    "half": lambda params, state, grads: params["w"].astype(jnp.bfloat16),
-}
-
-
 def test_metrics_of_ones_own_task_are_those_that_train_records(tmp_path):
     cfg = small(seeds=2, record_every=4)
     result = mj.sweep(cfg, {"learning_rate": [0.1, 0.2]}, task=QUADRATIC, metrics=METRICS, folder=tmp_path)
@@ -244,6 +211,7 @@ def test_metrics_of_ones_own_task_are_those_that_train_records(tmp_path):
     assert result.table().column("test_accuracy").null_count == 8
 
 
+@pytest.mark.exhaustive
 def test_a_metric_may_have_another_shape_and_dtype_for_every_optimizer(tmp_path):
     # The first leaf of the state: a count for Adam, the velocity for momentum.
     optimizers = {"adam": mj.OptimizerConfig("optax.adam", learning_rate=0.1), "momentum": MOMENTUM}
@@ -258,100 +226,20 @@ def test_a_metric_may_have_another_shape_and_dtype_for_every_optimizer(tmp_path)
         assert result.metrics["first"][label].dtype == apart.metrics["first"][label].dtype
 
 
-def test_a_sweep_of_ones_own_task_goes_on_where_it_was_and_other_data_are_refused(tmp_path):
-    cfg, space = small(seeds=2), {"learning_rate": [0.1, 0.2]}
-    result = mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path)
-    assert mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path) == result
-    other = mj.Task(init=_init, loss=_loss, train=ROWS + 1, test=ROWS[:50])
-    with pytest.raises(InputError, match="holds another sweep: data is"):
-        mj.sweep(cfg, space, task=other, folder=tmp_path)
-    with pytest.raises(InputError, match=r"holds another sweep: functions\.position is not there"):
-        mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path, metrics={"position": METRICS["position"]})
-
-
 def test_vmap_agrees_with_map_to_rounding_and_is_recorded(tmp_path):
-    cfg = small(seeds=3)
+    cfg = small(seeds=3, optimizers={"momentum": MOMENTUM})
     batched, one_by_one = (
-        mj.sweep(cfg, SPACE, task=QUADRATIC, layout=layout, chunk=CHUNK, folder=tmp_path / layout)
+        mj.sweep(cfg, SPACE["momentum"], task=QUADRATIC, layout=layout, chunk=CHUNK, folder=tmp_path / layout)
         for layout in ("vmap", "map")
     )
     assert batched.provenance["environment"]["layout"] == "vmap"
     assert one_by_one.provenance["environment"]["layout"] == "map"
-    for label in PAIR:
+    for label in cfg.optimizers:
         # float32 rounds at 6e-8; thirty steps of a linear recurrence that contracts add up less than a hundred.
         np.testing.assert_allclose(batched.losses[label], one_by_one.losses[label], rtol=1e-5)
         np.testing.assert_allclose(batched.train_loss[label], one_by_one.train_loss[label], rtol=1e-5)
     with pytest.raises(InputError, match=r'holds another sweep: environment\.layout is "vmap", not "map"'):
-        mj.sweep(cfg, SPACE, task=QUADRATIC, layout="map", folder=tmp_path / "vmap")
-
-
-def my_momentum(rate, m=0.9):
-    return optax.chain(optax.clip(1.0), mj.momentum(rate, m))
-
-
-def test_a_factory_of_ones_own_is_swept_and_read_but_not_run_from_a_file(tmp_path):
-    cfg = small(optimizers={"mine": mj.OptimizerConfig(my_momentum, rate=0.1)})
-    space = {"rate": [0.1, 0.2], "m": [0.5, 0.9]}
-    result = mj.sweep(cfg, space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK)
-    assert result.table().column("m").to_pylist() == [0.5, 0.9, 0.5, 0.9]
-    run = alone("mine", result.trials["mine"][2], task=QUADRATIC)
-    assert result.losses["mine"][2].tobytes() == run.losses["mine"].tobytes()
-    loaded = mj.Result.load(tmp_path)
-    assert loaded.losses["mine"].tobytes() == result.losses["mine"].tobytes()
-    with pytest.raises(InputError, match="nothing is imported by a name"):
-        mj.sweep(loaded.config, space, task=QUADRATIC)
-
-
-@pytest.mark.parametrize(
-    ("changes", "options", "words"),
-    [
-        ({}, {"space": {"learning_rte": [1]}}, "did you mean 'learning_rate'?"),
-        ({}, {"space": {"momentum": {"momentum": [0.9, 1.0]}}}, "momentum must be in [0, 1), not 1.0"),
-        ({}, {"space": {"learning_rate": [0.1, -0.1]}}, "learning_rate must be finite and at least 0, not -0.1"),
-        ({"optimizers": {"a": mj.OptimizerConfig("momentun")}}, {}, "did you mean 'momentum'?"),
-        ({"sampling": "epochs"}, {"space": {"batch_size": [16, 300]}}, "batch_size must be at most the 200"),
-        ({}, {"chunk": 0}, "chunk must be an integer of at least 1, not 0"),
-        ({}, {"layout": "vmapp"}, "layout: unknown 'vmapp'; did you mean 'vmap'"),
-        ({}, {"search": "soboll"}, "search: unknown 'soboll'; did you mean 'sobol'"),
-        ({}, {"search": "random"}, "budget must be an integer of at least 1, not None"),
-        ({}, {"task": mj.Task(_init, lambda p, b: b.sum(axis=-1), ROWS)}, "loss must give a scalar"),
-        ({}, {"task": mj.Task(lambda key: {"n": jnp.zeros([], jnp.int32)}, _loss, ROWS)}, "has dtype int32"),
-        ({}, {"task": mj.Task(_init, _loss, ROWS, evaluate=lambda p, a, b: jnp.zeros(3))}, "evaluate must give"),
-        ({}, {"task": mj.Task(_init, _loss, ROWS[:0])}, "of at least 1"),
-        ({}, {"metrics": {"none": lambda params, state, grads: None}}, "metrics['none'] must give a number"),
-        (
-            {},
-            {"metrics": {"complex": lambda params, state, grads: jax.lax.complex(params["w"], params["w"])}},
-            "not complex64",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_cannot_be_is_refused_before_anything_is_written_or_compiled(tmp_path, changes, options, words):
-    folder = tmp_path / "sweep"
-    options = {"task": QUADRATIC, "space": {"learning_rate": [0.1]}, **options}
-
-    def attempt():
-        with pytest.raises(InputError) as error:
-            mj.sweep(small(**changes), options.pop("space"), folder=folder, **options)
-        assert words in str(error.value)
-
-    assert compilations(attempt) == 0
-    assert not folder.exists()
-
-
-def stop_after(calls):
-    """A progress that presses Ctrl-C at the so many-th sign of life of the runs."""
-    left = [calls]
-
-    def progress(phase, done, total, note=""):
-        left[0] -= phase == "runs"
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-            # The signal is handled at the next bytecode of the main thread, which this is.
-            time.sleep(0.1)
-
-    return progress
+        mj.sweep(cfg, SPACE["momentum"], task=QUADRATIC, layout="map", folder=tmp_path / "vmap")
 
 
 def test_ctrl_c_leaves_the_finished_runs_and_the_same_call_goes_on_to_the_same_bits(whole, tmp_path, short_waves):
@@ -379,86 +267,6 @@ def test_ctrl_c_leaves_the_finished_runs_and_the_same_call_goes_on_to_the_same_b
     assert result.table().equals(whole.table())
     assert result == whole
     assert mj.Result.load(tmp_path) == whole
-
-
-def test_ctrl_c_before_anything_is_finished_leaves_no_result(tmp_path):
-    with pytest.raises(mj.Interrupted) as stop:
-        mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=CHUNK, progress=stop_after(1))
-    assert stop.value.result is None
-    with pytest.raises(InputError, match="no run of this sweep is finished"):
-        mj.Result.load(tmp_path)
-
-
-def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, short_waves):
-    seen = []
-    space = {"learning_rate": [0.1, 1e30]}
-    mj.sweep(small(), space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK, progress=lambda *call: seen.append(call))
-    runs = [(done, total) for phase, done, total, _ in seen if phase == "runs"]
-    assert runs == sorted(runs)
-    assert runs[-1] == (4, 4)
-    assert "2 failed" in seen[-1][3]
-    assert "MiB" in seen[-1][3]
-    assert "runs/s" in seen[-1][3]
-    status = json.loads((tmp_path / "status.json").read_bytes())
-    assert (status["runs"], status["finished"], status["failed"]) == (4, 4, 2)
-    assert status["seconds_left"] == 0
-    seen.clear()
-    mj.sweep(small(), space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK, progress=lambda *call: seen.append(call))
-    assert [(done, total) for _, done, total, _ in seen] == [(4, 4)]
-
-
-def test_the_rate_is_of_all_the_time_since_compiling_also_when_a_run_takes_many_chunks(monkeypatch):
-    # A second for every look at the clock.
-    ticks = iter(range(10**6))
-    monkeypatch.setattr(status_module.time, "monotonic", lambda: float(next(ticks)))
-    notes = []
-    cfg = small(optimizers={"a": mj.OptimizerConfig("sgd", learning_rate=0.1)})
-    mj.sweep(cfg, {}, task=QUADRATIC, chunk=CHUNK, progress=lambda *call: notes.append(call))
-    rates = [float(note.split(" runs/s")[0]) for phase, *_, note in notes if phase == "runs" and "runs/s" in note]
-    # Never faster than a run between two looks, and the chunks of a run count as parts of it.
-    assert rates
-    assert all(0 < rate <= 1 for rate in rates)
-    assert len([done for phase, done, *_ in notes if phase == "runs" and done == 0]) > 1
-
-
-def test_the_work_of_a_step_is_that_of_its_matrix_products():
-    cfg = mj.Config()
-    # Counted by hand from the widths of the layers.
-    assert matrix_product_flops(cfg, resolve_task(cfg, None), cfg.batch_size) == flops_per_step()
-
-
-def test_a_convolution_counts_as_the_products_that_it_is_forward_and_backward():
-    def loss(params, x):
-        for kernel in params:
-            x = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return x.mean()
-
-    task = mj.Task(
-        lambda key: (jnp.ones([3, 3, 2, 3]), jnp.ones([3, 3, 3, 5])), loss, np.ones([9, 8, 8, 2], np.float32)
-    )
-    # For each of 4 images: 16 places of 9·2·3 products, then 4 of 9·3·5. Forward twice, the gradients by both kernels,
-    # and that by the inputs of the second.
-    assert matrix_product_flops(small(), task, 4) == 2 * 4 * (3 * 16 * 9 * 2 * 3 + 4 * 4 * 9 * 3 * 5)
-
-
-def test_equal_numbers_are_one_trial(tmp_path):
-    trials = mj.sweep(small(), {"learning_rate": [1, 1.0, 0.5]}, task=QUADRATIC, chunk=CHUNK).trials
-    assert [trial.optimizer.hyperparameters["learning_rate"] for trial in trials["momentum"]] == [1, 0.5]
-
-
-def test_a_sweep_that_is_finished_trains_and_compiles_nothing(tmp_path):
-    first = mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=CHUNK)
-    # With a chunk that nothing was compiled for.
-    again = []
-    assert compilations(lambda: again.append(mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=9))) == 0
-    assert again == [first]
-
-
-def test_a_sweep_without_a_folder_leaves_no_files(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    mj.sweep(small(), SPACE, task=QUADRATIC, chunk=CHUNK)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_is_kept_in_its_folder_not_saved(whole, tmp_path):
