@@ -27,7 +27,7 @@ def arrays(dtype, shape):
 
 @st.composite
 def records(draw):
-    """Some runs of one wave: histories and evaluations of one kind, metrics each of its own, or none at all."""
+    """Some runs of one part: histories and evaluations of one kind, metrics each of its own, or none at all."""
     runs, recorded, evaluations = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(st.integers(0, 2))
     dtype = draw(st.sampled_from(["float32", "float64"]))
     names = draw(st.lists(st.sampled_from(["a", "b.c", "losses", "π"]), unique=True))

@@ -58,8 +58,8 @@ QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 
 
 @pytest.fixture(autouse=True)
-def short_waves(monkeypatch):
-    """Waves of one run on each device, so that a sweep has many parts."""
+def small_batches(monkeypatch):
+    """Batches of one run on each device, so that a sweep has many parts."""
     monkeypatch.setattr(jobs, "WAVE_ITERATIONS", CFG.iterations)
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_part_is_set_aside_and_its_runs_are_run_again_to_the_same_bits
         result = sweep(folder)
     assert result == finished[1]
     assert (folder / "damaged" / part.name).read_bytes() == damaged
-    # The same runs in the same wave are the same bytes.
+    # The same runs in the same batch are the same bytes.
     assert [path.name for path in parts(folder)] == [path.name for path in parts(finished[0])]
     assert sweep(folder) == finished[1]
 
@@ -355,6 +355,7 @@ def test_the_digest_of_a_run_is_that_of_the_config_of_it_alone(finished):
     assert sorted(itertools.chain(*columns)) == sorted(store.run_digests(CFG, make_trials(CFG, SPACE)).values())
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_parts_have_one_schema_and_are_one_dataset(tmp_path):
     # Values that are there for some trials only, of several types, in parts of their own.
     space = {

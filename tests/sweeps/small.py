@@ -30,7 +30,7 @@ def init(key):
 
 
 def one_device():
-    """Options under which every wave is one run, so that all runs of a structure share a program with `alone`."""
+    """Options under which every batch is one run, so that all runs of a structure share a program with `alone`."""
     return {"devices": jax.devices()[:1], "chunk": 7}
 
 

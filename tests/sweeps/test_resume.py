@@ -28,8 +28,8 @@ from tests.sweeps.small import (
 
 
 @pytest.fixture
-def short_waves(monkeypatch):
-    """Waves of one run on each device."""
+def small_batches(monkeypatch):
+    """Batches of one run on each device."""
     monkeypatch.setattr(jobs, "WAVE_ITERATIONS", SMALL["iterations"])
 
 
@@ -107,7 +107,7 @@ def test_ctrl_c_before_anything_is_finished_leaves_no_result(tmp_path):
         mj.Result.load(tmp_path)
 
 
-def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, short_waves):
+def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, small_batches):
     seen = []
     space = {"learning_rate": [0.1, 1e30]}
     mj.sweep(small(), space, task=QUADRATIC, folder=tmp_path, chunk=CHUNK, progress=lambda *call: seen.append(call))
