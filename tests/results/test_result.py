@@ -14,7 +14,9 @@ from flax import nnx
 from momentum_jax._base.errors import InputError
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule
-from momentum_jax.results.result import Result
+from momentum_jax.results.record import Record
+from momentum_jax.results.result import Result, from_records
+from momentum_jax.space import Trial
 from tests.results.made import RECORDED, make_result, with_leaf
 
 
@@ -228,3 +230,25 @@ def test_a_hyperparameter_with_the_name_of_a_column_does_not_take_its_place(name
     assert table.column("seed").to_pylist() == [0, 1]
     assert table.column("failed").to_pylist() == [False, True]
     assert 7 in table.to_pylist()[0].values()
+
+
+def test_runs_that_are_missing_have_no_numbers_and_neither_failed_nor_diverged():
+    cfg = Config(seeds=2, iterations=3, optimizers={name: OptimizerConfig("x") for name in "ab"})
+    losses = np.ones(3, np.float32)
+    metrics = {"count": np.ones(3, np.int32), "half": np.ones(3, ml_dtypes.bfloat16)}
+    record = Record(losses, losses, metrics, 2, {"train_loss": losses[:1]}, True, {"w": losses})
+    trial = Trial(cfg.optimizers["a"], 8)
+    records = {"a": [[record, None]], "b": [[None, None], [None, None]]}
+    result = from_records(cfg, records, np.arange(3), [3], {}, {"a": (trial,), "b": (trial, trial)})
+    assert result.missing["a"].tolist() == [[False, True]]
+    assert result.missing["b"].all()
+    assert result.losses["b"].shape == result.params["b"]["w"].shape == (2, 2, 3)
+    for label in "ab":
+        there = ~result.missing[label]
+        for values in (result.losses[label], result.params[label]["w"], result.metrics["half"][label].astype(float)):
+            np.testing.assert_array_equal(np.isnan(values).all(axis=-1), result.missing[label])
+        np.testing.assert_array_equal(result.metrics["count"][label][..., 0], there)
+        np.testing.assert_array_equal(result.failed[label], there)
+        np.testing.assert_array_equal(result.diverged_at[label], np.where(there, 2, -1))
+    assert result.metrics["half"]["b"].dtype == ml_dtypes.bfloat16
+    assert len(result.table()) == 1
