@@ -1,4 +1,4 @@
-"""From a config and what is to vary in it to trials: optimizers with their hyperparameters, and batch sizes."""
+"""Grids and searches: from a config and what varies in it to trials."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ _ROUNDS = 64
 
 
 class Trial(NamedTuple):
-    """One optimizer with one set of hyperparameters, and the size of its batches."""
+    """One optimizer with one set of hyperparameters, and its batch size."""
 
     optimizer: OptimizerConfig
     batch_size: int
@@ -29,7 +29,7 @@ class Trial(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Numbers between two, each as likely as any other.
+    """A uniform distribution between two numbers.
 
     >>> Uniform(0.5, 0.9).grid(3)
     (0.5, 0.7, 0.9)
@@ -45,18 +45,22 @@ class Uniform:
             raise InputError(f"low must be less than high, not {self.low!r} to {self.high!r}")
 
     def at(self, u: float) -> float:
-        """The number below which the share u of all lies."""
+        """Returns the quantile of u in [0, 1], to twelve digits."""
         return float(f"{self.low + (self.high - self.low) * u:.12g}")
 
     def grid(self, count: int) -> tuple[float, ...]:
-        """Evenly spaced numbers, the ends among them."""
+        """Returns `count` quantiles, evenly spaced from `low` to `high`.
+
+        Raises:
+          InputError: count is not an integer of at least 2.
+        """
         check_integer("count", count, 2)
         return tuple(self.at(i / (count - 1)) for i in range(count))
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform(Uniform):
-    """Positive numbers between two whose logarithms are uniform.
+    """A distribution of positive numbers between two, whose logarithms are uniform.
 
     >>> LogUniform(1e-3, 1).grid(4)
     (0.001, 0.01, 0.1, 1.0)
@@ -74,13 +78,13 @@ class LogUniform(Uniform):
 Values = Sequence[Any] | Uniform
 """Values to try, or (for a search) a distribution to draw them from."""
 Space = Mapping[str, Values | Mapping[str, Values]]
-"""What varies: by label and hyperparameter, or by the bare name for every optimizer that has it."""
+"""What varies: values by label and hyperparameter, or by hyperparameter for every optimizer that has it."""
 
 
 def make_trials(
     cfg: Config, space: Space, *, search: str = "grid", budget: int | None = None, search_seed: int = 0
 ) -> dict[str, tuple[Trial, ...]]:
-    """The trials of each optimizer of a config, no two the same.
+    """Returns the trials of each optimizer of a config, by label, no two the same.
 
     Args:
       cfg: what every trial has where the space does not say otherwise.
@@ -89,10 +93,10 @@ def make_trials(
       search: "grid" for all combinations, in the order of the values; "random" for independent draws; "sobol" for
         the points of a scrambled Sobol sequence (Sobol 1967; Owen 1998), which fill the space more evenly.
       budget: trials of each optimizer that has something to vary; for a search only.
-      search_seed: of the draws. Those of one optimizer do not depend on the others.
+      search_seed: of the draws. The draws of one optimizer do not depend on the others.
 
     Raises:
-      InputError: a label or hyperparameter that there is not, no values, a distribution in a grid.
+      InputError: a label or hyperparameter does not exist, there are no values, or a grid has a distribution.
 
     >>> trials = make_trials(Config(), {"learning_rate": [0.1, 0.2], "momentum": {"momentum": [0.5, 0.9]}})
     >>> {label: len(of_label) for label, of_label in trials.items()}
@@ -120,7 +124,11 @@ def make_trials(
 
 
 def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
-    """What varies for each optimizer: a value under its label goes before one under the bare name."""
+    """Returns what varies for each optimizer, by label. Values under a label replace those under the bare name.
+
+    Raises:
+      InputError: a label or hyperparameter does not exist.
+    """
     if not isinstance(space, Mapping):
         raise InputError(f"what varies is a mapping from names to values, not {space!r}")
     bare = {name: values for name, values in space.items() if not isinstance(values, Mapping)}
@@ -151,7 +159,7 @@ def parse_axis(text: str) -> tuple[str, Values]:
     ('momentum', Uniform(low=0.5, high=0.9))
 
     Raises:
-      InputError: something else.
+      InputError: the text is none of these.
     """
     name, equals, values = text.partition("=")
     if not (equals and name.strip() and values.strip()):
@@ -177,7 +185,7 @@ def parse_axis(text: str) -> tuple[str, Values]:
 
 
 def text_of_axis(values: Values) -> str:
-    """What `parse_axis` reads as these values.
+    """Writes values as `parse_axis` reads them.
 
     >>> text_of_axis(LogUniform(0.001, 1.0)), text_of_axis([0.5, 0.9])
     ('0.001:1.0:log', '0.5,0.9')
@@ -188,10 +196,10 @@ def text_of_axis(values: Values) -> str:
 
 
 def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, OptimizerConfig]) -> Space:
-    """Axes whose names may begin with a label and a point, as a space.
+    """Builds a space from axes, whose names may begin with a label and a point.
 
     Raises:
-      InputError: one is given twice.
+      InputError: an axis is given twice.
     """
     labels = sorted(optimizers, key=len, reverse=True)
     bare: dict[str, Values] = {}
@@ -204,7 +212,7 @@ def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, Optimi
             raise InputError(f"{name} varies twice; give all its values at once")
         mine[own] = values
     for name in set(bare) & set(by_label):
-        # A hyperparameter by the name of a label.
+        # A space has one entry a name: a hyperparameter with the name of a label goes to each optimizer that has it.
         values = bare.pop(name)
         for label, optimizer in optimizers.items():
             if accepts(optimizer, name):
@@ -213,7 +221,7 @@ def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, Optimi
 
 
 def names_of(optimizer: OptimizerConfig) -> list[str]:
-    """What of an optimizer can vary: what its factory takes, the insides of schedules, and the size of its batches."""
+    """Lists what of an optimizer can vary: its hyperparameters, the parameters of its schedules, and the batch size."""
     parameters = inspect.signature(factory_of(optimizer)).parameters.values()
     taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     inside = [
@@ -265,11 +273,11 @@ def _plain_number(value: Any) -> Any:
 
 
 def _distinct(trials: Iterator[Trial]) -> Iterator[Trial]:
-    return iter({_what_runs(trial): trial for trial in trials}.values())
+    return iter({_training_key(trial): trial for trial in trials}.values())
 
 
-def _what_runs(trial: Trial) -> Any:
-    """What two trials that train the same have in common: 1 is 1.0 as a learning rate, but not as a word."""
+def _training_key(trial: Trial) -> Any:
+    """What decides how a trial trains: as a learning rate 1 equals 1.0, as a static hyperparameter it does not."""
     structure, traced = registry.split(trial.optimizer)
     return structure, tuple(traced.items()), trial.batch_size
 
@@ -277,7 +285,7 @@ def _what_runs(trial: Trial) -> Any:
 def _draw(
     base: Trial, label: str, axes: Mapping[str, Values], search: str, budget: int, search_seed: int
 ) -> tuple[Trial, ...]:
-    """`budget` distinct trials; all there are if there are no more."""
+    """Draws `budget` distinct trials, or lists all combinations if there are no more."""
     combinations = 1.0
     for name, values in axes.items():
         combinations *= math.inf if isinstance(values, Uniform) else len(_values(name, values))
@@ -291,14 +299,14 @@ def _draw(
     trials: dict[Any, Trial] = {}
     for point in points:
         trial = _with(base, label, {name: _pick(name, v, u) for (name, v), u in zip(axes.items(), point, strict=True)})
-        trials.setdefault(_what_runs(trial), trial)
+        trials.setdefault(_training_key(trial), trial)
         if len(trials) == budget:
             break
     return tuple(trials.values())
 
 
 def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Points of the unit cube, some more than the budget since some may give the same trial."""
+    """Draws points of the unit cube, more than the budget, since several may give the same trial."""
     if search == "random":
         for _ in range(_ROUNDS * budget):
             yield rng.random(dimensions)
@@ -306,7 +314,7 @@ def _points(dimensions: int, budget: int, search: str, rng: np.random.Generator)
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(dimensions, rng=rng)
-    # A power of two at a time, which the sequence is balanced over.
+    # The sequence is balanced over powers of two.
     size = 2 ** math.ceil(math.log2(budget))
     for _ in range(_ROUNDS):
         yield from sequence.random(size)
@@ -319,5 +327,5 @@ def _pick(name: str, values: Values, u: float) -> Any:
 
 
 def _is_count(name: str) -> bool:
-    """Whether a hyperparameter is a whole number: the size of batches, or steps of a schedule."""
+    """Whether a hyperparameter is a whole number: a batch size, or steps of a schedule."""
     return name.split(".")[-1] == BATCH_SIZE or name.endswith("_steps")

@@ -41,8 +41,6 @@ def _lines(status: dict[str, Any], *, running: bool) -> list[str]:
     if running and status["runs_per_second"]:
         left = datetime.timedelta(seconds=round(status["seconds_left"]))
         lines.append(f"{status['runs_per_second']:.3g} runs/s, {left} left")
-        if status["share_of_matrix_product_peak"] is not None:
-            lines.append(f"{status['share_of_matrix_product_peak']:.0%} of the matrix-product peak in float32")
     if running:
         lines.append(f"{status['memory_bytes'] / 2**20:.0f} MiB of memory")
     updated = datetime.datetime.fromtimestamp(status["updated"]).astimezone()

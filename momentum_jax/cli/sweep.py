@@ -30,7 +30,7 @@ from momentum_jax.results.result import Result
 from momentum_jax.results.store import PARTS, sweep_digest
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 from momentum_jax.space import Trial, make_trials, parse_axis, space_of
-from momentum_jax.sweeps import procedure as sweeps
+from momentum_jax.sweeps.driver import sweep
 from momentum_jax.training.loop import Interrupted
 
 DESCRIPTION = """Trains every combination of hyperparameters with every seed, as one program on all cores.
@@ -84,7 +84,7 @@ def main(argv: Sequence[str], _: float) -> None:
     interrupted_at = None
     with show_progress(_headline(cfg, trials), quiet=arguments.quiet) as progress:
         try:
-            result = sweeps.sweep(cfg, space, folder=folder, progress=progress, **options)
+            result = sweep(cfg, space, folder=folder, progress=progress, **options)
         except Interrupted as stop:
             if stop.result is None:
                 raise KeyboardInterrupt from None

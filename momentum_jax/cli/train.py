@@ -15,7 +15,8 @@ from momentum_jax.cli.jax_setup import set_up_jax
 from momentum_jax.cli.terminal import console, counted, print_table, show_progress
 from momentum_jax.config import Config
 from momentum_jax.report import losses_figure, save_figure
-from momentum_jax.results.result import Result, check_output_folder
+from momentum_jax.results.result import Result
+from momentum_jax.results.result_folder import check_output_folder
 from momentum_jax.training import loop as training
 
 DESCRIPTION = """Trains a network with several optimizers side by side and compares how the loss falls.

@@ -27,7 +27,7 @@ from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule, plain, value_text
 from momentum_jax.results.result import Result
 from momentum_jax.space import LogUniform, Space, Trial
-from momentum_jax.sweeps.procedure import check_trials, sweep_trials
+from momentum_jax.sweeps.driver import check_trials, sweep_trials
 from momentum_jax.tasks import Task
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted

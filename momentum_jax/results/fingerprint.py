@@ -1,7 +1,8 @@
-"""What a checkpoint or a sweep's folder belongs to, and how it differs from what is asked for."""
+"""What a checkpoint or a folder belongs to, and how that differs from what is asked for."""
 
 import hashlib
 import json
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,21 +13,22 @@ from jax.tree_util import keystr
 from momentum_jax.config import Config
 from momentum_jax.tasks import Metric, Task
 
-# A list that is shorter than this, in characters, is shown whole.
+# Characters of JSON up to which a list is shown whole.
 _SHORT = 80
+_data_digests: weakref.WeakKeyDictionary[Task, str] = weakref.WeakKeyDictionary()
 
 
 def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]) -> dict[str, Any]:
-    """All that the bits of a config's runs depend on, as JSON: config, data, functions, `environment`.
+    """Returns, as JSON, what the bits of a config's runs depend on: config, data, functions, `environment`.
 
-    Of functions only the names are known, and of a network the shapes of its parameters.
+    Functions are known by their names only, and networks also by the shapes of their parameters.
     """
     params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     return {
         "config": cfg.to_json(),
         "data": data_digest(task),
         "baseline_loss": None if task.baseline_loss is None else repr(float(task.baseline_loss)),
-        "functions": function_names(task) | {name: _qualified(function) for name, function in metrics.items()},
+        "functions": function_names(task) | {name: _qualified_name(function) for name, function in metrics.items()},
         "params": {
             keystr(path, simple=True, separator="."): list(leaf.shape)
             for path, leaf in jax.tree.leaves_with_path(params)
@@ -36,29 +38,23 @@ def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surrounding
 
 
 def data_digest(task: Task) -> str:
-    """SHA-256 of a task's data, in hexadecimal: that of its provenance, or that of its arrays."""
-    return task.provenance.get("digest") or _digest((task.train, task.test))
+    """Returns the SHA-256 of a task's data, in hexadecimal: that of its provenance, or that of its arrays.
+
+    The arrays are read once a task.
+    """
+    if task not in _data_digests:
+        _data_digests[task] = task.provenance.get("digest") or _digest_of_arrays((task.train, task.test))
+    return _data_digests[task]
 
 
 def function_names(task: Task) -> dict[str, str]:
+    """Returns "module:name" of each function that a task has."""
     functions = {"init": task.init, "loss": task.loss, "evaluate": task.evaluate}
-    return {name: _qualified(function) for name, function in functions.items() if function}
-
-
-def _digest(data: Any) -> str:
-    digest = hashlib.sha256()
-    for array in map(np.ascontiguousarray, jax.tree.leaves(data)):
-        digest.update(f"{array.dtype} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _qualified(function: Any) -> str:
-    return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return {name: _qualified_name(function) for name, function in functions.items() if function}
 
 
 def first_difference(theirs: Any, mine: Any, path: str = "") -> str | None:
-    """The first place where two JSON values differ, in words; None where they are the same, 1 and 1.0 told apart.
+    """Says in words where two JSON values first differ; None where they are the same. 1 and 1.0 differ.
 
     >>> first_difference({"a": {"b": 2}}, {"a": {"b": 3}})
     'a.b is 2, not 3'
@@ -66,10 +62,10 @@ def first_difference(theirs: Any, mine: Any, path: str = "") -> str | None:
     if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
         for name in dict.fromkeys([*mine, *theirs]):
             where = f"{path}.{name}" if path else str(name)
-            if name not in theirs or name not in mine:
-                return f"{where} is {'not there' if name not in theirs else json.dumps(theirs[name])}, " + (
-                    f"not {json.dumps(mine[name])}" if name in mine else "which is not asked for"
-                )
+            if name not in theirs:
+                return f"{where} is not there, not {json.dumps(mine[name])}"
+            if name not in mine:
+                return f"{where} is {json.dumps(theirs[name])}, which is not asked for"
             if (difference := first_difference(theirs[name], mine[name], where)) is not None:
                 return difference
         return None
@@ -80,3 +76,15 @@ def first_difference(theirs: Any, mine: Any, path: str = "") -> str | None:
                 return difference
         return f"{path} has {len(theirs)} entries, not {len(mine)}" if len(theirs) != len(mine) else None
     return None if texts[0] == texts[1] else f"{path} is {texts[0]}, not {texts[1]}"
+
+
+def _digest_of_arrays(data: Any) -> str:
+    digest = hashlib.sha256()
+    for array in map(np.ascontiguousarray, jax.tree.leaves(data)):
+        digest.update(f"{array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _qualified_name(function: Any) -> str:
+    return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__qualname__)}"

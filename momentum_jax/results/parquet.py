@@ -1,49 +1,77 @@
-"""Histories as Parquet."""
+"""Records as rows of a Parquet file, equal to the bit when they are read back."""
 
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
-Histories = Mapping[str, Mapping[str, np.ndarray]]
-"""By column, then by the optimizer's label: [seeds, recorded, …]."""
+from momentum_jax._base.trees import pack_whole, unpack_whole
+from momentum_jax.results.record import Record
+
+_KINDS = b"momentum_jax"
+_METRIC, _EVALUATION, _PARAMS = "metric.", "evaluation.", "params"
 
 
-def history_bytes(
-    labels: Sequence[str], seeds: Sequence[int], iterations: Int[np.ndarray, " recorded"], histories: Histories
-) -> bytes:
-    """Parquet with one row for each optimizer, seed and recorded iteration."""
+def records_to_parquet(table: Any, records: Sequence[Record]) -> bytes:
+    """Writes one row a run: the table's columns, the histories as lists, and the parameters if they are kept.
+
+    Dtypes and shapes of the histories are JSON in the schema's metadata, row by row: a metric of the optimizer's
+    state may differ between optimizers. Parameters are one npz a row. Parquet has no bfloat16, which goes through
+    float32: a NaN keeps its sign and loses its payload.
+
+    Args:
+      table: one row a record, the columns `tables.FINALS` among its own.
+      records: at least one, all with the same names of metrics and evaluations.
+
+    Raises:
+      InputError: the parameters are not dicts, lists and tuples of arrays.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = len(seeds) * len(iterations)
-
-    def column(by_label: Mapping[str, np.ndarray]) -> Any:
-        # The dtypes of ml_dtypes, which Arrow does not know, are exact in float32.
-        known = {k: v.astype(np.float32) if v.dtype.kind == "V" else v for k, v in by_label.items()}
-        flat = [known[label].reshape(rows, -1) for label in labels]
-        if all(entries.shape[1] == 1 for entries in flat):
-            return pa.array(np.concatenate(flat).reshape(-1))
-        return pa.array([entry for entries in flat for entry in entries])
-
-    columns = {
-        "optimizer": pa.array(np.repeat(labels, rows)).dictionary_encode(),
-        "seed": pa.array(np.tile(np.repeat(np.asarray(seeds, np.int64), len(iterations)), len(labels))),
-        "iteration": pa.array(np.tile(iterations, len(labels) * len(seeds))),
-        **{name: column(by_label) for name, by_label in histories.items()},
-    }
+    kinds: dict[str, list[list[Any]]] = {}
+    for name in _histories(records[0]):
+        arrays = [_histories(record)[name] for record in records]
+        kinds[name] = [[str(array.dtype), *array.shape] for array in arrays]
+        table = table.append_column(name, _list_column(arrays))
+    if records[0].params is not None:
+        packed = [pack_whole(record.params, None) for record in records]
+        table = table.append_column(_PARAMS, pa.array(packed, pa.binary()))
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
+    pq.write_table(table.replace_schema_metadata({_KINDS: json.dumps(kinds)}), sink, compression="zstd")
     return sink.getvalue()
 
 
-def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
-    """A Parquet file's table, or some of its columns.
+def records_from_parquet(content: bytes) -> tuple[Any, list[Record]]:
+    """Reads the table and the records that `records_to_parquet` was given."""
+    table = read_parquet(content)
+    kinds = json.loads(table.schema.metadata[_KINDS])
+    arrays = {name: _arrays_of(table.column(name), of_rows) for name, of_rows in kinds.items()}
+    params = table.column(_PARAMS) if _PARAMS in table.column_names else None
+    diverged_at, failed = table.column("diverged_at").to_pylist(), table.column("failed").to_pylist()
+    records = [
+        Record(
+            losses=arrays["losses"][i],
+            losses_before=arrays["losses_before"][i],
+            metrics=_with_prefix(_METRIC, arrays, i),
+            diverged_at=-1 if diverged_at[i] is None else diverged_at[i],
+            evaluations=_with_prefix(_EVALUATION, arrays, i),
+            failed=failed[i],
+            params=None if params is None else unpack_whole(params[i].as_py())[0],
+        )
+        for i in range(len(table))
+    ]
+    described = table.select([name for name in table.column_names if name not in kinds and name != _PARAMS])
+    return described.replace_schema_metadata(None), records
 
-    Read without pyarrow's threads: a process that ends while they start is aborted now and then.
+
+def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
+    """Reads a Parquet file's table, or some of its columns, without pyarrow's threads.
+
+    A process that ends while those threads start is aborted now and then.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -52,33 +80,31 @@ def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
         return file.read(columns=columns, use_threads=False)
 
 
-def history_kinds(histories: Histories) -> dict[str, dict[str, list[Any]]]:
-    """The dtype and the shape of an entry, which Parquet does not keep, for `read_history`."""
+def _arrays_of(column: Any, kinds: Sequence[Sequence[Any]]) -> list[np.ndarray]:
+    """The array of each row of a list column, given its dtype and shape."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    ends = np.cumsum([math.prod(shape) for _, *shape in kinds])
+    rows = np.split(flat, ends[:-1])
+    return [row.astype(dtype, copy=False).reshape(shape) for row, (dtype, *shape) in zip(rows, kinds, strict=True)]
+
+
+def _histories(record: Record) -> dict[str, np.ndarray]:
     return {
-        name: {label: [str(values.dtype), *values.shape[2:]] for label, values in by_label.items()}
-        for name, by_label in histories.items()
+        "losses": record.losses,
+        "losses_before": record.losses_before,
+        **{f"{_METRIC}{name}": values for name, values in record.metrics.items()},
+        **{f"{_EVALUATION}{name}": values for name, values in record.evaluations.items()},
     }
 
 
-def read_history(
-    content: bytes, labels: Sequence[str], seeds: Sequence[int], kinds: Mapping[str, Mapping[str, Sequence[Any]]]
-) -> tuple[Int[np.ndarray, " recorded"], dict[str, dict[str, np.ndarray]]]:
-    """The iterations and the histories that `history_bytes` wrote."""
+def _with_prefix(prefix: str, arrays: Mapping[str, Sequence[np.ndarray]], i: int) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): values[i] for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def _list_column(arrays: Sequence[np.ndarray]) -> Any:
     import pyarrow as pa
 
-    table = read_parquet(content)
-    recorded = len(table) // (len(labels) * len(seeds))
-
-    def split(name: str) -> dict[str, np.ndarray]:
-        values = table.column(name).combine_chunks()
-        if pa.types.is_list(values.type):
-            values = values.flatten()
-        flat, start, by_label = values.to_numpy(zero_copy_only=False), 0, {}
-        for label in labels:
-            dtype, *shape = kinds[name][label]
-            stop = start + len(seeds) * recorded * math.prod(shape)
-            by_label[label] = flat[start:stop].astype(dtype).reshape(len(seeds), recorded, *shape)
-            start = stop
-        return by_label
-
-    return table.column("iteration").to_numpy()[:recorded], {name: split(name) for name in kinds}
+    # Arrow lacks the dtypes of ml_dtypes; float32 holds each of their numbers exactly.
+    flat = [(a.astype(np.float32) if a.dtype.kind == "V" else a).reshape(-1) for a in arrays]
+    offsets = np.cumsum([0, *(len(a) for a in flat)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(np.concatenate(flat)))

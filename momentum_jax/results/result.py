@@ -1,12 +1,10 @@
-"""What a set of runs left behind, in memory and on disk."""
+"""`Result`: the arrays of a set of runs, in memory and on disk."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,45 +12,50 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.files import write_atomically
-from momentum_jax._base.trees import array_of, decode_arrays, encode_arrays, json_bytes, pack, unpack
+from momentum_jax._base.trees import array_of, flatten, json_bytes, unflatten
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
-from momentum_jax.results.fingerprint import first_difference
-from momentum_jax.results.parquet import history_bytes, history_kinds, read_history
+from momentum_jax.results.parquet import records_from_parquet, records_to_parquet
 from momentum_jax.results.record import Record, Run
+from momentum_jax.results.result_folder import (
+    CONFIG,
+    RUNS,
+    check_output_folder,
+    read_result_folder,
+    write_result_folder,
+)
 from momentum_jax.results.store import HEAD, read_head, read_records, run_digests, trials_from_json
-from momentum_jax.results.tables import FINALS, describe, with_finals
+from momentum_jax.results.tables import FINALS, ITERATIONS, describe, with_finals
 from momentum_jax.space import Trial
 
 ByLabel = dict[str, Any]
-_FORMAT = 1
-_METRIC = "metric."
-_FILES = ("config.json", "history.parquet", "params.npz")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What `train` returns. Every dict is keyed by the optimizers' labels; every array's first axis is the seeds.
+    """What `train` and `sweep` return: histories, evaluations and parameters of all runs.
+
+    Every dict is keyed by the optimizers' labels. The first axis of every array is the seeds.
 
     Attributes:
       config: what was run.
       iterations: int [recorded], which iterations the histories hold; fewer than the config's if interrupted.
-      losses: float [seeds, recorded], the loss on the batch just used, after the update: what the tutorial plots.
-        It rewards the larger step; do not compare optimizers by it.
+      losses: float [seeds, recorded], the loss on each batch after its update: what the tutorial plots. It rewards
+        the larger step; do not compare optimizers by it.
       losses_before: float [seeds, recorded], the loss on the same batch before the update: an unbiased estimate
         of the training loss.
       metrics: by name, then label: [seeds, recorded, …], what `metrics=` asked for.
-      evaluation_iterations: int [evaluations], updates made before each evaluation; the last is the
-        end, unless a Ctrl-C cut that evaluation short: then there are no final losses and accuracies.
+      evaluation_iterations: int [evaluations], updates made before each evaluation. The last evaluation is at the
+        end, unless a Ctrl-C cut it short: then there are no final losses and accuracies.
       evaluations: by name ("train_loss", …), then label: float [seeds, evaluations].
-      failed: bool [seeds], not finite at some iteration, or at the end no better than a constant predictor.
-      diverged_at: int [seeds], the first iteration whose loss is not finite, before or after; −1 if never.
+      failed: bool [seeds], whether a loss was not finite, or the end was no better than a constant predictor.
+      diverged_at: int [seeds], the first iteration whose loss, before or after the update, is not finite; −1 if
+        there is none.
       params: pytree whose leaves have a leading axis of seeds: the parameters at the end, those that were evaluated.
       provenance: versions, device, instruction set, source and digest of the data, seconds of each phase.
-      trials: of a sweep, by label: the optimizers and batch sizes. All that has an axis of seeds then has one of trials
-        before it, in this order.
-      missing: of a sweep, bool [trials, seeds]: the runs of an unfinished one that are still to come. Their losses are
-        NaN, they neither failed nor diverged, and the table leaves them out.
+      trials: of a sweep, by label: the optimizers and batch sizes. Every array that has an axis of seeds then has an
+        axis of trials before it, in this order.
+      missing: of a sweep, bool [trials, seeds], the runs that are not finished yet. Their losses are NaN, they neither
+        failed nor diverged, and the table leaves them out.
     """
 
     config: Config
@@ -81,11 +84,11 @@ class Result:
 
     @property
     def test_accuracy(self) -> dict[str, Float[np.ndarray, "*trials seeds"]]:
-        """Share of the test set classified correctly at the end; empty where the task has no such thing."""
+        """Proportion of the test set classified correctly at the end; empty where the task does not evaluate it."""
         return self._final("test_accuracy")
 
     def final_losses(self, label: str) -> Float[np.ndarray, "*trials seeds"]:
-        """`train_loss`, or where the task's evaluation has none of that name the last loss before an update."""
+        """`train_loss`, or the last loss before an update where the task's evaluation has no "train_loss"."""
         return self.train_loss[label] if self.train_loss else self.losses_before[label][..., -1]
 
     def _final(self, name: str) -> ByLabel:
@@ -95,7 +98,7 @@ class Result:
         return {label: values[..., -1] for label, values in self.evaluations.get(name, {}).items()}
 
     def __eq__(self, other: object) -> bool:
-        """Equal in everything, to the bit; a NaN equals a NaN."""
+        """Whether two results are equal in everything, to the bit; a NaN equals a NaN."""
         if not isinstance(other, Result):
             return NotImplemented
         if self.config.to_json() != other.config.to_json() or self.provenance != other.provenance:
@@ -111,7 +114,7 @@ class Result:
         return {name: value for name, value in fields.items() if name not in ("config", "provenance", "trials")}
 
     def table(self) -> Any:
-        """One row a run, as a `pyarrow.Table`.
+        """Returns a `pyarrow.Table` with one row a run.
 
         Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter),
         seed, final_train_loss, test_loss, test_accuracy, failed, diverged_at (null if never).
@@ -140,162 +143,104 @@ class Result:
         return sizes != {self.config.batch_size}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes config.json, history.parquet, params.npz and, last, result.json with the digests of the others.
+        """Writes config.json, runs.parquet and, last, result.json with the digests of the others.
 
-        Each file is written whole or not at all. A folder that holds a result of the same config is written anew.
+        runs.parquet has one row a run: the columns of `table()`, the histories as lists, the recorded iterations
+        and the parameters. Each file is written whole or not at all. A folder that holds a result of the same config
+        is written anew.
 
         Raises:
-          InputError: the folder cannot be written, or holds the result of another config or other files of these
-            names; it is left as it was.
+          InputError: the folder cannot be written, or holds the result of another config, of another version of the
+            program, or other files of these names; it is left as it was.
         """
         folder = pathlib.Path(folder)
         if self.trials is not None:
             raise InputError("a sweep is kept in the folder that it is given: mj.sweep(…, folder=…)")
         check_output_folder(folder, self.config)
-        metrics = {f"{_METRIC}{name}": by_label for name, by_label in self.metrics.items()}
-        histories = {"loss": self.losses, "loss_before": self.losses_before, **metrics}
+        table = self.table()
+        table = table.append_column(ITERATIONS, [[self.iterations] * len(table)])
         contents = {
-            "config.json": json_bytes(self.config.to_json()),
-            "history.parquet": history_bytes(
-                list(self.config.optimizers), self.config.seed_tuple, self.iterations, histories
-            ),
-            "params.npz": b"",
+            CONFIG: json_bytes(self.config.to_json()),
+            RUNS: records_to_parquet(table, [record for label in self.config.optimizers for record in self._of(label)]),
         }
-        structure, contents["params.npz"] = pack(self.params)
-        summary = {
-            "format": _FORMAT,
-            "evaluation_iterations": self.evaluation_iterations.tolist(),
-            "evaluations": encode_arrays(self.evaluations),
-            "failed": encode_arrays(self.failed),
-            "diverged_at": encode_arrays(self.diverged_at),
-            "history": history_kinds(histories),
-            "params": structure,
-            "provenance": self.provenance,
-            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-        }
-        summary["sha256"]["result.json"] = _digest_of_summary(summary)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in {**contents, "result.json": json_bytes(summary)}.items():
-                write_atomically(folder / name, content)
-        except OSError as error:
-            raise InputError(f"cannot write the result to {str(folder)!r}: {error.strerror}") from error
+        about = {"provenance": self.provenance, "evaluation_iterations": self.evaluation_iterations.tolist()}
+        write_result_folder(folder, contents, about)
+
+    def _of(self, label: str) -> list[Record]:
+        """The records of a label's runs, seed by seed."""
+        structure, leaves = flatten(self.params.get(label))
+        return [
+            Record(
+                losses=self.losses[label][i],
+                losses_before=self.losses_before[label][i],
+                metrics={name: by_label[label][i] for name, by_label in self.metrics.items()},
+                diverged_at=int(self.diverged_at[label][i]),
+                evaluations={name: by_label[label][i] for name, by_label in self.evaluations.items()},
+                failed=bool(self.failed[label][i]),
+                params=unflatten(structure, {name: leaf[i] for name, leaf in leaves.items()}),
+            )
+            for i in range(len(self.config.seed_tuple))
+        ]
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Result":
-        """Reads what `save` wrote, equal to the bit, or what is there of a sweep.
+        """Reads what `save` wrote, equal to the bit, or the finished runs of a sweep's folder.
 
         Raises:
-          InputError: no result there, or one whose files are damaged, incomplete or not of one saving; a sweep none
-            of whose runs is finished.
+          InputError: no result there, one of another version of the program, or one whose files are damaged,
+            incomplete or not of one saving; a sweep none of whose runs is finished.
         """
         folder = pathlib.Path(folder)
-        if (folder / HEAD).exists():
-            return _load_sweep(folder)
-        try:
-            summary = json.loads((folder / "result.json").read_bytes())
-            contents = {name: (folder / name).read_bytes() for name in _FILES}
-        except (OSError, ValueError) as error:
-            raise InputError(f"{str(folder)!r} holds no complete result: {error}") from error
-        if not isinstance(summary, dict) or not isinstance(summary.get("sha256"), dict):
-            raise InputError(f"{str(folder)!r}: result.json is not of this program")
-        if summary.get("format") != _FORMAT:
-            raise InputError(
-                f"{str(folder)!r}: result.json has format {summary.get('format')!r}; this version reads {_FORMAT}"
-            )
-        if summary["sha256"].get("result.json") != _digest_of_summary(summary):
-            raise InputError(f"{str(folder)!r}: result.json is damaged")
-        for name, content in contents.items():
-            if hashlib.sha256(content).hexdigest() != summary.get("sha256", {}).get(name):
-                raise InputError(f"{str(folder)!r}: {name} is damaged, or of another saving than result.json")
-        config = Config.from_json(json.loads(contents["config.json"]))
-        iterations, histories = read_history(
-            contents["history.parquet"], list(config.optimizers), config.seed_tuple, summary["history"]
-        )
-        return cls(
-            config=config,
-            iterations=iterations,
-            losses=histories.pop("loss"),
-            losses_before=histories.pop("loss_before"),
-            metrics={name.removeprefix(_METRIC): by_label for name, by_label in histories.items()},
-            evaluation_iterations=np.asarray(summary["evaluation_iterations"], np.int64),
-            evaluations=decode_arrays(summary["evaluations"]),
-            failed=decode_arrays(summary["failed"]),
-            diverged_at=decode_arrays(summary["diverged_at"]),
-            params=unpack(summary["params"], contents["params.npz"]),
-            provenance=summary["provenance"],
-        )
+        return _load_sweep(folder) if (folder / HEAD).exists() else _load_training(folder)
 
 
 def from_records(
     config: Config,
     records: Mapping[str, Sequence[Sequence[Record | None]]],
     iterations: Int[np.ndarray, " recorded"],
-    evaluation_iterations: Sequence[int],
+    evaluation_iterations: Sequence[int] | Int[np.ndarray, " evaluations"],
     provenance: dict[str, Any],
     trials: dict[str, tuple[Trial, ...]] | None = None,
 ) -> Result:
-    """Sorts what the runs left behind by label.
+    """Builds a result from the records of its runs.
 
     Args:
       config: what was run.
-      records: by label, then trial, then seed; None for a run that is still to come.
+      records: by label, then trial, then seed; None for a run that is not finished, of which some other must be.
       iterations: those that the histories hold.
       evaluation_iterations: updates made before each evaluation.
       provenance: of the result.
       trials: of a sweep; without them there is one trial, and no axis of trials.
     """
-    of_runs = {label: [run for of_trial in by_trial for run in of_trial] for label, by_trial in records.items()}
-    some = next(run for runs in of_runs.values() for run in runs if run is not None)
-    shape = (-1,) if trials is None else (-1, len(config.seed_tuple))
+    of_runs = {label: [record for of_trial in by_trial for record in of_trial] for label, by_trial in records.items()}
+    some = next(record for runs in of_runs.values() for record in runs if record is not None)
+    complete = {label: _fill_missing(runs, some) for label, runs in of_runs.items()}
+    seeds = len(config.seed_tuple)
+    axes = {label: (seeds,) if trials is None else (len(of_trials), seeds) for label, of_trials in records.items()}
 
-    def gather(get: Callable[[Record], Any], blank: int = 0) -> dict[str, np.ndarray]:
-        by_label = {}
-        for label, runs in of_runs.items():
-            there = next((run for run in runs if run is not None), some)
-            like = np.asarray(get(there))
-            hole = np.full_like(like, blank if like.dtype.kind in "biu" else np.nan)
-            values = np.stack([hole if run is None else np.asarray(get(run)) for run in runs])
-            by_label[label] = values.reshape(*shape, *like.shape)
-        return by_label
+    def stacked(field: str, name: str | None = None) -> dict[str, Any]:
+        """By label, a field of the records, or what it has under a name."""
+        entries = {label: [getattr(record, field) for record in runs] for label, runs in complete.items()}
+        if name is not None:
+            entries = {label: [entry[name] for entry in of_runs] for label, of_runs in entries.items()}
+        return {label: _stack(of_runs, axes[label]) for label, of_runs in entries.items()}
 
-    def gather_named(get: Callable[[Record], dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-        def one(name: str) -> Callable[[Record], np.ndarray]:
-            return lambda run: get(run)[name]
-
-        return {name: gather(one(name)) for name in get(some)}
-
-    def stack(runs: Sequence[Record | None]) -> PyTree[np.ndarray]:
-        there = next((run for run in runs if run is not None), some).params
-        blank = jax.tree.map(lambda p: np.full_like(p, np.nan), there)
-        trees = [blank if run is None else run.params for run in runs]
-        return jax.tree.map(lambda *leaves: np.stack(leaves).reshape(*shape, *leaves[0].shape), *trees)
-
+    missing = {label: _stack([record is None for record in runs], axes[label]) for label, runs in of_runs.items()}
     return Result(
         config=config,
         iterations=iterations,
-        losses=gather(lambda run: run.losses),
-        losses_before=gather(lambda run: run.losses_before),
-        metrics=gather_named(lambda run: run.metrics),
+        losses=stacked("losses"),
+        losses_before=stacked("losses_before"),
+        metrics={name: stacked("metrics", name) for name in some.metrics},
         evaluation_iterations=np.asarray(evaluation_iterations),
-        evaluations=gather_named(lambda run: run.evaluations),
-        failed=gather(lambda run: np.asarray(run.failed)),
-        diverged_at=gather(lambda run: np.asarray(run.diverged_at), blank=-1),
-        params={} if some.params is None else {label: stack(runs) for label, runs in of_runs.items()},
+        evaluations={name: stacked("evaluations", name) for name in some.evaluations},
+        failed=stacked("failed"),
+        diverged_at=stacked("diverged_at"),
+        params={} if some.params is None else stacked("params"),
         provenance=provenance,
         trials=trials,
-        missing={}
-        if trials is None
-        else {label: np.asarray([run is None for run in runs]).reshape(shape) for label, runs in of_runs.items()},
+        missing={} if trials is None else missing,
     )
-
-
-def _load_sweep(folder: pathlib.Path) -> Result:
-    head = read_head(folder)
-    config, trials = Config.from_json(head["config"]), trials_from_json(head["trials"])
-    records = read_records(folder, run_digests(config, trials))
-    provenance = {name: head[name] for name in ("versions", "environment", "data")}
-    return sweep_result(config, trials, records, provenance)
 
 
 def sweep_result(
@@ -304,10 +249,10 @@ def sweep_result(
     records: Mapping[Run, Record],
     provenance: dict[str, Any],
 ) -> Result:
-    """The result of the runs of a sweep that are finished.
+    """Builds the result of a sweep from the records of its finished runs.
 
     Raises:
-      InputError: there is none.
+      InputError: no run is finished.
     """
     if not records:
         raise InputError("no run of this sweep is finished")
@@ -322,40 +267,57 @@ def sweep_result(
     return from_records(config, by_label, iterations, evaluations, provenance, trials)
 
 
-def check_output_folder(folder: pathlib.Path, config: Config, also: Sequence[str] = ()) -> None:
-    """Raises `InputError` unless a result of `config`, and files named in `also`, may be written; leaves no trace."""
-    existing = folder
-    try:
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        # Permissions do not tell everything: really writing does.
-        with tempfile.TemporaryDirectory(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"output folder {str(folder)!r} cannot be written: {str(existing)!r}: {error.strerror}"
-        ) from None
-    if not any((folder / name).exists() for name in (*_FILES, "result.json", *also)):
-        return
-    try:
-        loaded = json.loads((folder / "config.json").read_bytes())
-        there = Config.from_json(loaded)
-        if there.to_json() != loaded:
-            raise ValueError("a config that this program did not write")
-    except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(
-            f"output folder {str(folder)!r} holds files that are not a result of this program; choose another"
-        ) from None
-    if there.digest != config.digest:
-        raise InputError(
-            f"output folder {str(folder)!r} holds the result of another config: its "
-            f"{first_difference(there.to_json(), config.to_json())}; choose another folder"
-        )
+def _load_training(folder: pathlib.Path) -> Result:
+    summary, contents = read_result_folder(folder)
+    config = Config.from_json(json.loads(contents[CONFIG]))
+    table, records = records_from_parquet(contents[RUNS])
+    seeds = len(config.seed_tuple)
+    # The digests say that config and rows are of one saving, so rows are in the order of the config's labels.
+    by_label = {label: [records[i * seeds : (i + 1) * seeds]] for i, label in enumerate(config.optimizers)}
+    iterations = table.column(ITERATIONS)[0].values.to_numpy()
+    evaluation_iterations = np.asarray(summary["evaluation_iterations"], np.int64)
+    return from_records(config, by_label, iterations, evaluation_iterations, summary["provenance"])
 
 
-def _digest_of_summary(summary: Mapping[str, Any]) -> str:
-    others = {name: digest for name, digest in summary["sha256"].items() if name != "result.json"}
-    return hashlib.sha256(json.dumps({**summary, "sha256": others}, sort_keys=True).encode()).hexdigest()
+def _load_sweep(folder: pathlib.Path) -> Result:
+    head = read_head(folder)
+    config, trials = Config.from_json(head["config"]), trials_from_json(head["trials"])
+    records = read_records(folder, run_digests(config, trials))
+    provenance = {name: head[name] for name in ("versions", "environment", "data")}
+    return sweep_result(config, trials, records, provenance)
+
+
+def _fill_missing(records: Sequence[Record | None], other: Record) -> list[Record]:
+    """Puts a blank record where a run is missing, with the shapes of its label's, or else of another label's."""
+    present = [record for record in records if record is not None]
+    if len(present) == len(records):
+        return present
+    like = present[0] if present else other
+    blank = Record(
+        losses=_blank(like.losses),
+        losses_before=_blank(like.losses_before),
+        metrics={name: _blank(values) for name, values in like.metrics.items()},
+        diverged_at=-1,
+        evaluations={name: _blank(values) for name, values in like.evaluations.items()},
+        failed=False,
+        params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), like.params),
+    )
+    return [blank if record is None else record for record in records]
+
+
+def _blank(values: np.ndarray) -> np.ndarray:
+    """An array of NaN, or of zeros where the dtype has no NaN."""
+    return np.full_like(values, 0 if values.dtype.kind in "biu" else np.nan)
+
+
+def _stack(trees: Sequence[PyTree[Any]], axes: tuple[int, ...]) -> PyTree[np.ndarray]:
+    """Stacks the leaves of the runs' trees along these leading axes."""
+
+    def stack(*leaves: Any) -> np.ndarray:
+        stacked = np.stack(leaves)
+        return stacked.reshape(*axes, *stacked.shape[1:])
+
+    return jax.tree.map(stack, *trees)
 
 
 def _same(a: Any, b: Any) -> bool:

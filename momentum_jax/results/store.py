@@ -1,4 +1,4 @@
-"""A sweep's folder: finished runs in Parquet parts, each written whole or not at all, by one process at a time."""
+"""A sweep's folder: finished runs in Parquet parts, written by one process at a time."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ import pathlib
 import socket
 import time
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from momentum_jax._base.errors import InputError
@@ -18,14 +18,16 @@ from momentum_jax._base.trees import json_bytes
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.results.fingerprint import first_difference
-from momentum_jax.results.parquet import read_parquet
-from momentum_jax.results.record import Record, Run, from_parquet, to_parquet
-from momentum_jax.results.tables import describe
+from momentum_jax.results.parquet import read_parquet, records_from_parquet, records_to_parquet
+from momentum_jax.results.record import Record, Run
+from momentum_jax.results.tables import FINALS, describe, with_finals
 from momentum_jax.space import Trial
 
 HEAD, PARTS, DAMAGED, LOCK, STATUS = "sweep.json", "parts", "damaged", "lock", "status.json"
-FORMAT = 1
-_NAMED = 16
+# Of sweep.json and comparison.json.
+FORMAT = 2
+# Characters of its digest that name a part.
+_NAME_LENGTH = 16
 
 Trials = Mapping[str, Sequence[Trial]]
 
@@ -35,57 +37,63 @@ class Store:
 
     Attributes:
       folder: where it is.
-      keys: the digest of the config of each run, in the order of the table.
-      finished: those that are in the folder, and whether they failed.
+      digests: the digest of the config of each run, in the order of the table.
+      finished: the records of the runs that are known to be in the folder.
     """
 
     def __init__(self, folder: pathlib.Path, cfg: Config, trials: Trials):
         self.folder = folder
-        self.keys = run_digests(cfg, trials)
-        self.finished: dict[Run, bool] = {}
-        self._described = describe_runs(cfg, trials).append_column("digest", [list(self.keys.values())])
-        self._rows = {key: row for row, key in enumerate(self.keys)}
+        self.digests = run_digests(cfg, trials)
+        self.finished: dict[Run, Record] = {}
+        sizes = {trial.batch_size for of_label in trials.values() for trial in of_label}
+        described = describe(trials, cfg.seed_tuple, batch_size=sizes != {cfg.batch_size})
+        self._described = described.append_column("digest", [list(self.digests.values())])
+        self._rows = {run: row for row, run in enumerate(self.digests)}
 
     def write(self, records: Mapping[Run, Record]) -> None:
-        """Adds runs as one part, named by the digest of its content.
+        """Adds runs as one part, which is named by the digest of its content.
 
         Raises:
           InputError: it cannot be written; what was there before is intact.
         """
-        content = to_parquet(self._described.take([self._rows[key] for key in records]), list(records.values()))
+        finals = [record.finals for record in records.values()]
+        table = with_finals(
+            self._described.take([self._rows[run] for run in records]),
+            {name: [of_run[name] for of_run in finals] for name in FINALS},
+        )
+        content = records_to_parquet(table, list(records.values()))
+        name = hashlib.sha256(content).hexdigest()[:_NAME_LENGTH]
         try:
-            write_atomically(self.folder / PARTS / f"{hashlib.sha256(content).hexdigest()[:_NAMED]}.parquet", content)
+            write_atomically(self.folder / PARTS / f"{name}.parquet", content)
         except OSError as error:
             raise InputError(
                 f"cannot write to {str(self.folder)!r}: {error.strerror}; the {len(self.finished)} runs finished "
                 "before are intact, and the same call goes on from there"
             ) from error
-        self.finished.update((key, record.failed) for key, record in records.items())
+        self.finished.update(records)
 
-    def find_finished(self) -> None:
-        """Looks which runs are there; a part that is damaged is set aside, with a warning."""
-        by_digest = {digest: key for key, digest in self.keys.items()}
+    def read_finished(self) -> dict[Run, Record]:
+        """Reads the runs that are in the folder; a damaged part is set aside, with a warning."""
         try:
-            for table, _ in read_parts(self.folder, by_digest, set_aside=True):
-                runs = zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True)
-                self.finished.update((by_digest[digest], failed) for digest, failed in runs)
+            self.finished = read_records(self.folder, self.digests, set_aside=True)
         except OSError as error:
             raise InputError(f"the runs in {str(self.folder)!r} cannot be read: {error.strerror}") from error
+        return self.finished
 
     def write_status(self, status: Mapping[str, Any]) -> None:
-        """What `momentum-jax status` shows; not needed by anything else, so that a full disk does no harm."""
+        """Writes what `momentum-jax status` shows. A sweep does not need it, so a full disk is no error here."""
         with contextlib.suppress(OSError):
             write_atomically(self.folder / STATUS, json_bytes(dict(status)))
 
 
 def sweep_digest(cfg: Config, trials: Trials) -> str:
-    """SHA-256 of a config and its trials, in hexadecimal."""
+    """Returns the SHA-256 of a config and its trials, in hexadecimal."""
     text = json.dumps([cfg.to_json(), trials_to_json(trials)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_digests(cfg: Config, trials: Trials) -> dict[Run, str]:
-    """The digest of each run's own config: that with one optimizer, one seed and its batch size."""
+    """Returns the digest of each run's own config, which has one optimizer, one seed and the trial's batch size."""
     values = cfg.to_json()
     digests = {}
     for label, of_label in trials.items():
@@ -95,12 +103,6 @@ def run_digests(cfg: Config, trials: Trials) -> dict[Run, str]:
                 text = json.dumps(values | {"seeds": [seed]}, sort_keys=True)
                 digests[Run(label, position, trial, seed)] = hashlib.sha256(text.encode()).hexdigest()
     return digests
-
-
-def describe_runs(cfg: Config, trials: Trials) -> Any:
-    """The table of a sweep's runs without what came of them; with a column of batch sizes if they vary."""
-    sizes = {trial.batch_size for of_label in trials.values() for trial in of_label}
-    return describe(trials, cfg.seed_tuple, batch_size=sizes != {cfg.batch_size})
 
 
 @contextlib.contextmanager
@@ -115,8 +117,8 @@ def open_store(
       folder: where.
       cfg: of the sweep.
       trials: by label.
-      identity: what must be the same for a sweep to be gone on with.
-      versions: of what it is begun with, kept for those who want to repeat it.
+      identity: what must be the same for a sweep to be resumed.
+      versions: of the packages that the sweep begins with, kept for those who want to repeat it.
 
     Raises:
       InputError: the folder cannot be written, holds something else or another sweep, or is in use.
@@ -143,62 +145,8 @@ def open_store(
         yield Store(folder, cfg, trials)
 
 
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-    with (folder / LOCK).open("a+") as file:
-        # `in_use` holds it for a moment.
-        for last in (False, False, True):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if last:
-                    file.seek(0)
-                    by = file.read().strip() or "starting"
-                    raise InputError(f"output folder {str(folder)!r} is in use by another sweep ({by})") from None
-                time.sleep(0.05)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def count_runs(folder: pathlib.Path) -> tuple[int, int]:
-    """How many runs are in the parts of a folder, and how many of them failed."""
-    failed = [row for path in (folder / PARTS).glob("*.parquet") for row in _failed_in(path)]
-    return len(failed), sum(failed)
-
-
-def _failed_in(path: pathlib.Path) -> list[bool]:
-    try:
-        column: list[bool] = read_parquet(path.read_bytes(), ["failed"]).column("failed").to_pylist()
-    except (OSError, ValueError, KeyError):
-        # Damaged: the sweep sets it aside when it goes on.
-        return []
-    return column
-
-
-def in_use(folder: pathlib.Path) -> bool:
-    """Whether a sweep is running in a folder."""
-    try:
-        with (folder / LOCK).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> None:
-    theirs = read_head(folder)
-    difference = first_difference({**theirs, "versions": {}}, {**mine, "versions": {}})
-    if difference is not None:
-        raise InputError(f"output folder {str(folder)!r} holds another sweep: {difference}; choose another folder")
-
-
 def read_head(folder: pathlib.Path, name: str = HEAD, what: str = "sweep") -> dict[str, Any]:
-    """What the folder's sweep, or what else is kept in such a file, is.
+    """Reads what the sweep in a folder is, or what something else is that is kept in a file of this kind.
 
     Raises:
       InputError: there is none, or one of another version of this program.
@@ -208,7 +156,11 @@ def read_head(folder: pathlib.Path, name: str = HEAD, what: str = "sweep") -> di
     except (OSError, ValueError) as error:
         raise InputError(f"{str(folder)!r} holds no {what}: {error}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise InputError(f"{str(folder)!r}: {name} is not of this version of the program")
+        found = head.get("format") if isinstance(head, dict) else None
+        raise InputError(
+            f"{str(folder)!r}: {name} is not of this version of the program: it has format {found!r}, and this "
+            f"version reads and writes format {FORMAT}; use the version that wrote it, or choose another folder"
+        )
     return head
 
 
@@ -227,38 +179,89 @@ def trials_from_json(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
     return {label: tuple(map(trial, of_label)) for label, of_label in values.items()}
 
 
-def read_records(folder: pathlib.Path, digests: Mapping[Run, str]) -> dict[Run, Record]:
-    """All finished runs of intact parts."""
-    by_digest = {digest: key for key, digest in digests.items()}
-    return {
-        by_digest[digest]: record
-        for table, records in read_parts(folder, by_digest)
-        for digest, record in zip(table.column("digest").to_pylist(), records(), strict=True)
-    }
+def read_records(folder: pathlib.Path, digests: Mapping[Run, str], *, set_aside: bool = False) -> dict[Run, Record]:
+    """Reads all runs of the intact parts of a folder.
 
-
-def read_parts(
-    folder: pathlib.Path, digests: Container[str], *, set_aside: bool = False
-) -> Iterator[tuple[Any, Callable[[], list[Record]]]]:
-    """The tables of the intact parts, and what gives their records.
-
-    A part that is damaged, or whose name is not the digest of its content, is left out with a warning, and moved
-    away if it shall be set aside. So is, where it lies, one with runs of other digests than these.
+    A part whose name is not the digest of its content is damaged. It is left out with a warning, and moved to another
+    folder if it is to be set aside. A part with runs of other digests than these is left out with a warning.
     """
+    runs = {digest: run for run, digest in digests.items()}
+    found: dict[Run, Record] = {}
     for path in sorted((folder / PARTS).glob("*.parquet")):
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:_NAMED] == path.stem:
-            table, records = from_parquet(content)
-            if all(digest in digests for digest in table.column("digest").to_pylist()):
-                yield table, records
-            else:
-                warnings.warn(f"{str(path)!r} holds runs of another sweep, which are left out", stacklevel=2)
+        if hashlib.sha256(content).hexdigest()[:_NAME_LENGTH] != path.stem:
+            _leave_out_damaged(path, folder / DAMAGED if set_aside else None)
             continue
-        if set_aside:
-            (folder / DAMAGED).mkdir(exist_ok=True)
-            path.rename(folder / DAMAGED / path.name)
-        warnings.warn(
-            f"{str(path)!r} is damaged; its runs are "
-            + (f"run again, and it is set aside in {DAMAGED}" if set_aside else "left out"),
-            stacklevel=2,
-        )
+        table, records = records_from_parquet(content)
+        of_part = table.column("digest").to_pylist()
+        if all(digest in runs for digest in of_part):
+            found |= {runs[digest]: record for digest, record in zip(of_part, records, strict=True)}
+        else:
+            warnings.warn(f"{str(path)!r} holds runs of another sweep, which are left out", stacklevel=2)
+    return found
+
+
+def count_runs(folder: pathlib.Path) -> tuple[int, int]:
+    """Counts the runs in the parts of a folder, and those of them that failed."""
+    failed = [row for path in (folder / PARTS).glob("*.parquet") for row in _failed_in(path)]
+    return len(failed), sum(failed)
+
+
+def in_use(folder: pathlib.Path) -> bool:
+    """Whether a sweep is running in a folder."""
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+    with (folder / LOCK).open("a+") as file:
+        # `in_use` holds the lock for a moment.
+        for last in (False, False, True):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if last:
+                    file.seek(0)
+                    by = file.read().strip() or "starting"
+                    raise InputError(f"output folder {str(folder)!r} is in use by another sweep ({by})") from None
+                time.sleep(0.05)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> None:
+    theirs = read_head(folder)
+    difference = first_difference({**theirs, "versions": {}}, {**mine, "versions": {}})
+    if difference is not None:
+        raise InputError(f"output folder {str(folder)!r} holds another sweep: {difference}; choose another folder")
+
+
+def _leave_out_damaged(path: pathlib.Path, aside: pathlib.Path | None) -> None:
+    """Warns of a damaged part, and moves it to another folder if one is given."""
+    if aside is not None:
+        aside.mkdir(exist_ok=True)
+        path.rename(aside / path.name)
+    warnings.warn(
+        f"{str(path)!r} is damaged; its runs are "
+        + ("left out" if aside is None else f"run again, and it is set aside in {aside.name}"),
+        stacklevel=3,
+    )
+
+
+def _failed_in(path: pathlib.Path) -> list[bool]:
+    try:
+        column: list[bool] = read_parquet(path.read_bytes(), ["failed"]).column("failed").to_pylist()
+    except (OSError, ValueError, KeyError):
+        # A damaged part; the sweep sets it aside when it is resumed.
+        return []
+    return column

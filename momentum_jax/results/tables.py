@@ -1,4 +1,4 @@
-"""Tables of runs, one row each, as pyarrow has them."""
+"""Tables of runs with one row each, as `pyarrow.Table`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,17 @@ import numpy as np
 from momentum_jax.optimizers.description import Schedule
 from momentum_jax.space import BATCH_SIZE, Trial
 
-# Columns of a sweep's parts beside those whose types `arrow_type` knows.
-_STORED = ("digest", "losses", "losses_before", "params")
+ITERATIONS = "iterations"
 FINALS = ("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_at")
+# Columns of stored runs beside those whose types `_arrow_type` knows.
+_STORED = ("digest", ITERATIONS, "losses", "losses_before", "params")
 
 
 def describe(trials: Mapping[str, Sequence[Trial]], seeds: Sequence[int], *, batch_size: bool) -> Any:
-    """What the runs are: by label, then trial, then seed.
+    """Returns the table of what the runs are: by label, then trial, then seed.
 
-    Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter), with
-    `batch_size` that of the batches, and seed.
+    Its columns are optimizer (the label), each hyperparameter under its name (those of a schedule as name.parameter),
+    the batch size if asked for, and seed.
     """
     import pyarrow as pa
 
@@ -28,13 +29,13 @@ def describe(trials: Mapping[str, Sequence[Trial]], seeds: Sequence[int], *, bat
             rows.append({"optimizer": label, **_flat(trial.optimizer.hyperparameters), **size})
     names = list(dict.fromkeys(name for row in rows for name in row if name != BATCH_SIZE))
     names += [BATCH_SIZE] if batch_size else []
-    of_trials = pa.table({name: _column([row.get(name) for row in rows], arrow_type(name)) for name in names})
+    of_trials = pa.table({name: _column([row.get(name) for row in rows], _arrow_type(name)) for name in names})
     repeated = of_trials.take(pa.array(np.repeat(np.arange(len(rows)), len(seeds))))
     return repeated.append_column("seed", pa.array(np.tile(np.asarray(seeds, np.int64), len(rows))))
 
 
 def varying_hyperparameters(trials: Sequence[Trial]) -> dict[str, list[Any]]:
-    """What differs between the trials of an optimizer: by name, the value of each trial."""
+    """Returns the hyperparameters that differ between the trials of an optimizer: by name, the value of each trial."""
     rows = [{**_flat(trial.optimizer.hyperparameters), BATCH_SIZE: trial.batch_size} for trial in trials]
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
@@ -42,22 +43,22 @@ def varying_hyperparameters(trials: Sequence[Trial]) -> dict[str, list[Any]]:
 
 
 def text_of(value: Any) -> str:
-    """A hyperparameter's value, as short as it can be."""
+    """Formats a hyperparameter's value, a float with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def with_finals(described: Any, finals: Mapping[str, Sequence[Any]]) -> Any:
-    """Adds the columns of `FINALS`; where the task has none of them they are null."""
+    """Adds the columns of `FINALS` to a table; those that the task does not evaluate are null."""
     import pyarrow as pa
 
     for name in FINALS:
-        values = pa.array(finals.get(name) or [None] * len(described), arrow_type(name))
+        values = pa.array(finals.get(name) or [None] * len(described), _arrow_type(name))
         described = described.append_column(name, values)
     return described
 
 
-def arrow_type(name: str) -> Any:
-    """The type of a column whose name says it; None for others."""
+def _arrow_type(name: str) -> Any:
+    """The type of a column that has one whatever its values; None for others."""
     import pyarrow as pa
 
     return {
@@ -89,6 +90,6 @@ def _flat(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {name + ".schedule": value.name}
             flat |= {f"{name}.{parameter}": entry for parameter, entry in value.items}
         else:
-            taken = name in _STORED or arrow_type(name) is not None
+            taken = name in _STORED or _arrow_type(name) is not None
             flat[f"hyperparameter.{name}" if taken else name] = value
     return flat

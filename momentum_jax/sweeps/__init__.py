@@ -1,5 +1,10 @@
-"""`sweep(cfg, space)`: grids and searches laid over devices, durable and resumable, and over machines with Ray."""
+"""`sweep(cfg, space)`: trains grids and searches over devices or a Ray cluster, durably.
 
-from momentum_jax.sweeps.procedure import sweep
+`driver` is the call, `resume` decides which runs are still to be trained and keeps what is finished, `batches` trains
+runs on devices, `workers` and `cluster` say whose devices, `status` tells how far the sweep is. Nothing here changes
+the bits of a run, and `training` knows nothing of sweeps.
+"""
+
+from momentum_jax.sweeps.driver import sweep
 
 __all__ = ["sweep"]

@@ -1,4 +1,8 @@
-"""The runs of a sweep as tasks of a Ray cluster: Ray schedules and retries; only the process that asked writes."""
+"""Trains the runs of a sweep on a Ray cluster.
+
+Each Ray task trains a batch of runs. If a worker dies, Ray reruns its batch on another one, which costs about ten
+seconds of work. Only the driver, the process that called `sweep`, writes to the folder.
+"""
 
 import contextlib
 import functools
@@ -13,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.machine import cores, environment, matrix_product_peak
+from momentum_jax._base.machine import cores, environment
 from momentum_jax._base.progress import Progress, no_progress
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.record import Record, Run
@@ -23,35 +27,42 @@ from momentum_jax.training.groups import group_runs
 from momentum_jax.training.sampling import numerics
 
 _RETRIES = 3
-# Of runs that an accelerator goes through at once, which has them in memory-bounded chunks.
+# Runs of a task for an accelerator, which trains as many of them at once as its memory holds.
 _ACCELERATOR_RUNS = 256
 _SECONDS_TO_CONNECT = 5.0
 
 
 class Answer(NamedTuple):
-    """What a task gives: the records, or why this worker may not take part."""
+    """What a task returns: the records of its runs, by their positions in its batch, or why it has none.
 
-    records: dict[Run, Record]
+    Not by run: an optimizer that is pickled by value is another one on each machine.
+
+    Attributes:
+      records: of the runs.
+      refusal: why this worker may not take part, or None.
+    """
+
+    records: dict[int, Record]
     refusal: str | None
 
 
 class Shipment(NamedTuple):
-    """What every worker fetches once; its tasks then say by number which part of the runs they are.
+    """What every worker fetches once. Its tasks then name their batch of runs by number.
 
-    Functions that are pickled by value are unpickled with it, so that they stay the same from one task to the next
-    and their programs are compiled once.
+    Ray pickles functions without an importable name by value. They are unpickled here once, so that all tasks of a
+    worker have the same functions, and their programs are compiled once.
 
     Attributes:
       job: what all runs share.
       layout: as `sweep` was given it.
-      parts: runs of one structure each.
-      room: runs of the largest part of the same structure, for each part.
+      batches: runs of one structure each.
+      capacity: for each batch, the number of runs in the largest batch of the same structure.
     """
 
     job: Job
     layout: str
-    parts: Sequence[Sequence[Run]]
-    room: Sequence[int]
+    batches: Sequence[Sequence[Run]]
+    capacity: Sequence[int]
 
 
 class Cluster(NamedTuple):
@@ -68,55 +79,51 @@ class Cluster(NamedTuple):
     layout: str
 
     def environment(self) -> dict[str, str]:
-        """That of the worker which answers first."""
-        described: dict[str, str] = self._get(
-            self._task(_describe).remote(self.layout, jax.config.values["jax_default_matmul_precision"])
-        )
+        """Returns the environment of the worker that answers first."""
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        described: dict[str, str] = self._get(self._task(_describe).remote(self.layout, precision))
         return described
 
-    def peak(self) -> float:
-        """FLOP/s of a matrix product by all workers that there are now."""
-        of_one: float = self._get(self._task(_peak).remote())
-        return self._places() * of_one
-
     def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
-        """Trains runs, some of one structure in each task, with as many tasks waiting as are running."""
-        parts, room = self._parts(job, runs)
-        shipped = self.ray.put(Shipment(job, self.layout, parts, room))
+        """Trains runs in batches of one structure, with as many tasks waiting as are running."""
+        batches, capacity = self._batches(job, runs)
+        shipped = self.ray.put(Shipment(job, self.layout, batches, capacity))
         train = self._task(_train)
-        waiting = iter(range(len(parts)))
-        running: list[Any] = []
+        waiting = iter(range(len(batches)))
+        # The batch of each task.
+        running: dict[Any, int] = {}
         finished = 0
         progress("runs", 0, len(runs), "")
         while True:
-            # In a list, so that each worker fetches it once, not every task.
-            more = itertools.islice(waiting, max(0, 2 * self._places() - len(running)))
-            running += [train.remote([shipped], job.cfg.dtype, part) for part in more]
+            # In a list, Ray leaves the reference as it is: each worker fetches the shipment once, not every task.
+            more = itertools.islice(waiting, max(0, 2 * self._parallel_tasks() - len(running)))
+            running |= {train.remote([shipped], job.cfg.dtype, batch): batch for batch in more}
             if not running:
                 return
-            done, running = self.ray.wait(running, num_returns=1)
-            answer: Answer = self._get(done.pop())
+            (done,), _ = self.ray.wait(list(running), num_returns=1)
+            batch = batches[running.pop(done)]
+            answer: Answer = self._get(done)
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
-            yield answer.records
+            yield {batch[i]: record for i, record in answer.records.items()}
             finished += len(answer.records)
             progress("runs", finished, len(runs), "")
 
-    def _parts(self, job: Job, runs: Sequence[Run]) -> tuple[list[Sequence[Run]], list[int]]:
-        """The runs of each task, and those of the largest of its structure; every worker gets some."""
+    def _batches(self, job: Job, runs: Sequence[Run]) -> tuple[list[Sequence[Run]], list[int]]:
+        """The runs of each task, and the size of the largest batch of its structure; every worker gets some."""
         devices = self.resources["num_gpus"] or self.resources["num_cpus"]
         at_once = max(1, BATCH_ITERATIONS // job.cfg.iterations) if job.layout == "map" else _ACCELERATOR_RUNS
-        share = -(-len(runs) // self._places())
-        parts: list[Sequence[Run]] = []
-        room: list[int] = []
+        of_each_worker = -(-len(runs) // self._parallel_tasks())
+        batches: list[Sequence[Run]] = []
+        capacity: list[int] = []
         for group in group_runs(job.cfg, job.task, job.metrics, runs):
-            of_group = evenly(group.runs, max(devices, min(devices * at_once, share)))
-            parts += of_group
-            room += [max(map(len, of_group))] * len(of_group)
-        return parts, room
+            of_group = evenly(group.runs, max(devices, min(devices * at_once, of_each_worker)))
+            batches += of_group
+            capacity += [max(map(len, of_group))] * len(of_group)
+        return batches, capacity
 
     def _get(self, reference: Any) -> Any:
-        """What a task gave; what it raised is raised as it was."""
+        """Returns what a task returned, or raises what it raised."""
         try:
             return self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
@@ -130,28 +137,32 @@ class Cluster(NamedTuple):
             raise cause from error
         except self.ray.exceptions.RayError as error:
             raise InputError(
-                f"the workers of some runs were lost {_RETRIES + 1} times in a row ({type(error).__name__}); what "
-                "was finished is kept, and the same call goes on from there"
+                f"the workers of some runs were lost {_RETRIES + 1} times in a row ({type(error).__name__}); "
+                "finished runs are kept, and the same call goes on from there"
             ) from error
 
     def _task(self, function: Any) -> Any:
-        # Ray would end a worker with a GPU after each task.
+        # By default Ray ends a worker with a GPU after each task.
         return self.ray.remote(**self.resources, max_retries=_RETRIES, max_calls=0)(function)
 
-    def _places(self) -> int:
-        """How many tasks the cluster, as it is now, can run beside each other."""
-        wanted = {"CPU": self.resources["num_cpus"], "GPU": self.resources["num_gpus"]}
-        places = 0
-        for node in self.ray.nodes():
-            if node["Alive"]:
-                there = node["Resources"]
-                places += min(int(there.get(name, 0) // each) for name, each in wanted.items() if each)
-        return max(1, places)
+    def _parallel_tasks(self) -> int:
+        return parallel_tasks(self.ray.nodes(), self.resources)
+
+
+def parallel_tasks(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, int]) -> int:
+    """Returns how many tasks of these resources the living nodes run at a time; 1 where there is no node yet."""
+    wanted = {"CPU": resources["num_cpus"], "GPU": resources["num_gpus"]}
+    tasks = 0
+    for node in nodes:
+        if node["Alive"]:
+            there = node["Resources"]
+            tasks += min(int(there.get(name, 0) // each) for name, each in wanted.items() if each)
+    return max(1, tasks)
 
 
 @contextlib.contextmanager
 def connect(address: str, layout: str) -> Iterator[Cluster]:
-    """A connection to the cluster at an address ("auto": the one there is), or to "local:N" new workers.
+    """Connects to the cluster at an address ("auto": the one there is), or starts "local:N" workers here.
 
     Raises:
       InputError: Ray is not installed, or there is no such cluster.
@@ -166,21 +177,22 @@ def connect(address: str, layout: str) -> Iterator[Cluster]:
     if ray.is_initialized():
         raise InputError("this process is connected to Ray already; call ray.shutdown() before a sweep on a cluster")
     workers = int(count) if local == "local" else 0
-    with _without_messages(ray):
-        try:
-            with _without_reports_and_warnings():
-                _start_or_join(ray, address, workers)
-            yield Cluster(ray, _resources(ray, workers), layout)
-        finally:
-            ray.shutdown()
+    try:
+        with _settings_of_ray(), warnings.catch_warnings():
+            # JAX warns of the forks that become Ray's processes.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            _start_or_join(ray, address, workers)
+        yield Cluster(ray, task_resources(ray.nodes(), workers), layout)
+    finally:
+        ray.shutdown()
 
 
 def _start_or_join(ray: Any, address: str, workers: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if workers:
-        # Ray's workers are nice by default; these have the machine to themselves.
-        own: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "_system_config": {"worker_niceness": 0}}
-        ray.init("local", num_cpus=workers * _cores_each(workers), include_dashboard=False, **own, **quiet)
+        # Ray asks for no password: without this address anyone on the network could run code here.
+        loopback: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
+        ray.init("local", num_cpus=workers * _cores_each(workers), include_dashboard=False, **loopback, **quiet)
         return
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
@@ -194,14 +206,21 @@ def _start_or_join(ray: Any, address: str, workers: int) -> None:
         raise InputError(f"cluster {address!r} cannot be reached: {error}") from error
 
 
-def _resources(ray: Any, workers: int) -> dict[str, int]:
-    """Of each task: a GPU, where there are some; otherwise the processors of the smallest machine, or of a worker."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    if not nodes:
+def task_resources(nodes: Sequence[Mapping[str, Any]], workers: int) -> dict[str, int]:
+    """Returns what Ray is to give each task, as arguments of `ray.remote`.
+
+    That is one GPU where there are some. Otherwise it is the processors of one of the local workers or, where these
+    are 0, of the smallest node.
+
+    Raises:
+      InputError: no node has a processor.
+    """
+    there = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if not there:
         raise InputError("the cluster has no machine with a processor to give")
-    if any(node.get("GPU", 0) >= 1 for node in nodes):
+    if any(node.get("GPU", 0) >= 1 for node in there):
         return {"num_cpus": 1, "num_gpus": 1}
-    return {"num_cpus": _cores_each(workers) if workers else min(int(node["CPU"]) for node in nodes), "num_gpus": 0}
+    return {"num_cpus": _cores_each(workers) if workers else min(int(node["CPU"]) for node in there), "num_gpus": 0}
 
 
 def _cores_each(workers: int) -> int:
@@ -209,33 +228,21 @@ def _cores_each(workers: int) -> int:
 
 
 @contextlib.contextmanager
-def _without_messages(ray: Any) -> Iterator[None]:
-    """Without what Ray writes to standard output of workers that were lost; nothing public keeps it from that."""
-    before = ray._private.worker._worker_logs_enabled
-    ray._private.worker._worker_logs_enabled = False
+def _settings_of_ray() -> Iterator[None]:
+    """Sets what Ray reads from the environment when it starts, unless the user has set it."""
+    # No report on its use to a server, and workers of ordinary priority: they have the machine to themselves.
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        ray._private.worker._worker_logs_enabled = before
-
-
-@contextlib.contextmanager
-def _without_reports_and_warnings() -> Iterator[None]:
-    """Without Ray's report on its use to a server, and JAX's warning of the forks that become Ray's processes."""
-    name = "RAY_USAGE_STATS_ENABLED"
-    before = os.environ.get(name)
-    os.environ[name] = before or "0"
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            yield
-    finally:
-        if before is None:
+        for name in added:
             del os.environ[name]
 
 
 def evenly(runs: Sequence[Run], most: int) -> list[Sequence[Run]]:
-    """Runs in parts of at most `most`, no two of which differ by more than one run."""
+    """Splits runs into batches of at most `most`, whose sizes differ by at most one run."""
     count = -(-len(runs) // most)
     ends = [len(runs) * i // count for i in range(count + 1)]
     return [runs[start:end] for start, end in itertools.pairwise(ends)]
@@ -247,38 +254,35 @@ def _describe(layout: str, matmul_precision: str | None) -> dict[str, str]:
     return environment(devices[0], resolve_layout(layout, devices))
 
 
-def _peak() -> float:
-    return matrix_product_peak()
-
-
-def _train(boxed: list[Any], dtype: str, part: int) -> Answer:
-    """What a worker does for a task."""
+def _train(boxed: list[Any], dtype: str, batch: int) -> Answer:
+    """Trains a batch of runs; what a worker does for a task."""
     import ray
 
     _leave_if_moved(tuple(ray.get_gpu_ids()))
     devices = _devices()
-    # Arrays of 64 bits are unpickled as such.
+    # JAX unpickles arrays of 64 bits as such only where it has 64-bit types.
     with numerics(dtype):
-        job, layout, parts, room = _shipment(boxed[0])
+        job, layout, batches, capacity = _shipment(boxed[0])
     name = f"worker {os.getpid()} on {ray.util.get_node_ip_address()}"
     reason = refusal(name, _describe(layout, job.environment.get("matmul_precision")), job.environment)
     if reason is not None:
         return Answer({}, reason)
-    records: dict[Run, Record] = {}
-    for wave in train_batches(job, parts[part], devices, no_progress, room[part]):
-        records |= wave
+    positions = {run: i for i, run in enumerate(batches[batch])}
+    records: dict[int, Record] = {}
+    for some in train_batches(job, batches[batch], devices, no_progress, capacity[batch]):
+        records |= {positions[run]: record for run, record in some.items()}
     return Answer(records, None)
 
 
 def refusal(worker: str, there: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
-    """Why a worker may not take part in a sweep, by its name; None if it may."""
+    """Says why a worker of this name may not take part in a sweep; None if it may."""
     difference = first_difference(there, expected)
     return None if difference is None else f"{worker} would give other bits than the rest of this sweep: {difference}"
 
 
 @functools.cache
 def _devices() -> list[jax.Device]:
-    """All that Ray gives this worker, which is used again for tasks of the same resources only."""
+    """The devices that Ray gives this worker. Ray uses it again for tasks of the same resources only."""
     import ray
 
     given = ray.get_runtime_context().get_assigned_resources()
@@ -296,7 +300,7 @@ def _gpus_at_start() -> tuple[Any, ...]:
 
 
 def _leave_if_moved(gpus: tuple[Any, ...]) -> None:
-    """Ends a worker whose JAX holds other GPUs than those it is given now; Ray has the task done by another."""
+    """Ends a worker whose JAX holds other GPUs than Ray gives it now; Ray retries the task on another worker."""
     if gpus != _gpus_at_start():
         sys.exit("moved to other GPUs")
 

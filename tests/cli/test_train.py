@@ -27,7 +27,7 @@ ONE = ["--optimizer", "a=sgd,learning_rate=0.01"]
 TERMINAL_VARIABLES = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in TERMINAL_VARIABLES}
 QUICK = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
-FILES = ["config.json", "history.parquet", "losses.png", "losses.svg", "params.npz", "result.json"]
+FILES = ["config.json", "losses.png", "losses.svg", "result.json", "runs.parquet"]
 
 # Arguments, and what the message must name: the field, the value, what is allowed.
 BAD_INPUTS = [
@@ -303,7 +303,7 @@ def test_the_flags_make_the_config_and_leave_the_rest_at_its_defaults(arguments,
     ("command", "called"),
     [
         ([], "momentum_jax.training.loop.train"),
-        (["sweep", "--grid", "learning_rate=0.1"], "momentum_jax.sweeps.procedure.sweep"),
+        (["sweep", "--grid", "learning_rate=0.1"], "momentum_jax.sweeps.driver.sweep"),
         (["compare"], "momentum_jax.comparison.procedure.compare"),
     ],
     ids=["train", "sweep", "compare"],

@@ -14,7 +14,7 @@ from momentum_jax.comparison import procedure, tuning
 from momentum_jax.comparison import result as results
 from momentum_jax.comparison.folder import HEAD, JUDGING
 from momentum_jax.comparison.wording import title_of_tuning
-from momentum_jax.sweeps.procedure import sweep_trials
+from momentum_jax.sweeps.driver import sweep_trials
 from momentum_jax.tasks import image_classification
 from momentum_jax.training import compile as programs
 from momentum_jax.training.loop import Interrupted
@@ -94,7 +94,7 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     # By what they print, since a NaN is not equal to itself.
     assert repr(again.verdicts) == repr(compared.verdicts)
     assert (again.notes, again.target, again.plan) == (compared.notes, compared.target, compared.plan)
-    monkeypatch.setattr("momentum_jax.sweeps.procedure.train_batches", refuse)
+    monkeypatch.setattr("momentum_jax.sweeps.workers.train_batches", refuse)
     monkeypatch.setattr(procedure, "measure_steps", refuse)
     # Judging otherwise needs no run.
     wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["mean_loss"], margin=9.0)

@@ -1,12 +1,16 @@
 """The benchmark's peers do the work of the tutorial's NumPy loop."""
 
+import math
+
 import jax
+import jax.extend.core
 import numpy as np
 import peers
 import pytest
 from numpy_tutorial import MiniSGD, Momentum, gradient, loss
 
 import momentum_jax as mj
+from momentum_jax.tasks import image_classification
 from tests.compiling import jit
 
 
@@ -63,3 +67,27 @@ def test_a_seed_of_purejaxrls_way_does_the_work_of_the_numpy_loop():
         params, batches = drawn(key, 10)
         # In float32 a ReLU may fall on the other side of zero.
         np.testing.assert_allclose(of_seed.T, numpy_losses(params, batches)[:, 1], rtol=1e-4)
+
+
+def flops_of(jaxpr):
+    """The operations of all dense matrix products in a traced function."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        total += sum(map(flops_of, jax.extend.core.jaxprs_in_params(equation.params)))
+    return total
+
+
+def test_the_work_that_peaks_are_compared_with_is_that_of_the_steps_matrix_products(mnist):
+    cfg = mj.Config()
+    task = image_classification(mnist)
+    params = mj.initial_params(cfg, 0, "sgd")
+    batch = (mnist.x_train[: cfg.batch_size], mnist.y_train[: cfg.batch_size])
+
+    def step(params):
+        return jax.value_and_grad(task.loss)(params, batch), task.loss(params, batch)
+
+    assert flops_of(jax.make_jaxpr(step)(params).jaxpr) == peers.flops_per_step()

@@ -217,5 +217,5 @@ def document() -> dict[str, Any]:
         },
         "provenance": {"versions": {"python": "3.11.9", "jax": "0.10.2"}, "device": "cpu", "instruction_set": "avx512"},
         "command": "momentum-jax compare --seeds 20 --out runs/comparison",
-        "files": "Everything shown is in runs/comparison: config.json, result.json, history.parquet, params.npz.",
+        "files": "Everything shown is in runs/comparison: config.json, result.json, runs.parquet.",
     }

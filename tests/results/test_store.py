@@ -14,23 +14,17 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as st_numpy
 
 import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
 from momentum_jax.results import store
-from momentum_jax.results.record import Record, from_parquet, to_parquet
 from momentum_jax.space import make_trials
-from momentum_jax.sweeps import jobs
+from momentum_jax.sweeps import batches
 
 OPTIMIZERS = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
@@ -64,9 +58,9 @@ QUADRATIC = mj.Task(init=_init, loss=_loss, train=ROWS, test=ROWS[:50])
 
 
 @pytest.fixture(autouse=True)
-def short_waves(monkeypatch):
-    """Waves of one run on each device, so that a sweep has many parts."""
-    monkeypatch.setattr(jobs, "BATCH_ITERATIONS", CFG.iterations)
+def small_batches(monkeypatch):
+    """Batches of one run on each device, so that a sweep has many parts."""
+    monkeypatch.setattr(batches, "BATCH_ITERATIONS", CFG.iterations)
 
 
 def sweep(folder, cfg=CFG, space=SPACE, **options):
@@ -78,7 +72,7 @@ def finished(tmp_path_factory):
     """The folder of a finished sweep, for reading, and its result."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "BATCH_ITERATIONS", CFG.iterations)
+        patch.setattr(batches, "BATCH_ITERATIONS", CFG.iterations)
         return folder, sweep(folder)
 
 
@@ -136,7 +130,7 @@ def test_a_damaged_part_is_set_aside_and_its_runs_are_run_again_to_the_same_bits
         result = sweep(folder)
     assert result == finished[1]
     assert (folder / "damaged" / part.name).read_bytes() == damaged
-    # The same runs in the same wave are the same bytes.
+    # The same runs in the same batch are the same bytes.
     assert [path.name for path in parts(folder)] == [path.name for path in parts(finished[0])]
     assert sweep(folder) == finished[1]
 
@@ -353,14 +347,15 @@ def test_the_digest_of_a_run_is_that_of_the_config_of_it_alone(finished):
     trials = make_trials(cfg, {"learning_rate": [0.1, schedule], "batch_size": [8, 16]})
     digests = store.run_digests(cfg, trials)
     assert len(set(digests.values())) == len(digests) == 16
-    for (label, position, seed), digest in digests.items():
-        trial = trials[label][position]
+    for (label, position, trial, seed), digest in digests.items():
+        assert trial == trials[label][position]
         alone = mj.Config(batch_size=trial.batch_size, seeds=(seed,), optimizers={label: trial.optimizer}, l2=0.1)
         assert digest == alone.digest
     columns = [pq.read_table(part, columns=["digest"]).column(0).to_pylist() for part in parts(finished[0])]
     assert sorted(itertools.chain(*columns)) == sorted(store.run_digests(CFG, make_trials(CFG, SPACE)).values())
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_parts_have_one_schema_and_are_one_dataset(tmp_path):
     # Values that are there for some trials only, of several types, in parts of their own.
     space = {
@@ -394,76 +389,3 @@ def test_hyperparameters_may_have_the_names_of_the_stores_own_columns(tmp_path):
     assert result.losses["odd"].tobytes() == reference.losses["sgd"].tobytes()
     assert result.table().column("seed").to_pylist() == [0, 1, 0, 1]
     assert result.table().column("hyperparameter.digest").to_pylist() == [0.1, 0.1, 0.2, 0.2]
-
-
-DTYPES = ["float32", "float64", "float16", "bfloat16", "bool", "int8", "int32", "int64", "uint8", "uint32"]
-
-
-def arrays(dtype, shape):
-    """Arrays of any bits that the dtype has, NaN with sign and payload among them where Arrow knows the dtype."""
-    if dtype == "bfloat16":
-        bits = st_numpy.arrays(np.uint16, shape)
-        # Through float32 a NaN keeps its sign, not its payload.
-        return bits.map(lambda a: np.where((a & 0x7FFF) > 0x7F80, (a & 0x8000) | 0x7FC0, a).view(ml_dtypes.bfloat16))
-    return st_numpy.arrays(np.dtype(dtype), shape)
-
-
-@st.composite
-def records(draw):
-    """Some runs of one wave: histories and evaluations of one kind, metrics each of its own, or none at all."""
-    runs, recorded, evaluations = draw(st.integers(1, 4)), draw(st.integers(0, 3)), draw(st.integers(0, 2))
-    dtype = draw(st.sampled_from(["float32", "float64"]))
-    names = draw(st.lists(st.sampled_from(["a", "b.c", "losses", "π"]), unique=True))
-    kinds = {
-        name: (
-            draw(st.sampled_from(DTYPES)),
-            draw(st_numpy.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3)),
-        )
-        for name in names
-    }
-    keep = draw(st.booleans())
-    return [
-        Record(
-            losses=draw(arrays(dtype, (recorded,))),
-            losses_before=draw(arrays(dtype, (recorded,))),
-            metrics={name: draw(arrays(kind, (recorded, *shape))) for name, (kind, shape) in kinds.items()},
-            diverged_at=draw(st.sampled_from([-1, 0, 7])),
-            evaluations={"train_loss": draw(arrays("float32", (evaluations,)))},
-            failed=draw(st.booleans()),
-            params={"w": draw(arrays("bfloat16", (2, 2))), "b": [draw(arrays("float32", ())), None]} if keep else None,
-        )
-        for _ in range(runs)
-    ]
-
-
-def identical(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        x, y = np.asarray(x), np.asarray(y)
-        assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
-
-
-@given(records())
-def test_runs_come_back_from_parquet_to_the_bit(given_records):
-    described = pa.table({"optimizer": ["it"] * len(given_records), "seed": list(range(len(given_records)))})
-    content = to_parquet(described, given_records)
-    table, read = from_parquet(content)
-    assert table.select(["optimizer", "seed"]).equals(described)
-    assert table.column("failed").to_pylist() == [record.failed for record in given_records]
-    for before, after in zip(given_records, read(), strict=True):
-        assert type(after.failed) is bool
-        assert type(after.diverged_at) is int
-        identical(before._asdict(), after._asdict())
-    assert to_parquet(described, given_records) == content
-
-
-@given(st.data())
-def test_runs_of_several_kinds_in_one_wave_come_back_to_the_bit(data):
-    runs = []
-    for dtype, shape in (("float32", (2,)), ("int32", ()), ("bfloat16", (0,)), ("bool", (1, 3))):
-        metric = data.draw(arrays(dtype, (2, *shape)))
-        empty = np.zeros(2, np.float32)
-        runs.append(Record(empty, empty, {"m": metric}, -1, {}, False, None))
-    content = to_parquet(pa.table({"seed": list(range(len(runs)))}), runs)
-    for before, after in zip(runs, from_parquet(content)[1](), strict=True):
-        identical(before.metrics, after.metrics)

@@ -1,4 +1,6 @@
-"""Killed with SIGKILL at random moments and started again, sweeps and trainings end with the bits of undisturbed ones.
+"""Sweeps and trainings that are killed with SIGKILL and started again end with the bits of undisturbed ones.
+
+By default one sweep is killed once; the exhaustive tests kill at random moments.
 
 MOMENTUM_JAX_KILLS says how many kills each shall survive; three by default.
 """
@@ -16,8 +18,44 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax._base.trees import unpack_whole
+from tests.sweeps.small import CHUNK, QUADRATIC, SPACE, small
 
 KILLS = int(os.environ.get("MOMENTUM_JAX_KILLS", "3"))
+
+HELD = """
+import sys, time
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import momentum_jax as mj
+from momentum_jax.sweeps import batches
+from tests.sweeps.small import CHUNK, QUADRATIC, SMALL, SPACE, small
+
+jobs.BATCH_ITERATIONS = SMALL["iterations"]
+
+def hold(phase, done, total, note=""):
+    if phase == "runs" and done > 4:
+        print("held", flush=True)
+        time.sleep(600)
+
+mj.sweep(small(seeds=2), SPACE, task=QUADRATIC, folder=sys.argv[1], chunk=CHUNK, progress=hold)
+"""
+
+
+def test_a_sweep_killed_in_the_middle_is_finished_by_another_process_with_the_same_bits(tmp_path):
+    root = str(pathlib.Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
+    command = [sys.executable, "-W", "ignore", "-c", HELD, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"held\n"
+        finally:
+            process.send_signal(signal.SIGKILL)
+    before = {path.name for path in (tmp_path / "parts").iterdir()}
+    assert 0 < len(mj.Result.load(tmp_path).table()) < 12
+    options = {"task": QUADRATIC, "chunk": CHUNK}
+    assert mj.sweep(small(seeds=2), SPACE, folder=tmp_path, **options) == mj.sweep(small(seeds=2), SPACE, **options)
+    assert before < {path.name for path in (tmp_path / "parts").iterdir()}
+
 
 WORK = """
 import sys
@@ -26,7 +64,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
 import numpy as np
 import momentum_jax as mj
-from momentum_jax.sweeps import jobs
+from momentum_jax.sweeps import batches
 
 def loss(params, batch):
     return jnp.mean(jnp.sum((params["w"] @ batch.T - 1) ** 2, axis=0)) / 2
@@ -125,6 +163,7 @@ def worker(tmp_path_factory):
     return Worker(tmp_path_factory.mktemp("work"))
 
 
+@pytest.mark.exhaustive
 def test_a_sweep_killed_at_random_moments_ends_with_the_same_table_and_the_same_bits(worker, tmp_path):
     worker.finish("sweep", tmp_path / "undisturbed", "-")
     undisturbed, ends = mj.Result.load(tmp_path / "undisturbed"), []
@@ -149,6 +188,7 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_same_table_and_the_same_
     assert ends
 
 
+@pytest.mark.exhaustive
 def test_a_training_killed_at_random_moments_ends_with_the_same_bits(worker, tmp_path):
     worker.finish("train", tmp_path / "checkpoint", tmp_path / "undisturbed")
     undisturbed, ends = mj.Result.load(tmp_path / "undisturbed"), []

@@ -1,0 +1,60 @@
+"""What a folder or a checkpoint belongs to."""
+
+import gc
+import weakref
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import momentum_jax as mj
+from momentum_jax.results import fingerprint
+from momentum_jax.results.fingerprint import data_digest, first_difference
+
+
+def task(rows, **fields):
+    return mj.Task(init=lambda key: jnp.zeros(2), loss=lambda params, batch: jnp.mean(batch), train=rows, **fields)
+
+
+def test_the_data_of_a_task_are_digested_once_and_not_kept_alive(monkeypatch):
+    digested = []
+    digest = fingerprint._digest_of_arrays
+    monkeypatch.setattr(fingerprint, "_digest_of_arrays", lambda data: digested.append(1) or digest(data))
+    mine, other = task(np.arange(3.0)), task(np.arange(4.0))
+    assert data_digest(mine) == data_digest(mine) == data_digest(task(np.arange(3.0))) != data_digest(other)
+    assert len(digested) == 3
+    assert data_digest(task(np.arange(5.0), provenance={"digest": "known"})) == "known"
+    there = weakref.ref(mine)
+    del mine
+    gc.collect()
+    assert there() is None
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (np.arange(4.0), np.arange(4.0).astype(np.float32)),
+        (np.arange(4.0), np.arange(4.0).reshape(2, 2)),
+        (np.arange(4.0), -np.arange(4.0)),
+    ],
+    ids=["dtype", "shape", "values"],
+)
+def test_data_that_differ_have_other_digests(a, b):
+    assert data_digest(task(a)) != data_digest(task(b))
+    assert data_digest(task(a)) != data_digest(task(a, test=a))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "said"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": 1}, {"a": 1.0}, "a is 1, not 1.0"),
+        ({}, {"a": [1]}, "a is not there, not [1]"),
+        ({"a": 1}, {}, "a is 1, which is not asked for"),
+        ({"a": [1, 2]}, {"a": [1, 3]}, "a is [1, 2], not [1, 3]"),
+        ({"a": list(range(90))}, {"a": [*range(89), 0]}, "a[89] is 89, not 0"),
+        ({"a": list(range(90))}, {"a": list(range(91))}, "a has 90 entries, not 91"),
+    ],
+)
+def test_the_first_difference_is_told_by_its_place(theirs, mine, said):
+    assert first_difference(theirs, mine) == said

@@ -1,0 +1,266 @@
+"""A training's folder: readable by others, written whole or not at all, and never over something else."""
+
+import dataclasses
+import errno
+import io
+import json
+import os
+import pathlib
+import shutil
+
+import ml_dtypes
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from momentum_jax._base.errors import InputError
+from momentum_jax._base.files import write_atomically
+from momentum_jax.config import Config
+from momentum_jax.optimizers.description import OptimizerConfig
+from momentum_jax.results.result import Result
+from tests.results.made import FILES, RECORDED, make_result, with_leaf
+
+
+def test_the_files_are_read_by_pyarrow_json_and_numpy_without_pickles(tmp_path):
+    result = with_leaf([np.arange(2.0), np.arange(6).reshape(2, 3)])
+    result.metrics["norm"] = result.losses
+    result.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert Config.from_json(json.loads((tmp_path / "config.json").read_text("utf-8"))) == result.config
+    assert json.loads((tmp_path / "result.json").read_text("utf-8"))["provenance"] == result.provenance
+
+    runs = pq.read_table(tmp_path / "runs.parquet")
+    described = result.table()
+    assert runs.select(described.column_names).equals(described)
+    assert runs.column_names[len(described.column_names) :] == [
+        *("iterations", "losses", "losses_before", "metric.norm"),
+        *("evaluation.train_loss", "evaluation.test_loss", "evaluation.test_accuracy", "params"),
+    ]
+    (row,) = (row for row in runs.to_pylist() if (row["optimizer"], row["seed"]) == ("momentum", 2**32 - 1))
+    assert row["iterations"] == list(range(RECORDED))
+    assert row["losses"] == result.losses["momentum"][1].tolist()
+    assert row["evaluation.test_loss"] == result.evaluations["test_loss"]["momentum"][1].tolist()
+    with np.load(io.BytesIO(row["params"]), allow_pickle=False) as arrays:
+        assert sorted(arrays.files) == ["json", "leaf_0", "leaf_1"]
+        np.testing.assert_array_equal(arrays["leaf_1"], np.arange(6).reshape(2, 3)[1])
+
+
+def test_final_columns_are_empty_where_the_last_evaluation_is_not_of_the_end(tmp_path):
+    make_result(iterations=np.arange(RECORDED) + 1).save(tmp_path)
+    assert pq.read_table(tmp_path / "runs.parquet").column("test_loss").null_count == 6
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def truncated(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated, flipped, None, lambda content: b""], ids=["cut", "flip", "gone", "empty"]
+)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_or_missing_file_is_refused(tmp_path, name, damage):
+    make_result().save(tmp_path)
+    path = tmp_path / name
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=tmp_path.name if name == "result.json" else name):
+        Result.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_two_savings_are_refused(tmp_path, name):
+    make_result().save(tmp_path / "a")
+    make_result(Config(seeds=2, l2=0.5), dtype=np.float64).save(tmp_path / "b")
+    shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
+    with pytest.raises(InputError, match="of another saving"):
+        Result.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda summary: [],
+        lambda summary: summary | {"sha256": 3},
+        lambda summary: {name: value for name, value in summary.items() if name != "provenance"},
+        lambda summary: summary | {"format": 3},
+        lambda summary: summary | {"evaluation_iterations": [2, 6]},
+        lambda summary: summary | {"provenance": {"devices": 3}},
+    ],
+    ids=["no object", "no digests", "a part missing", "a later format", "another iteration", "another provenance"],
+)
+def test_a_changed_result_json_is_refused(tmp_path, change):
+    make_result().save(tmp_path)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text("utf-8")))), "utf-8")
+    with pytest.raises(InputError, match=tmp_path.name):
+        Result.load(tmp_path)
+
+
+def test_a_folder_without_a_result_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        Result.load(tmp_path / "nowhere")
+
+
+def test_a_result_of_the_same_config_is_replaced_and_other_files_stay(tmp_path):
+    make_result().save(tmp_path)
+    (tmp_path / "losses.png").write_bytes(b"figure")
+    again = make_result(provenance={"run": 2})
+    again.save(tmp_path)
+    assert Result.load(tmp_path) == again
+    assert sorted(contents(tmp_path)) == sorted([*FILES, "losses.png"])
+
+
+def test_a_result_whose_optimizers_come_in_another_order_is_of_the_same_config(tmp_path):
+    make_result().save(tmp_path)
+    cfg = make_result().config
+    again = make_result(dataclasses.replace(cfg, optimizers=dict(reversed(cfg.optimizers.items()))))
+    again.save(tmp_path)
+    assert Result.load(tmp_path) == again
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "said"),
+    [
+        ({"l2": 0.5}, {"l2": 0.25}, "its l2 is 0.5, not 0.25"),
+        ({"seeds": 1}, {"seeds": 2}, r"its seeds is \[0\], not \[0, 1\]"),
+        (
+            {"optimizers": {"a": OptimizerConfig("x", n=1)}},
+            {"optimizers": {"a": OptimizerConfig("x", n=1.5)}},
+            "its optimizers.a.hyperparameters.n is 1, not 1.5",
+        ),
+    ],
+)
+def test_a_result_of_another_config_is_refused_and_left_untouched(tmp_path, there, here, said):
+    make_result(Config(**there)).save(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=said):
+        make_result(Config(**here)).save(tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ({"l2": 0}, {"l2": 0.0}),
+        (
+            {"optimizers": {"a": OptimizerConfig("sgd", learning_rate=1)}},
+            {"optimizers": {"a": OptimizerConfig("sgd", learning_rate=1.0)}},
+        ),
+    ],
+    ids=["l2", "learning_rate"],
+)
+def test_a_whole_number_written_as_an_integer_is_the_same_config_or_refused(tmp_path, there, here):
+    make_result(Config(**there)).save(tmp_path)
+    if Config(**there).digest == Config(**here).digest:
+        make_result(Config(**here)).save(tmp_path)
+    else:
+        with pytest.raises(InputError, match="another config"):
+            make_result(Config(**here)).save(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("text", ["", "text", "[]", "3", "{}", '{"dataset": "mnist"}', '{"optimizers": []}'])
+def test_a_file_of_another_program_under_one_of_the_names_is_left_as_it_was(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="not a result of this program"):
+        make_result(Config()).save(tmp_path)
+    assert contents(tmp_path) == {name: text.encode()}
+
+
+@pytest.mark.parametrize("below", ["file", "file/folder", "file/folder/deeper"])
+def test_a_folder_below_a_regular_file_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(InputError, match=r"cannot be written: '.*file': Not a directory"):
+        make_result().save(tmp_path / below)
+    assert contents(tmp_path) == {"file": b"text"}
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_is_reported_and_the_old_result_stays(tmp_path, monkeypatch):
+    make_result().save(tmp_path)
+    before = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        with pytest.raises(InputError, match="No space left on device"):
+            make_result(provenance={"run": 2}).save(tmp_path)
+    assert contents(tmp_path) == before
+    assert Result.load(tmp_path) == make_result()
+
+
+def test_an_interruption_between_two_files_leaves_a_folder_that_is_refused_and_can_be_written_anew(
+    tmp_path, monkeypatch
+):
+    make_result().save(tmp_path)
+    replace, written = os.replace, []
+
+    def interrupted(temporary, path):
+        written.append(pathlib.Path(path).name)
+        if written[-1] == "result.json":
+            raise KeyboardInterrupt
+        replace(temporary, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_result(dtype=np.float64).save(tmp_path)
+    assert written[-1] == "result.json"
+    assert sorted(contents(tmp_path)) == sorted(FILES)
+    with pytest.raises(InputError, match="of another saving"):
+        Result.load(tmp_path)
+    make_result(dtype=np.float64).save(tmp_path)
+    assert Result.load(tmp_path) == make_result(dtype=np.float64)
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, step, old):
+    path = tmp_path / "file"
+    if old:
+        path.write_bytes(old)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, no_room)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(path, b"new")
+    assert contents(tmp_path) == ({"file": old} if old else {})
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_atomically(tmp_path / "file", b"content")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert contents(tmp_path) == {"plain": b"", "file": b"content"}
+
+
+def test_a_bfloat16_leaf_is_stored_as_its_bits(tmp_path):
+    leaf = np.asarray([1.5, -2], ml_dtypes.bfloat16)
+    with_leaf(leaf).save(tmp_path)
+    packed = pq.read_table(tmp_path / "runs.parquet").column("params").to_pylist()[:2]
+    for content, entry in zip(packed, leaf.view(np.uint16), strict=True):
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            np.testing.assert_array_equal(arrays["leaf_0"], entry)
+
+
+def test_a_result_of_the_earlier_format_is_neither_read_nor_written_over(tmp_path):
+    make_result().save(tmp_path)
+    (tmp_path / "runs.parquet").rename(tmp_path / "history.parquet")
+    summary = json.loads((tmp_path / "result.json").read_text("utf-8"))
+    (tmp_path / "result.json").write_text(json.dumps(summary | {"format": 1}))
+    before = contents(tmp_path)
+    for attempt in (lambda: Result.load(tmp_path), lambda: make_result().save(tmp_path)):
+        with pytest.raises(InputError, match=r"holds a result of format 1, and this version .* format 2, whose runs"):
+            attempt()
+    assert contents(tmp_path) == before
