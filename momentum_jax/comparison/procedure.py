@@ -101,9 +101,9 @@ def compare(
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
 
     >>> task = Task(
-    ...     init=lambda key: np.zeros(1, np.float32),
+    ...     init=lambda key: np.zeros([], np.float32),
     ...     loss=lambda params, batch: ((params - batch) ** 2).mean(),
-    ...     train=np.linspace(0, 1, 60, dtype=np.float32)[:, None],
+    ...     train=np.linspace(0, 1, 60, dtype=np.float32),
     ... )
     >>> cfg = Config(iterations=20, batch_size=4, seeds=2)
     >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1, task=task)

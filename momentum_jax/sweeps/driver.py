@@ -77,11 +77,12 @@ def sweep(
       InputError: something that was given cannot be used, or the folder cannot be written or is another sweep's.
       Interrupted: a KeyboardInterrupt, with the result of the runs that were finished.
 
-    >>> from momentum_jax import Config
-    >>> cfg = Config(iterations=20, hidden_sizes=(10,), seeds=2)
-    >>> result = sweep(cfg, {"momentum": {"learning_rate": [0.01, 0.1, 1.0]}})
-    >>> result.losses["momentum"].shape, result.losses["sgd"].shape
-    ((3, 2, 20), (1, 2, 20))
+    >>> import momentum_jax as mj
+    >>> sgd = mj.OptimizerConfig("sgd", learning_rate=0.01)
+    >>> cfg = mj.Config(iterations=20, hidden_sizes=(10,), seeds=2, optimizers={"sgd": sgd})
+    >>> result = sweep(cfg, {"learning_rate": [0.01, 0.1, 1.0]})
+    >>> result.losses["sgd"].shape
+    (3, 2, 20)
     """
     trials = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
     return sweep_trials(

@@ -83,10 +83,11 @@ def train(
         checkpoint is damaged, of another training, or cannot be written.
       Interrupted: a KeyboardInterrupt, with the result so far.
 
-    >>> from momentum_jax import Config
-    >>> result = train(Config(iterations=20, hidden_sizes=(10,)))
-    >>> result.losses["momentum"].shape
-    (1, 20)
+    >>> import momentum_jax as mj
+    >>> sgd = mj.OptimizerConfig("sgd", learning_rate=0.01)
+    >>> result = train(Config(iterations=20, hidden_sizes=(10,), seeds=2, optimizers={"sgd": sgd}))
+    >>> result.losses["sgd"].shape
+    (2, 20)
     """
     check_integer("chunk", chunk, 1)
     check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)

@@ -109,7 +109,7 @@ def test_a_range_of_whole_numbers_gives_whole_numbers(flags, sizes, sweep, monke
         planned.extend(make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)["a"])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("momentum_jax.sweeps.driver.sweep", plan)
+    monkeypatch.setattr("momentum_jax.cli.sweep.sweep", plan)
     with pytest.raises(SystemExit):
         sweep(*ONE, *flags)
     assert len(planned) == 3

@@ -104,7 +104,7 @@ def refused(main, monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(
-            "momentum_jax.training.loop.compile_programs", lambda *_: pytest.fail("compiled for bad input")
+            "momentum_jax.training.compile._compile_all", lambda *_: pytest.fail("compiled for bad input")
         )
         before = tree(pathlib.Path.cwd())
         with pytest.raises(SystemExit) as exit_:
@@ -303,7 +303,7 @@ def test_the_flags_make_the_config_and_leave_the_rest_at_its_defaults(arguments,
     ("command", "called"),
     [
         ([], "momentum_jax.training.loop.train"),
-        (["sweep", "--grid", "learning_rate=0.1"], "momentum_jax.sweeps.driver.sweep"),
+        (["sweep", "--grid", "learning_rate=0.1"], "momentum_jax.cli.sweep.sweep"),
         (["compare"], "momentum_jax.comparison.procedure.compare"),
     ],
     ids=["train", "sweep", "compare"],

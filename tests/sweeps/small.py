@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import momentum_jax as mj
+from tests.training.small import DATASET
 
-SMALL = {"hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
+SMALL = {"dataset": DATASET, "hidden_sizes": (10,), "iterations": 30, "batch_size": 16}
 CHUNK = 10
 MOMENTUM = mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9)
 PAIR = {"sgd": mj.OptimizerConfig("sgd", learning_rate=0.1), "momentum": MOMENTUM}

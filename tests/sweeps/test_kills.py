@@ -30,14 +30,14 @@ import momentum_jax as mj
 from momentum_jax.sweeps import batches
 from tests.sweeps.small import CHUNK, QUADRATIC, SMALL, SPACE, small
 
-jobs.BATCH_ITERATIONS = SMALL["iterations"]
+batches.BATCH_ITERATIONS = SMALL["iterations"]
 
 def hold(phase, done, total, note=""):
     if phase == "runs" and done > 4:
         print("held", flush=True)
         time.sleep(600)
 
-mj.sweep(small(seeds=2), SPACE, task=QUADRATIC, folder=sys.argv[1], chunk=CHUNK, progress=hold)
+mj.sweep(small(seeds=2, dataset="mnist"), SPACE, task=QUADRATIC, folder=sys.argv[1], chunk=CHUNK, progress=hold)
 """
 
 
@@ -53,7 +53,8 @@ def test_a_sweep_killed_in_the_middle_is_finished_by_another_process_with_the_sa
     before = {path.name for path in (tmp_path / "parts").iterdir()}
     assert 0 < len(mj.Result.load(tmp_path).table()) < 12
     options = {"task": QUADRATIC, "chunk": CHUNK}
-    assert mj.sweep(small(seeds=2), SPACE, folder=tmp_path, **options) == mj.sweep(small(seeds=2), SPACE, **options)
+    cfg = small(seeds=2, dataset="mnist")
+    assert mj.sweep(cfg, SPACE, folder=tmp_path, **options) == mj.sweep(cfg, SPACE, **options)
     assert before < {path.name for path in (tmp_path / "parts").iterdir()}
 
 
@@ -84,7 +85,7 @@ optimizers = {
 }
 kind, place, out = sys.argv[1:]
 if kind == "sweep":
-    jobs.BATCH_ITERATIONS = 1000
+    batches.BATCH_ITERATIONS = 1000
     cfg = mj.Config(iterations=1000, batch_size=16, seeds=4, optimizers=optimizers, record_every=10)
     space = {"learning_rate": [0.001, 0.003, 0.01, 0.03, 1e20]}
     mj.sweep(cfg, space, task=task, folder=place, keep_params=True, chunk=200, progress=working)

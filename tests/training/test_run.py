@@ -29,11 +29,11 @@ SCHEDULED = mj.OptimizerConfig(
     ],
     ids=str,
 )
-def test_train_gives_the_bits_of_the_pure_function(mnist, optimizer, changes):
+def test_train_gives_the_bits_of_the_pure_function(optimizer, changes):
     cfg = small(seeds=(3, 5), optimizers={"it": optimizer}, **changes)
     metrics = {"norm": lambda params, state, grads: jnp.sum(grads["params"]["Dense_0"]["bias"] ** 2)}
     result = mj.train(cfg, metrics=metrics, chunk=7)
-    task = image_classification(mnist, hidden_sizes=cfg.hidden_sizes)
+    task = image_classification(mj.load_dataset(cfg.dataset), hidden_sizes=cfg.hidden_sizes)
     run = make_run(
         task,
         optimizer,

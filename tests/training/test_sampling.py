@@ -7,6 +7,8 @@ import pytest
 import momentum_jax as mj
 from tests.training.small import PAIR, quadratic_task, small
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def test_the_initial_weights_are_hes_and_the_same_numbers_in_every_dtype():
     weights = {

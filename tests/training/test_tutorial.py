@@ -16,7 +16,10 @@ OPTAX_AND_MOMENTUM = {"optax": TUTORIAL["optax"], "momentum": TUTORIAL["momentum
 
 
 @pytest.mark.parametrize("l2", [pytest.param(0.0, marks=pytest.mark.exhaustive), 0.01])
-def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
+def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2, request):
+    if l2:
+        # Without the penalty it is compiled as for users.
+        request.getfixturevalue("compiled_quickly")
     optimizers = {"sgd": TUTORIAL["sgd"], "momentum": TUTORIAL["momentum"]}
     cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,), l2=l2, optimizers=optimizers)
     result = mj.train(cfg)
@@ -38,7 +41,9 @@ def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
 
 
 @pytest.mark.parametrize("iterations", [100, pytest.param(2000, marks=pytest.mark.exhaustive)])
-def test_in_float64_momentum_is_optax_over_the_whole_tutorial(iterations):
+def test_in_float64_momentum_is_optax_over_the_whole_tutorial(iterations, request):
+    if iterations < 2000:
+        request.getfixturevalue("compiled_quickly")
     result = mj.train(mj.Config(dtype="float64", iterations=iterations, optimizers=OPTAX_AND_MOMENTUM))
     for history in (result.losses, result.losses_before):
         np.testing.assert_allclose(history["momentum"], history["optax"], rtol=1e-12)

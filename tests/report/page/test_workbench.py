@@ -8,6 +8,7 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax.analysis import theory
+from momentum_jax.tasks.landscapes import make_landscape
 
 METHODS = ("gradient_descent", "heavy_ball", "nesterov")
 # Away from double roots closed forms and eigenvalues lose a few of sixteen digits, as do the roundings of 500 steps.
@@ -37,15 +38,18 @@ def path(method, alpha, beta, curvature, steps):
 
 
 def check_theory(view):
-    """Against the closed forms and the recurrence that the package has."""
+    """Against the package's closed forms and the paths of its optimizers."""
     alpha, beta, kappa, steps = view.setting().values()
     curvatures = np.array([1.0, kappa])
     with jax.enable_x64(True):
         for method in ("heavy_ball", "nesterov"):
             rates = getattr(theory, f"{method}_rate")(alpha * curvatures, beta)
-            path = getattr(theory, f"{method}_path")(alpha, beta, curvatures, np.ones(2), int(steps))
+            valley = make_landscape("quadratic", curvatures=(1.0, kappa))
+            name = "nesterov" if method == "nesterov" else "momentum"
+            optimizer = mj.OptimizerConfig(name, learning_rate=alpha, momentum=beta)
+            path = mj.trajectory(optimizer, valley, [1.0, 1.0], int(steps))
             shown = [float(view.value(f"{method}-{name}")) for name in ("rate_mu", "rate_L", "distance")]
-            np.testing.assert_allclose(shown, [*rates, np.linalg.norm(path[-1])], rtol=TOLERANCE, atol=TOLERANCE)
+            np.testing.assert_allclose(shown, [*rates, np.linalg.norm(path.points[-1])], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def check_numbers(view, *, rtol=TOLERANCE):
