@@ -35,7 +35,7 @@ print(hashlib.sha256(result.losses["momentum"].tobytes() + kernel.tobytes()).hex
     ],
 )
 def test_the_length_of_a_chunk_does_not_change_a_bit(chunk, sampling):
-    cfg = small(sampling=sampling)
+    cfg = small(sampling=sampling, optimizers={"momentum": PAIR["momentum"]})
     same_bits(mj.train(cfg, chunk=chunk), mj.train(cfg, chunk=100))
 
 

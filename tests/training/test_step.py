@@ -10,6 +10,9 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
+from momentum_jax.results.record import Run
+from momentum_jax.space import Trial
+from momentum_jax.training.groups import group_runs
 from tests.training.small import PAIR, quadratic_task, small
 
 DEMON = mj.Schedule("demon", init_value=0.9, decay_steps=100)
@@ -106,10 +109,18 @@ def test_what_optax_has_trains_by_name_and_a_factory_by_itself(optimizer):
     assert not result.failed["it"].any()
 
 
-@pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.exhaustive)])
-def test_every_method_of_this_package_trains_by_name(dtype):
+def test_a_step_of_every_method_of_this_package_can_be_made_in_a_config():
     assert {optimizer.name for optimizer in OWN} == set(mj.optimizers.available())
+    cfg = small(optimizers={str(i): optimizer for i, optimizer in enumerate(OWN)})
+    runs = [Run(label, 0, Trial(optimizer, 16), 0) for label, optimizer in cfg.optimizers.items()]
+    groups = group_runs(cfg, quadratic_task(), {}, runs)
+    assert [group.runs for group in groups] == [(run,) for run in runs]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_method_of_this_package_trains_by_name(dtype):
     optimizers = {str(i): optimizer for i, optimizer in enumerate(OWN)}
     result = mj.train(small(optimizers=optimizers, iterations=100, dtype=dtype))
     for label in optimizers:

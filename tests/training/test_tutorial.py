@@ -1,5 +1,7 @@
 """`train` against the tutorial's loop in NumPy, Optax, and a replay outside."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,11 +42,11 @@ def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2, 
             np.testing.assert_allclose(layer["bias"][0], network[f"b{i}"], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("iterations", [100, pytest.param(2000, marks=pytest.mark.exhaustive)])
-def test_in_float64_momentum_is_optax_over_the_whole_tutorial(iterations, request):
-    if iterations < 2000:
-        request.getfixturevalue("compiled_quickly")
-    result = mj.train(mj.Config(dtype="float64", iterations=iterations, optimizers=OPTAX_AND_MOMENTUM))
+@pytest.mark.parametrize(
+    "cfg", [small(iterations=100), pytest.param(mj.Config(), marks=pytest.mark.exhaustive)], ids=["small", "tutorial"]
+)
+def test_in_float64_momentum_is_optax_over_the_whole_training(cfg):
+    result = mj.train(dataclasses.replace(cfg, dtype="float64", optimizers=OPTAX_AND_MOMENTUM))
     for history in (result.losses, result.losses_before):
         np.testing.assert_allclose(history["momentum"], history["optax"], rtol=1e-12)
 
