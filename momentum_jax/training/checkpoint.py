@@ -11,6 +11,9 @@ from momentum_jax._base.files import left_behind, write_atomically
 from momentum_jax._base.trees import pack_whole, unpack_whole
 from momentum_jax.results.fingerprint import first_difference
 
+# 2: the whole state as one tree.
+FORMAT = 2
+
 
 class Checkpoint:
     """A file that keeps the state of one training.
@@ -23,7 +26,7 @@ class Checkpoint:
 
     def __init__(self, path: pathlib.Path, identity: Mapping[str, Any], seconds: float):
         self.path = path
-        self.identity = json.loads(json.dumps(identity))
+        self.identity = json.loads(json.dumps({"format": FORMAT, **identity}))
         self.seconds = seconds
         self._last = time.monotonic()
 
@@ -31,7 +34,7 @@ class Checkpoint:
         """The state that was written last, or None where there is no file. Removes what killed writings left.
 
         Raises:
-          InputError: the file is damaged, or of another training.
+          InputError: the file is damaged, of another version of the program, or of another training.
         """
         try:
             for path in left_behind(self.path.parent, self.path.name):
@@ -47,6 +50,12 @@ class Checkpoint:
             raise InputError(
                 f"checkpoint {str(self.path)!r} is damaged, or no checkpoint; move it away to begin anew: {error}"
             ) from error
+        there = about.get("format") if isinstance(about, Mapping) else None
+        if there != FORMAT:
+            raise InputError(
+                f"checkpoint {str(self.path)!r} is of another version of this program (format {there}, not {FORMAT}); "
+                "move it away to begin anew"
+            )
         difference = first_difference(about, self.identity)
         if difference is not None:
             raise InputError(f"checkpoint {str(self.path)!r} is of another training: {difference}; move it away")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.trees import unpack_whole
+from momentum_jax._base.trees import pack_whole, unpack_whole
 
 OPTIMIZERS = {
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),
@@ -191,6 +191,15 @@ def test_the_checkpoint_of_a_training_on_other_data_is_refused(tmp_path, place):
 def test_what_is_no_checkpoint_is_refused_and_left_as_it_is(tmp_path, content):
     (tmp_path / "place").write_bytes(content)
     with pytest.raises(InputError, match="is damaged, or no checkpoint; move it away to begin anew"):
+        train(ONE, tmp_path / "place")
+    assert (tmp_path / "place").read_bytes() == content
+
+
+@pytest.mark.parametrize(("about", "there"), [({"config": {}}, "None"), ({"format": 1}, "1"), (None, "None")])
+def test_the_checkpoint_of_another_version_is_refused_and_left_as_it_is(tmp_path, about, there):
+    content = pack_whole({"done": np.int64(3)}, about)
+    (tmp_path / "place").write_bytes(content)
+    with pytest.raises(InputError, match=rf"is of another version of this program \(format {there}, not 2\); move it"):
         train(ONE, tmp_path / "place")
     assert (tmp_path / "place").read_bytes() == content
 
