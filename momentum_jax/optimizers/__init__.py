@@ -2,6 +2,7 @@
 
 - `sgd`, `momentum`, `nesterov`, `qhm`, `aggmo`, `adaptive_restart`: the methods, one file each. `scale_by_momentum`,
   `scale_by_nesterov`, `scale_by_qhm`, `scale_by_aggmo`: their rules without the learning rate, for `optax.chain`.
+- `_core.py`: where the learning rate enters, inside or outside of the velocity; checks and dtypes of all methods.
 - `demon`, `sutskever`: schedules of the momentum.
 - `optimal_sgd`, `optimal_momentum`, `optimal_nesterov`, `standard_nesterov`: hyperparameters for quadratics.
 - `OptimizerConfig`, `Schedule`: descriptions that a config can hold. `available` lists the methods by name, and

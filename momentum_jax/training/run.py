@@ -1,4 +1,4 @@
-"""One run as one pure function: read this first.
+"""One run as one pure function, the shortest way to see what `train` computes.
 
 `train` computes the same with the same step, for many runs at once, in chunks, on all devices. The tests hold it
 against this function, bit for bit on a CPU.

@@ -1,7 +1,7 @@
 """Datasets by name: the embedded MNIST, tensorflow-datasets and folders of IDX files.
 
-`load_dataset` returns a `Dataset` in a canonical order that does not depend on the source. `embed_mnist` is a program
-that builds the embedded file.
+`load_dataset` returns a `Dataset` in a canonical order that does not depend on the source. A new source is a loader
+`_name.py` and a branch in `_load.py`. `embed_mnist` is a program that builds the embedded file.
 """
 
 from momentum_jax.tasks.datasets._dataset import Dataset, draw_held_out
