@@ -1,9 +1,9 @@
 """`train(cfg)`: the loop, the step, what is compiled, where it runs, checkpoints; and `trajectory` over landscapes.
 
-`train` is in `loop.py` (the host's loop), which uses `step.py` (one iteration), `groups.py` (which runs share a program),
-`compile.py` (many runs as one program) and `devices.py` (where they go). `sampling.py` has all randomness. `run.py`
-shows the same computation as one short, pure function of one run. This room trains what it is given: nothing here
-knows of sweeps, comparisons or pages.
+`train` is in `loop.py` (the host's loop), which uses `step.py` (one iteration), `groups.py` (which runs share a
+program), `compile.py` (many runs as one program) and `devices.py` (where they go). `sampling.py` has all randomness.
+`run.py` shows the same computation as one short, pure function of one run. This room trains what it is given: nothing
+here knows of sweeps, comparisons or pages.
 """
 
 from momentum_jax.training.loop import Interrupted, batch_indices, initial_params, train
