@@ -47,7 +47,7 @@ from matplotlib.figure import Figure
 from peers import flops_per_step
 
 import momentum_jax as mj
-from momentum_jax._base.machine import cores, matrix_product_peak
+from momentum_jax._base.machine import cores
 from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent
@@ -377,7 +377,7 @@ CONTENDERS = {
     "ray": Contender(lambda sizes: sweep_costs.ray_overhead(sizes.iterations), needs="ray"),
     "command": Contender(command),
     # The peak is that of one core; the others may use what they know how to use.
-    "peak": Contender(lambda sizes: matrix_product_peak(2048), environment=tuple(sweep_costs.ONE_THREAD.items())),
+    "peak": Contender(lambda sizes: peers.matrix_product_peak(), environment=tuple(sweep_costs.ONE_THREAD.items())),
     "update": Contender(update),
 }
 

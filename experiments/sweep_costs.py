@@ -4,6 +4,7 @@ Each function is to be called in a process of its own.
 """
 
 import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -13,7 +14,12 @@ from typing import Any
 from peers import flops_per_step
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-PEAK = "from momentum_jax._base.machine import matrix_product_peak; print(matrix_product_peak(2048))"
+PEAK = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+from peers import matrix_product_peak
+print(matrix_product_peak())
+"""
 
 
 class Clock:

@@ -6,12 +6,10 @@ import os
 import pathlib
 import platform
 import resource
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 # Prefixes of the processor flags that decide which code XLA generates for x86 and Arm.
 _SIMD_PREFIXES = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "amx", "neon", "asimd", "sve")
@@ -34,18 +32,6 @@ def instruction_set() -> str:
             if name.strip().lower() in ("flags", "features"):
                 flags.update(value.split())
     return " ".join([platform.machine(), *sorted(f for f in flags if f.startswith(_SIMD_PREFIXES))])
-
-
-@functools.cache
-def matrix_product_peak(n: int = 1024) -> float:
-    """The FLOP/s of NumPy in a float32 product of two n×n matrices: the best of ten, with NumPy's default threads."""
-    a = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - began)
-    return 2 * n**3 / min(seconds)
 
 
 def memory_in_use() -> int:

@@ -1,12 +1,11 @@
-"""Arrays as JSON, and pytrees of arrays as npz files; nothing is pickled.
+"""Pytrees of arrays as npz files; nothing is pickled.
 
 A tree is taken apart by `flatten` into its structure, which JSON can hold, and its leaves, which npz can hold.
-`pack_whole` writes both into one npz file.
+`pack` writes both into one npz file.
 """
 
 import io
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,44 +24,7 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def encode_arrays(value: Any) -> Any:
-    """Nested dicts of arrays as JSON values: each array as [dtype, shape, entries].
-
-    JSON has no NaN and no infinities, so these entries are strings.
-    """
-    if isinstance(value, Mapping):
-        return {key: encode_arrays(entry) for key, entry in value.items()}
-    entries = [entry if math.isfinite(entry) else _non_finite_text(entry) for entry in value.reshape(-1).tolist()]
-    return [str(value.dtype), list(value.shape), entries]
-
-
-def _non_finite_text(number: float) -> str:
-    return "-nan" if math.isnan(number) and math.copysign(1, number) < 0 else repr(number)
-
-
-def decode_arrays(value: Any) -> Any:
-    """The nested dicts of arrays that `encode_arrays` was given."""
-    if isinstance(value, Mapping):
-        return {key: decode_arrays(entry) for key, entry in value.items()}
-    dtype, shape, entries = value
-    return np.asarray([float(e) if isinstance(e, str) else e for e in entries], dtype).reshape(shape)
-
-
-def pack(tree: PyTree[np.ndarray]) -> tuple[Any, bytes]:
-    """A pytree as its structure, a JSON value, and the content of an npz file with its leaves."""
-    structure, leaves = flatten(tree)
-    sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **leaves)
-    return structure, sink.getvalue()
-
-
-def unpack(structure: Any, content: bytes) -> Any:
-    """The pytree that `pack` was given."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
-        return unflatten(structure, leaves)
-
-
-def pack_whole(tree: PyTree[np.ndarray], about: Any) -> bytes:
+def pack(tree: PyTree[np.ndarray], about: Any) -> bytes:
     """A pytree as the content of one npz file, together with a JSON value `about`, which describes it."""
     structure, leaves = flatten(tree)
     text = np.frombuffer(json_bytes({"structure": structure, "about": about}), np.uint8)
@@ -71,11 +33,11 @@ def pack_whole(tree: PyTree[np.ndarray], about: Any) -> bytes:
     return sink.getvalue()
 
 
-def unpack_whole(content: bytes) -> tuple[Any, Any]:
-    """The pytree and the description that `pack_whole` was given.
+def unpack(content: bytes) -> tuple[Any, Any]:
+    """The pytree and the description that `pack` was given.
 
     Raises:
-      ValueError: the content is damaged, or `pack_whole` did not write it.
+      ValueError: the content is damaged, or `pack` did not write it.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as leaves:

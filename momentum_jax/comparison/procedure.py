@@ -127,7 +127,7 @@ def compare(
     plan = plan_tuning(cfg, task, space, search, trials, search_seed, tuning_seeds, validation, tune_by)
     _check_metrics(options, [*evaluation_names(cfg, task), "mean_loss", "failed", *TIMES])
     planned = plan_untuned(cfg, learning_rate, effective_learning_rate)
-    _check_before_training(plan, planned)
+    _check_before_training(cfg, task, plan, planned)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
     with contextlib.ExitStack() as stack:
@@ -269,13 +269,10 @@ def _check_metrics(options: JudgingOptions, known: Iterable[str]) -> None:
             raise unknown("metric to judge by", name, known)
 
 
-def _check_before_training(plan: TuningPlan, untuned: Mapping[str, PlannedProtocol]) -> None:
-    """Refuses what either sweep would refuse, before the folder exists.
-
-    One check does for both: the batches of the tuning's task have the shapes of those of the judging.
-    """
-    trials = trials_of(plan.trials, untuned)
-    check_trials(plan.cfg, {label: (*plan.trials[label], *trials[label]) for label in trials}, plan.task)
+def _check_before_training(cfg: Config, task: Task, plan: TuningPlan, untuned: Mapping[str, PlannedProtocol]) -> None:
+    """Refuses what either sweep would refuse, before the folder exists."""
+    check_trials(plan.cfg, plan.trials, plan.task)
+    check_trials(cfg, trials_of(cfg.optimizers, untuned), task)
 
 
 def _trials_to_judge(cfg: Config, planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:

@@ -124,10 +124,10 @@ def _hold_out(cfg: Config, task: Task, validation: int | None, tune_by: str | No
     count = task.num_examples // 6 if validation is None else validation
     check_integer("validation", count, 0, task.num_examples - 1)
     split = task.split_validation(count) if count else task
-    resolve_task(cfg, split)
     metrics = evaluation_names(cfg, split)
     if count and validation is None and tune_by is None and "test_loss" not in metrics:
         return task, 0, evaluation_names(cfg, task)
+    resolve_task(cfg, split)
     return split, count, metrics
 
 

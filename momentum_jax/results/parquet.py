@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from momentum_jax._base.trees import pack_whole, unpack_whole
+from momentum_jax._base.trees import pack, unpack
 from momentum_jax.results.record import Record
 
 _KINDS = b"momentum_jax"
@@ -38,7 +38,7 @@ def records_to_parquet(table: Any, records: Sequence[Record]) -> bytes:
         kinds[name] = [[str(array.dtype), *array.shape] for array in arrays]
         table = table.append_column(name, _list_column(arrays))
     if records[0].params is not None:
-        packed = [pack_whole(record.params, None) for record in records]
+        packed = [pack(record.params, None) for record in records]
         table = table.append_column(_PARAMS, pa.array(packed, pa.binary()))
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_KINDS: json.dumps(kinds)}), sink, compression="zstd")
@@ -60,7 +60,7 @@ def records_from_parquet(content: bytes) -> tuple[Any, list[Record]]:
             diverged_at=-1 if diverged_at[i] is None else diverged_at[i],
             evaluations=_with_prefix(_EVALUATION, arrays, i),
             failed=failed[i],
-            params=None if params is None else unpack_whole(params[i].as_py())[0],
+            params=None if params is None else unpack(params[i].as_py())[0],
         )
         for i in range(len(table))
     ]

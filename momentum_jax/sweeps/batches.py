@@ -15,7 +15,7 @@ from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.compile import Program, bytes_of_run, bytes_of_state, compile_runs
 from momentum_jax.training.devices import Layout
 from momentum_jax.training.groups import Group
-from momentum_jax.training.loop import advance, evaluate_when_due, init, make_records
+from momentum_jax.training.loop import advance, evaluate, evaluate_when_due, initial_state, make_records
 from momentum_jax.training.sampling import numerics
 
 # Iterations of one device from one write to the next, and from one return to Python to the next: some 10 s and 1 s on
@@ -64,12 +64,12 @@ def train_batches(
         finished = 0
         progress("runs", 0, len(runs), "")
         for batch in plan_batches(program):
-            state = init(program, batch)
-            seconds: dict[str, float] = {}
+            state = initial_state(program, batch)
             while state.step < cfg.iterations:
-                state = advance(program, state, job.chunk, seconds)
+                state = advance(program, state, job.chunk)
                 progress("runs", finished + len(batch) * state.step / cfg.iterations, len(runs), "")
-                state = evaluate_when_due(program, state, seconds)
+                state = evaluate_when_due(program, state)
+            state = evaluate(program, state)
             finished += len(batch)
             records = make_records(program, state)
             yield records if job.keep_params else {run: r._replace(params=None) for run, r in records.items()}

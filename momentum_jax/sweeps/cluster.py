@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import cores, environment
@@ -105,7 +106,8 @@ class Cluster(NamedTuple):
             answer: Answer = self._get(done)
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
-            yield {batch[i]: record for i, record in answer.records.items()}
+            # Copies: the arrays lie in Ray's store, which keeps them as long as there is a view.
+            yield {batch[i]: jax.tree.map(_copied, record) for i, record in answer.records.items()}
             finished += len(answer.records)
             progress("runs", finished, len(runs), "")
 
@@ -239,6 +241,10 @@ def _settings_of_ray() -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+def _copied(leaf: Any) -> Any:
+    return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def evenly(runs: Sequence[Run], most: int) -> list[Sequence[Run]]:

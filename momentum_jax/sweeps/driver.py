@@ -49,7 +49,8 @@ def sweep(
     Runs of one structure share one compiled program, however many they are. The devices train a batch of runs at a
     time, from the first iteration to the last, and write it when it is finished. An interruption of any kind loses
     the batches that were being trained: the same call goes on from the rest, to the same bits as one that was never
-    interrupted (with the layout "map"; with "vmap" the bits depend on how many runs are trained together).
+    interrupted (with the layout "map"; with "vmap" the bits depend on how many runs are trained together). The records
+    of all runs stay in memory until the result is made of them.
 
     Args:
       cfg: what all runs have where the space does not say otherwise.

@@ -24,9 +24,10 @@ Metric: TypeAlias = Callable[[Params, PyTree[Any], Params], Any]
 class Task:
     """A problem that `train` minimises: initial parameters, a loss, data and an evaluation.
 
-    The functions must be pure. Tasks with the same functions share their compiled programs. Everything that `init`
-    returns is trained with the gradients of `loss`. A network that needs more than its parameters and a batch in a step
-    is not supported: neither random numbers (dropout) nor running statistics (batch normalisation).
+    The functions must be pure. Do not change the data in place: its digest is taken once. Tasks with the same functions
+    share their compiled programs. Everything that `init` returns is trained with the gradients of `loss`. A network
+    that needs more than its parameters and a batch in a step is not supported: neither random numbers (dropout) nor
+    running statistics (batch normalisation).
 
     Parameters of Flax networks work as they are: what `init` of a linen module returns, and for an NNX module
     `nnx.state(module, nnx.Param)` or `nnx.to_pure_dict` of it. A result from files or from a sweep has dicts in place

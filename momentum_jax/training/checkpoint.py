@@ -8,7 +8,7 @@ from typing import Any
 
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import left_behind, write_atomically
-from momentum_jax._base.trees import pack_whole, unpack_whole
+from momentum_jax._base.trees import pack, unpack
 from momentum_jax.results.fingerprint import first_difference
 
 # 2: the whole state as one tree.
@@ -45,7 +45,7 @@ class Checkpoint:
         except OSError as error:
             raise InputError(f"checkpoint {str(self.path)!r} cannot be read: {error.strerror}") from error
         try:
-            state, about = unpack_whole(content)
+            state, about = unpack(content)
         except ValueError as error:
             raise InputError(
                 f"checkpoint {str(self.path)!r} is damaged, or no checkpoint; move it away to begin anew: {error}"
@@ -74,7 +74,7 @@ class Checkpoint:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, pack_whole(state, self.identity))
+            write_atomically(self.path, pack(state, self.identity))
         except OSError as error:
             raise InputError(
                 f"checkpoint {str(self.path)!r} cannot be written: {error.strerror}; the one before is intact"

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int32, PyTree, UInt32
+from jaxtyping import Array, Float, Int, Int32, PyTree, UInt32
 
 from momentum_jax._base.machine import cores
 from momentum_jax._base.progress import Progress
-from momentum_jax.config import Config, Sampling
+from momentum_jax.config import Config, Sampling, recorded_iterations
 from momentum_jax.results.record import Run
 from momentum_jax.tasks import Data, Metric, Params, Scalars, Task
 from momentum_jax.training.devices import (
@@ -108,6 +108,11 @@ class Program:
         return tuple(states)
 
     @functools.cached_property
+    def recorded(self) -> Int[np.ndarray, " recorded"]:
+        """The iterations that histories hold."""
+        return recorded_iterations(self.cfg)
+
+    @functools.cached_property
     def _places(self) -> dict[Run, tuple[int, int]]:
         """The group of each run, and its position there."""
         return {run: (number, i) for number, group in enumerate(self.groups) for i, run in enumerate(group.runs)}
@@ -132,7 +137,7 @@ class Program:
             train_states, history = self.chunks[state.group](state.counts, runs, shared)
             after.append(dataclasses.replace(state, train_states=train_states))
             histories.append(history)
-        # The host waits for the devices only here, where all groups are on their way.
+        # Only here does the host wait for the training, when all groups are on their way.
         taken = [
             self.capacities[state.group].take(history, len(state.positions))
             for state, history in zip(states, histories, strict=True)
@@ -253,7 +258,7 @@ def compile_runs(
         task=task,
         groups=groups,
         capacities=capacities,
-        histories=[_without_axes(program.out_info[1]) for program in chunks],
+        histories=[_without_axes(compiled_chunk.out_info[1]) for compiled_chunk in chunks],
         draws={size: (compiled["draw", size], capacity) for size, capacity in draws.items()},
         inits=[compiled["init", number] for number in range(len(groups))],
         chunks=chunks,

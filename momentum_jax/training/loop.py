@@ -16,7 +16,7 @@ from jaxtyping import Int, Int32
 from momentum_jax._base.errors import check_integer, check_real, unknown
 from momentum_jax._base.machine import environment, provenance
 from momentum_jax._base.progress import Progress, default_progress, no_progress
-from momentum_jax.config import MAX_SEED, Config, evaluated_iterations, recorded_iterations
+from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.results.fingerprint import data_digest, function_names, identity
 from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, from_records
@@ -101,31 +101,33 @@ def train(
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
             program = compile_runs(cfg, task, metrics, runs, devices, kind, chunk, progress)
-        state, saved = init(program, runs), None
+            state, saved = initial_state(program, runs), None
         if checkpoint is not None:
             about = identity(cfg, task, metrics, environment(devices[0], kind))
             saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
             state = restore(program, state, saved.read())
         with contextlib.suppress(KeyboardInterrupt):
-            state = evaluate_when_due(program, state, seconds, progress)
+            # A Ctrl-C may have cut this evaluation short before.
+            with timed(seconds, "evaluating"):
+                state = evaluate_when_due(program, state)
             while state.step < cfg.iterations:
-                state = advance(program, state, chunk, seconds)
+                with timed(seconds, "training"):
+                    state = advance(program, state, chunk)
                 progress("training", state.step, cfg.iterations)
                 if saved is not None and saved.is_due():
                     saved.write(snapshot(program, state))
-                state = evaluate_when_due(program, state, seconds, progress)
+                with timed(seconds, "evaluating"):
+                    state = evaluate_when_due(program, state)
         if state.step == 0:
             raise Interrupted(None, 0)
-        finished = state.step == cfg.iterations and state.step in state.evaluations
-        if not finished and saved is not None:
+        if saved is not None and state.step < cfg.iterations:
             saved.write(snapshot(program, state))
-        if state.step < cfg.iterations:
-            with contextlib.suppress(KeyboardInterrupt):
-                state = evaluate(program, state, seconds, progress)
-        about = provenance(devices, task.provenance | {"digest": data_digest(task)})
-        about |= {"functions": function_names(task), "layout": kind, "seconds": seconds}
-        result = _make_result(program, state, about)
-    if not finished:
+        with contextlib.suppress(KeyboardInterrupt), timed(seconds, "evaluating"):
+            state = evaluate(program, state, progress)
+        origin = provenance(devices, task.provenance | {"digest": data_digest(task)})
+        origin |= {"functions": function_names(task), "layout": kind, "seconds": seconds}
+        result = _make_result(program, state, origin)
+    if state.step < cfg.iterations or state.step not in state.evaluations:
         raise Interrupted(result, state.step)
     return result
 
@@ -135,7 +137,7 @@ class State(NamedTuple):
 
     Attributes:
       step: iterations done.
-      runs: what each run hands to its next iteration, on the devices.
+      groups: what each run hands to its next iteration, on the devices.
       histories: for each group [runs, recorded, …], on the host. They are filled in place; what lies beyond `step`
         is not looked at.
       diverged_at: for each group [runs], the first iteration whose loss is not finite, or the number of all.
@@ -143,15 +145,15 @@ class State(NamedTuple):
     """
 
     step: int
-    runs: States
+    groups: States
     histories: list[History]
     diverged_at: list[Int[np.ndarray, " runs"]]
     evaluations: dict[int, dict[str, np.ndarray]]
 
 
-def init(program: Program, runs: Sequence[Run]) -> State:
+def initial_state(program: Program, runs: Sequence[Run]) -> State:
     """The state that a training of some runs starts from."""
-    states, recorded = program.init(runs), len(recorded_iterations(program.cfg))
+    states, recorded = program.init(runs), len(program.recorded)
     histories, diverged_at = [], []
     for state in states:
         shape = (len(state.positions), recorded)
@@ -161,55 +163,44 @@ def init(program: Program, runs: Sequence[Run]) -> State:
     return State(0, states, histories, diverged_at, {})
 
 
-def advance(program: Program, state: State, chunk: int, seconds: dict[str, float]) -> State:
-    """Trains for a chunk of iterations, or to the next evaluation, and records; adds to the seconds of "training"."""
-    cfg = program.cfg
-    stops = {*range(chunk, cfg.iterations, chunk), *evaluated_iterations(cfg)}
-    stop = min(stop for stop in stops if stop > state.step)
-    with timed(seconds, "training"):
-        runs, histories = program.step(state.runs, state.step, stop)
-        diverged_at = _record(cfg, state, stop, histories)
-        return state._replace(step=stop, runs=runs, diverged_at=diverged_at)
-
-
-def _record(cfg: Config, state: State, stop: int, histories: Sequence[History]) -> list[Int[np.ndarray, " runs"]]:
-    """Fills the histories of a state up to an iteration; gives the first iterations whose losses are not finite."""
-    recorded = recorded_iterations(cfg)
-    first, last = np.searchsorted(recorded, [state.step, stop])
+def advance(program: Program, state: State, chunk: int) -> State:
+    """Trains for a chunk of iterations, or to the next evaluation or the end, and records."""
+    step, last = state.step, program.cfg.iterations
+    every = program.cfg.evaluate_every or last
+    stop = min(step - step % chunk + chunk, step - step % every + every, last)
+    groups, histories = program.step(state.groups, step, stop)
+    first, end = np.searchsorted(program.recorded, [step, stop])
     diverged_at = []
     for whole, part, so_far in zip(state.histories, histories, state.diverged_at, strict=True):
         for kept, new in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
-            kept[:, first:last] = new[:, recorded[first:last] - state.step]
+            kept[:, first:end] = new[:, program.recorded[first:end] - step]
         bad = ~(np.isfinite(part.loss) & np.isfinite(part.loss_before))
-        at = np.where(bad.any(axis=1), state.step + bad.argmax(axis=1), cfg.iterations)
+        at = np.where(bad.any(axis=1), step + bad.argmax(axis=1), last)
         diverged_at.append(np.minimum(so_far, at))
-    return diverged_at
+    return state._replace(step=stop, groups=groups, diverged_at=diverged_at)
 
 
-def evaluate_when_due(
-    program: Program, state: State, seconds: dict[str, float], progress: Progress = no_progress
-) -> State:
-    """Evaluates where the config says so, unless that has been done; shows the progress of the last evaluation."""
-    if state.step not in evaluated_iterations(program.cfg):
-        return state
-    return evaluate(program, state, seconds, progress if state.step == program.cfg.iterations else no_progress)
+def evaluate_when_due(program: Program, state: State) -> State:
+    """Evaluates along the way, where the config says so."""
+    every = program.cfg.evaluate_every
+    due = every is not None and 0 < state.step < program.cfg.iterations and state.step % every == 0
+    return evaluate(program, state) if due else state
 
 
-def evaluate(program: Program, state: State, seconds: dict[str, float], progress: Progress) -> State:
-    """Evaluates the runs as they are, unless that has been done; adds to the seconds of "evaluating"."""
+def evaluate(program: Program, state: State, progress: Progress = no_progress) -> State:
+    """Evaluates the runs as they are, unless that has been done."""
     if state.step in state.evaluations:
         return state
-    with timed(seconds, "evaluating"):
-        values = program.evaluate(program.params(state.runs), progress)
+    values = program.evaluate(program.params(state.groups), progress)
     return state._replace(evaluations=state.evaluations | {state.step: values})
 
 
 def snapshot(program: Program, state: State) -> dict[str, Any]:
     """A state as dicts, lists and arrays, for a checkpoint."""
-    recorded = int(np.searchsorted(recorded_iterations(program.cfg), state.step))
+    recorded = int(np.searchsorted(program.recorded, state.step))
     return {
         "step": np.int64(state.step),
-        "runs": [jax.tree.leaves(of_group) for of_group in program.fetch(state.runs)],
+        "runs": [jax.tree.leaves(of_group) for of_group in program.fetch(state.groups)],
         "histories": [[a[:, :recorded] for a in jax.tree.leaves(history)] for history in state.histories],
         "diverged_at": state.diverged_at,
         "evaluations": {str(step): values for step, values in state.evaluations.items()},
@@ -225,11 +216,11 @@ def restore(program: Program, state: State, saved: dict[str, Any] | None) -> Sta
             whole[:, : part.shape[1]] = part
     fetched = [
         jax.tree.unflatten(jax.tree.structure(there.train_states), leaves)
-        for there, leaves in zip(state.runs, saved["runs"], strict=True)
+        for there, leaves in zip(state.groups, saved["runs"], strict=True)
     ]
     return State(
         step=int(saved["step"]),
-        runs=program.put(state.runs, fetched),
+        groups=program.put(state.groups, fetched),
         histories=state.histories,
         diverged_at=list(saved["diverged_at"]),
         evaluations={int(step): values for step, values in saved["evaluations"].items()},
@@ -240,8 +231,8 @@ def make_records(program: Program, state: State) -> dict[Run, Record]:
     """What each run has left behind so far."""
     limit = np.inf if program.task.baseline_loss is None else program.task.baseline_loss
     steps = sorted(state.evaluations)
-    recorded = int(np.searchsorted(recorded_iterations(program.cfg), state.step))
-    runs, params = program.runs_of(state.runs), program.params(state.runs)
+    recorded = int(np.searchsorted(program.recorded, state.step))
+    runs, params = program.runs_of(state.groups), program.params(state.groups)
     histories = [
         (jax.tree.map(lambda a, i=i: a[i, :recorded], history), int(at))
         for history, diverged_at in zip(state.histories, state.diverged_at, strict=True)
@@ -325,8 +316,8 @@ def _runs(cfg: Config) -> list[Run]:
     return [Run(label, 0, trial, seed) for label, trial in trials.items() for seed in cfg.seed_tuple]
 
 
-def _make_result(program: Program, state: State, about: dict[str, Any]) -> Result:
+def _make_result(program: Program, state: State, origin: dict[str, Any]) -> Result:
     cfg, records = program.cfg, make_records(program, state)
     by_label = {label: [[records[run] for run in _runs(cfg) if run.label == label]] for label in cfg.optimizers}
-    recorded = recorded_iterations(cfg)
-    return from_records(cfg, by_label, recorded[recorded < state.step], sorted(state.evaluations), about)
+    recorded = program.recorded
+    return from_records(cfg, by_label, recorded[recorded < state.step], sorted(state.evaluations), origin)

@@ -49,8 +49,8 @@ def make_run(
 
     Args:
       task: what is minimised.
-      optimizer: its name and hyperparameters. Its floats are the arguments of the function, under their names, and
-        `momentum_jax.optimizers.registry.split(optimizer)` gives them; everything else is part of the function.
+      optimizer: its name and hyperparameters. Those that are traced are the arguments of the function, by name:
+        `momentum_jax.optimizers.registry.split(optimizer)[1]` has them. Everything else is part of the function.
       iterations: updates of the parameters.
       batch_size: examples in each batch.
       sampling: as in `Config`.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.trees import flatten, json_bytes, pack_whole, unflatten, unpack_whole
+from momentum_jax._base.trees import flatten, json_bytes, pack, unflatten, unpack
 
 
 class Pair(NamedTuple):
@@ -44,7 +44,7 @@ def test_a_tree_comes_back_with_its_structure_and_bits(tree):
     # Other programs can read the file too.
     assert all(leaf.dtype.kind in "biuf" for leaf in leaves.values())
     assert same(unflatten(json.loads(json_bytes(structure)), leaves), tree)
-    back, about = unpack_whole(pack_whole(tree, {"seed": 3}))
+    back, about = unpack(pack(tree, {"seed": 3}))
     assert same(back, tree)
     assert about == {"seed": 3}
 
@@ -62,11 +62,11 @@ def test_what_is_no_array_is_refused():
 @pytest.mark.parametrize("damage", [lambda c: b"", lambda c: b"text", lambda c: c[: len(c) // 2], lambda c: npz()])
 def test_damaged_content_is_a_value_error(damage):
     with pytest.raises(ValueError, match=r"."):
-        unpack_whole(damage(pack_whole({"w": np.arange(1000)}, None)))
+        unpack(damage(pack({"w": np.arange(1000)}, None)))
 
 
 def npz():
-    """An npz file that `pack_whole` did not write."""
+    """An npz file that `pack` did not write."""
     sink = io.BytesIO()
     np.savez(sink, a=np.ones(1))
     return sink.getvalue()

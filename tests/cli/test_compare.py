@@ -77,7 +77,7 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
 def test_the_command_on_the_page_of_a_comparison_finds_all_runs_finished(printed, main, monkeypatch):
     printed("compare", *COMPARED)
     trained = []
-    monkeypatch.setattr("momentum_jax.sweeps.driver.train_batches", lambda *_: trained.append(1))
+    monkeypatch.setattr("momentum_jax.sweeps.workers.train_batches", lambda *_: trained.append(1))
     main(["compare", *command_on(pathlib.Path("o/report.html")), "--out", "o"])
     assert not trained
     printed("report", "o", "--figures", "paper")

@@ -1,5 +1,6 @@
 """What a tuning is asked for, what is refused, and which spaces contain others."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -95,3 +96,15 @@ def test_the_held_out_examples_of_a_task_are_those_of_its_dataset_and_all_others
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_task_that_evaluates_no_loss_on_held_out_examples_may_be_trained_in_full_batches():
+    task = mj.Task(
+        init=lambda key: jnp.zeros([]),
+        loss=lambda params, batch: jnp.mean((params - batch) ** 2),
+        train=np.linspace(0, 1, 64, dtype=np.float32),
+        evaluate=lambda params, train, test: {"train_loss": jnp.mean((params - train) ** 2)},
+    )
+    cfg = mj.Config(batch_size=64, sampling="epochs")
+    plan = tuning.plan_tuning(cfg, task, SPACE, "random", 2, 0, 1, None, None)
+    assert (plan.task, plan.values["validation"]) == (task, 0)

@@ -17,7 +17,7 @@ import time
 import pytest
 
 import momentum_jax as mj
-from momentum_jax._base.trees import unpack_whole
+from momentum_jax._base.trees import unpack
 from tests.sweeps.small import CHUNK, QUADRATIC, SPACE, small
 
 KILLS = int(os.environ.get("MOMENTUM_JAX_KILLS", "3"))
@@ -200,8 +200,8 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(worker, tmp
     def progress(place, _):
         if not place.exists():
             return 0
-        snapshot, _ = unpack_whole(place.read_bytes())
-        return int(snapshot["done"]) / undisturbed.config.iterations
+        snapshot, _ = unpack(place.read_bytes())
+        return int(snapshot["step"]) / undisturbed.config.iterations
 
     def done(place, out):
         ends.append(mj.Result.load(out))

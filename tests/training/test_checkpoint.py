@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.trees import pack_whole, unpack_whole
+from momentum_jax._base.trees import pack, unpack
 
 OPTIMIZERS = {
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),
@@ -120,7 +120,7 @@ def test_a_divergence_before_the_stop_is_remembered(tmp_path):
 def test_an_interrupt_writes_the_place_whatever_the_time_and_the_end_leaves_it(tmp_path):
     with pytest.raises(mj.Interrupted):
         train(ONE, tmp_path / "a" / "place", progress=stop_at(20), checkpoint_seconds=1e6)
-    assert int(unpack_whole((tmp_path / "a" / "place").read_bytes())[0]["step"]) == 20
+    assert int(unpack((tmp_path / "a" / "place").read_bytes())[0]["step"]) == 20
     seen = []
     train(ONE, tmp_path / "a" / "place", progress=lambda *call: seen.append(call))
     assert [done for phase, done, _ in seen if phase == "training"] == [30]
@@ -197,7 +197,7 @@ def test_what_is_no_checkpoint_is_refused_and_left_as_it_is(tmp_path, content):
 
 @pytest.mark.parametrize(("about", "there"), [({"config": {}}, "None"), ({"format": 1}, "1"), (None, "None")])
 def test_the_checkpoint_of_another_version_is_refused_and_left_as_it_is(tmp_path, about, there):
-    content = pack_whole({"done": np.int64(3)}, about)
+    content = pack({"done": np.int64(3)}, about)
     (tmp_path / "place").write_bytes(content)
     with pytest.raises(InputError, match=rf"is of another version of this program \(format {there}, not 2\); move it"):
         train(ONE, tmp_path / "place")
@@ -218,11 +218,11 @@ def test_a_flipped_bit_or_a_missing_end_is_found_or_does_not_matter(place, data)
     else:
         spoilt = place[:at] + bytes([place[at] ^ (1 << data.draw(st.integers(0, 7)))]) + place[at + 1 :]
     try:
-        snapshot, about = unpack_whole(spoilt)
+        snapshot, about = unpack(spoilt)
     except ValueError:
         return
     # Zip archives have fields that say nothing of the content, such as times.
-    expected, about_then = unpack_whole(place)
+    expected, about_then = unpack(place)
     assert about == about_then
     for a, b in zip(jax.tree.leaves(snapshot), jax.tree.leaves(expected), strict=True):
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
@@ -232,7 +232,7 @@ def test_a_flipped_bit_that_says_that_the_archive_is_encrypted_is_found(place):
     # The flags of an entry of the zip's central directory.
     at = place.index(b"PK\x01\x02") + 8
     with pytest.raises(ValueError, match="encrypted"):
-        unpack_whole(place[:at] + bytes([place[at] | 1]) + place[at + 1 :])
+        unpack(place[:at] + bytes([place[at] | 1]) + place[at + 1 :])
 
 
 def test_a_place_that_cannot_be_read_or_written_is_told(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
-from tests.training.small import PAIR, quadratic_task, small
+from tests.training.small import PAIR, quadratic_task, same_bits, small
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -83,6 +83,14 @@ def test_ctrl_c_leaves_what_was_finished_with_the_bits_of_an_uninterrupted_run()
     assert result.evaluation_iterations.tolist() == [20]
     for label in PAIR:
         assert result.losses[label].tobytes() == np.ascontiguousarray(whole.losses[label][:, :20]).tobytes()
+
+
+def test_ctrl_c_after_the_last_iteration_leaves_a_complete_result():
+    def interrupt(phase, done, total):
+        if phase == "training" and done == total:
+            raise KeyboardInterrupt
+
+    same_bits(mj.train(small(), progress=interrupt), mj.train(small()))
 
 
 def test_the_provenance_says_what_the_bits_depend_on(mnist):
