@@ -93,7 +93,7 @@ def train(
     check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
     devices, metrics, progress = list(devices or default_devices()), metrics or {}, progress or default_progress()
     kind = resolve_layout(layout, devices)
-    seconds: dict[str, float] = {}
+    seconds = dict.fromkeys(("loading", "compiling", "training", "evaluating"), 0.0)
     with numerics(cfg.dtype):
         with timed(seconds, "loading"):
             check_optimizers(cfg.optimizers.items())
@@ -307,7 +307,7 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
+        seconds[phase] += time.perf_counter() - began
 
 
 def _runs(cfg: Config) -> list[Run]:
