@@ -40,7 +40,7 @@ def compiled_quickly(monkeypatch):
 
 @pytest.fixture(params=["quickly", pytest.param("as for users", marks=pytest.mark.exhaustive)])
 def compiled(request):
-    """For tests of bits: trainings compile quickly by default, and in CI also as for users, which may change bits."""
+    """For tests of bits: trainings compile quickly by default, and in CI as for users, which could change the bits."""
     if request.param == "quickly":
         request.getfixturevalue("compiled_quickly")
     return request.param
