@@ -179,7 +179,7 @@ def ratios(sizes: Sizes) -> dict[str, Ratio]:
             ("cost",), lambda cost: cost["seconds of compiling for 512 runs"] / cost["seconds of compiling for 8 runs"]
         ),
         "sweep: GB of memory for 2,048 short runs": Ratio(("memory",), lambda memory: memory / 1e9, 2, stay_under=True),
-        "sweep: time on Ray workers here over that in one process, from the second wave on": Ratio(
+        "sweep: time on Ray workers here over that in one process, from the second batch of runs on": Ratio(
             ("ray",), lambda ray: ray["ratios"]["steady"], 1.05, stay_under=True
         ),
         "time of the command with a warm compilation cache over that with an empty one": Ratio(

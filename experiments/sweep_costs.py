@@ -58,10 +58,10 @@ def peak_of_one_thread() -> float:
     )
 
 
-def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, float]:
-    """Of all cores' matrix-product peak, what waves of the tutorial's runs reach while they train, and all in all.
+def sweep_share_of_peak(iterations: int = 2000, batches: int = 2) -> dict[str, float]:
+    """Of all cores' matrix-product peak, what batches of the tutorial's runs reach while they train, and all in all.
 
-    While they train: from the end of a wave's first chunk of iterations to that of its last. All in all: from the end
+    While they train: from the end of a batch's first chunk of iterations to that of its last. All in all: from the end
     of compiling until the result is there, with evaluating and writing in the time but not in the work.
     """
     import momentum_jax as mj
@@ -73,17 +73,17 @@ def sweep_share_of_peak(iterations: int = 2000, waves: int = 2) -> dict[str, flo
     at_once = cores * runs_at_once(iterations, CHUNK)
     cfg = mj.Config(
         iterations=iterations,
-        seeds=at_once * waves // 4,
+        seeds=at_once * batches // 4,
         optimizers={"momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9)},
     )
     clock = Clock()
     mj.sweep(cfg, {"learning_rate": [0.003, 0.01, 0.03, 0.1]}, progress=clock)
     whole = time.perf_counter() - clock.began - clock.reports[0][0]
-    # A report when all is compiled, then one after each chunk of each wave.
+    # A report when all is compiled, then one after each chunk of each batch of runs.
     chunks = iterations // CHUNK
     ends = [seconds for seconds, _ in clock.reports[1:]]
-    training = sum(ends[wave * chunks + chunks - 1] - ends[wave * chunks] for wave in range(waves))
-    trained = waves * at_once * (chunks - 1) * CHUNK
+    training = sum(ends[batch * chunks + chunks - 1] - ends[batch * chunks] for batch in range(batches))
+    trained = batches * at_once * (chunks - 1) * CHUNK
     total = clock.reports[-1][1] * iterations
     return {
         "training": trained * flops_per_step() / training / peak,
@@ -129,8 +129,8 @@ def memory_of_short_runs(runs: int = 2048) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def ray_overhead(iterations: int = 2000, waves: int = 3) -> dict[str, Any]:
-    """Seconds of a sweep by a Ray worker for each core over those in this process: from its second wave on, and whole.
+def ray_overhead(iterations: int = 2000, batches: int = 3) -> dict[str, Any]:
+    """Seconds of a sweep by a Ray worker for each core over those in this process: from its second batch of runs on, and whole.
 
     Whole: with compiling, and for Ray with the start of its processes.
     """
@@ -142,7 +142,7 @@ def ray_overhead(iterations: int = 2000, waves: int = 3) -> dict[str, Any]:
     at_once = cores * runs_at_once(iterations, CHUNK)
     cfg = mj.Config(
         iterations=iterations,
-        seeds=at_once * waves // 4,
+        seeds=at_once * batches // 4,
         optimizers={"momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9)},
     )
     seconds: dict[str, dict[str, float]] = {}
