@@ -130,7 +130,7 @@ def memory_of_short_runs(runs: int = 2048) -> float:
 
 
 def ray_overhead(iterations: int = 2000, batches: int = 3) -> dict[str, Any]:
-    """Seconds of a sweep by a Ray worker for each core over those in this process: from its second batch of runs on, and whole.
+    """Seconds of a sweep by a Ray worker for each core over those in this process: from its second batch on, and whole.
 
     Whole: with compiling, and for Ray with the start of its processes.
     """
