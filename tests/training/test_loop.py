@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
-from tests.training.small import PAIR, quadratic_task, same_bits, small
+from tests.training.small import DATASET, PAIR, quadratic_task, same_bits, small
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
-def test_evaluations_are_over_the_full_sets(mnist):
-    result = mj.train(small(seeds=2, dataset="mnist"))
+@pytest.mark.parametrize(
+    "dataset", [DATASET, pytest.param("mnist", marks=pytest.mark.exhaustive)], ids=["idx", "mnist"]
+)
+def test_evaluations_are_over_the_full_sets(dataset):
+    result, data = mj.train(small(seeds=2, dataset=dataset)), mj.load_dataset(dataset)
     for i in range(2):
         layers = jax.tree.map(lambda p, i=i: p[i].astype(np.float64), result.params["sgd"])["params"]
-        for x, y, loss in ((mnist.x_train, mnist.y_train, "train_loss"), (mnist.x_test, mnist.y_test, "test_loss")):
+        for x, y, loss in ((data.x_train, data.y_train, "train_loss"), (data.x_test, data.y_test, "test_loss")):
             hidden = np.maximum(x / 255 @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"], 0)
             logits = hidden @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
             logits -= logits.max(axis=1, keepdims=True)

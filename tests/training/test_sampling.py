@@ -36,8 +36,10 @@ def test_all_optimizers_of_a_seed_see_the_same_batches_and_weights():
 
 
 def test_without_shared_init_each_label_draws_its_own_weights_whatever_its_position():
+    task = quadratic_task()
     one, other = (
-        mj.train(small(shared_init=False, optimizers=dict(order))) for order in (PAIR.items(), reversed(PAIR.items()))
+        mj.train(small(shared_init=False, optimizers=dict(order)), task=task)
+        for order in (PAIR.items(), reversed(PAIR.items()))
     )
     for label in PAIR:
         assert one.losses[label].tobytes() == other.losses[label].tobytes()

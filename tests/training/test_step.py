@@ -134,14 +134,15 @@ def test_schedule_free_is_evaluated_at_its_average():
     optimizer = mj.OptimizerConfig("optax.contrib.schedule_free_sgd", learning_rate=0.5)
     result = mj.train(
         small(optimizers={"it": optimizer}),
+        task=quadratic_task(),
         metrics={
-            "y": lambda params, state, grads: params["params"]["Dense_0"]["bias"],
-            "z": lambda params, state, grads: state.z["params"]["Dense_0"]["bias"],
+            "y": lambda params, state, grads: params["w"],
+            "z": lambda params, state, grads: state.z["w"],
         },
     )
     y, z = (result.metrics[name]["it"][0, -1] for name in "yz")
     # Defazio et al. 2024: y = (1 − β)·z + β·x with Optax's default β = 0.9, so x = (y − 0.1·z)/0.9.
-    np.testing.assert_allclose(result.params["it"]["params"]["Dense_0"]["bias"][0], (y - 0.1 * z) / 0.9, atol=1e-6)
+    np.testing.assert_allclose(result.params["it"]["w"][0], (y - 0.1 * z) / 0.9, atol=1e-6)
 
 
 @pytest.mark.usefixtures("compiled_quickly")

@@ -17,11 +17,9 @@ TUTORIAL = mj.Config().optimizers
 OPTAX_AND_MOMENTUM = {"optax": TUTORIAL["optax"], "momentum": TUTORIAL["momentum"]}
 
 
-@pytest.mark.parametrize("l2", [pytest.param(0.0, marks=pytest.mark.exhaustive), 0.01])
-def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2, request):
-    if l2:
-        # Without the penalty it is compiled as for users.
-        request.getfixturevalue("compiled_quickly")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_losses_and_weights_are_those_of_the_tutorials_loop_in_numpy(mnist, l2):
     optimizers = {"sgd": TUTORIAL["sgd"], "momentum": TUTORIAL["momentum"]}
     cfg = mj.Config(iterations=100, dtype="float64", seeds=(3,), l2=l2, optimizers=optimizers)
     result = mj.train(cfg)
