@@ -57,6 +57,7 @@ def drawn(key, iterations):
     return params, batches
 
 
+@pytest.mark.exhaustive
 def test_a_seed_of_purejaxrls_way_does_the_work_of_the_numpy_loop():
     _, momentum = peers.flax_optimizers()
     x, labels = peers.mnist()

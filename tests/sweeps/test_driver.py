@@ -235,6 +235,7 @@ def test_a_metric_may_have_another_shape_and_dtype_for_every_optimizer(tmp_path)
         assert result.metrics["first"][label].dtype == apart.metrics["first"][label].dtype
 
 
+@pytest.mark.exhaustive
 def test_vmap_agrees_with_map_to_rounding_and_is_recorded(tmp_path):
     cfg = small(seeds=3, optimizers={"momentum": MOMENTUM})
     batched, one_by_one = (

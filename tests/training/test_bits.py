@@ -39,6 +39,7 @@ def test_the_length_of_a_chunk_does_not_change_a_bit(chunk, sampling):
     same_bits(mj.train(cfg, chunk=chunk), mj.train(cfg, chunk=100))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize(
     "changes",

@@ -70,7 +70,7 @@ def same(a, b):
     ("changes", "options"),
     [
         ({}, {}),
-        ({"dtype": "bfloat16"}, {}),
+        pytest.param({"dtype": "bfloat16"}, {}, marks=pytest.mark.exhaustive),
         ({"evaluate_every": 7, "record_every": 4}, {"metrics": METRICS}),
     ],
     ids=["float32", "bfloat16", "thinned and evaluated, with metrics"],
@@ -99,6 +99,7 @@ def test_it_goes_on_with_another_chunk_and_other_devices(tmp_path):
     same(train(CFG, tmp_path / "place", devices=jax.devices()[:1], chunk=7), whole)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("compiled")
 def test_a_network_of_the_library_goes_on_too(tmp_path):
     cfg = mj.Config(hidden_sizes=(10,), iterations=30, batch_size=16, seeds=2, optimizers=ONE.optimizers)
