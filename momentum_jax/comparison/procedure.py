@@ -22,12 +22,14 @@ from momentum_jax.comparison.protocols import (
     trials_of,
 )
 from momentum_jax.comparison.result import Comparison, JudgingOptions, comparison_of, judge_protocols
-from momentum_jax.comparison.tuning import TuningPlan, plan_tuned, plan_tuning
+from momentum_jax.comparison.tuning import plan_tuned, plan_tuning
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule, plain, value_text
 from momentum_jax.results.result import Result
 from momentum_jax.space import LogUniform, Space, Trial
-from momentum_jax.sweeps.driver import check_trials, sweep_trials
+from momentum_jax.sweeps.driver import run_sweep
+from momentum_jax.sweeps.plan import plan_sweep
+from momentum_jax.sweeps.workers import make_workers
 from momentum_jax.tasks import Task
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted
@@ -127,23 +129,22 @@ def compare(
     plan = plan_tuning(cfg, task, space, search, trials, search_seed, tuning_seeds, validation, tune_by)
     _check_metrics(options, [*evaluation_names(cfg, task), "mean_loss", "failed", *TIMES])
     planned = plan_untuned(cfg, learning_rate, effective_learning_rate)
-    _check_before_training(cfg, task, plan, planned)
+    tuning_plan = plan_sweep(plan.cfg, plan.trials, plan.task)
+    # Refuses here what would be refused after the tuning.
+    plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
     with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(make_workers(cluster, None, layout))
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
         head = open_head(folder, plan.values | texts | {"own_task": own_task})
-        where: dict[str, Any] = {"layout": layout, "cluster": cluster}
-        tuning = sweep_trials(
-            plan.cfg, plan.trials, task=plan.task, folder=folder / TUNING, progress=_named(progress, "tuning"), **where
-        )
+        tuning = run_sweep(tuning_plan, workers, folder / TUNING, progress=_named(progress, "tuning"))
         planned["tuned"] = plan_tuned(plan, tuning)
         trials_to_judge = _trials_to_judge(cfg, planned)
         head |= {"judging": options._asdict(), "protocols": _positions(planned, trials_to_judge)}
         write_head(folder, head)
-        judged = sweep_trials(
-            cfg, trials_to_judge, task=task, folder=folder / JUDGING, progress=_named(progress, "judging"), **where
-        )
+        judging_plan = plan_sweep(cfg, trials_to_judge, task)
+        judged = run_sweep(judging_plan, workers, folder / JUDGING, progress=_named(progress, "judging"))
         if "seconds_per_step" not in head:
             head["seconds_per_step"] = _seconds_per_step(judged, task, progress)
             write_head(folder, head)
@@ -267,12 +268,6 @@ def _check_metrics(options: JudgingOptions, known: Iterable[str]) -> None:
     for name in options.judge_by or ():
         if name not in known:
             raise unknown("metric to judge by", name, known)
-
-
-def _check_before_training(cfg: Config, task: Task, plan: TuningPlan, untuned: Mapping[str, PlannedProtocol]) -> None:
-    """Refuses what either sweep would refuse, before the folder exists."""
-    check_trials(plan.cfg, plan.trials, plan.task)
-    check_trials(cfg, trials_of(cfg.optimizers, untuned), task)
 
 
 def _trials_to_judge(cfg: Config, planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from momentum_jax._base.progress import Progress
 from momentum_jax.config import Config
 from momentum_jax.results.record import Record, Run
-from momentum_jax.tasks import Metric, Task
+from momentum_jax.tasks import Task
 from momentum_jax.training.compile import Program, bytes_of_run, bytes_of_state, compile_runs
 from momentum_jax.training.devices import Layout
 from momentum_jax.training.groups import Group
@@ -32,7 +32,6 @@ class Job(NamedTuple):
 
     cfg: Config
     task: Task
-    metrics: dict[str, Metric]
     environment: dict[str, str]
     chunk: int
     keep_params: bool
@@ -43,13 +42,13 @@ class Job(NamedTuple):
 
 
 def train_batches(
-    job: Job, runs: Sequence[Run], devices: Sequence[jax.Device], progress: Progress, capacity: int = 1
+    job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], progress: Progress, capacity: int = 1
 ) -> Iterator[dict[Run, Record]]:
     """Trains runs on some devices, and gives the records of each batch of runs when it is finished.
 
     Args:
       job: what the runs share.
-      runs: which.
+      groups: the runs.
       devices: where.
       progress: called with "compiling", then with "runs".
       capacity: how many runs of each structure the programs take at least, if a batch has time for them, so that calls
@@ -58,16 +57,14 @@ def train_batches(
     cfg = job.cfg
     with numerics(cfg.dtype):
         per_device = functools.partial(_runs_per_device, job, len(devices), capacity)
-        program = compile_runs(
-            cfg, job.task, job.metrics, runs, devices, job.layout, job.chunk, progress, per_device=per_device
-        )
-        finished = 0
-        progress("runs", 0, len(runs), "")
+        program = compile_runs(cfg, job.task, groups, devices, job.layout, job.chunk, progress, per_device=per_device)
+        finished, count = 0, sum(len(group.runs) for group in groups)
+        progress("runs", 0, count, "")
         for batch in plan_batches(program):
             state = initial_state(program, batch)
             while state.step < cfg.iterations:
                 state = advance(program, state, job.chunk)
-                progress("runs", finished + len(batch) * state.step / cfg.iterations, len(runs), "")
+                progress("runs", finished + len(batch) * state.step / cfg.iterations, count, "")
                 state = evaluate_when_due(program, state)
             state = evaluate(program, state)
             finished += len(batch)

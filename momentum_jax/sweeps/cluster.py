@@ -24,7 +24,7 @@ from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.record import Record, Run
 from momentum_jax.sweeps.batches import BATCH_ITERATIONS, Job, train_batches
 from momentum_jax.training.devices import resolve_layout
-from momentum_jax.training.groups import group_runs
+from momentum_jax.training.groups import Group
 from momentum_jax.training.sampling import numerics
 
 _RETRIES = 3
@@ -56,13 +56,13 @@ class Shipment(NamedTuple):
     Attributes:
       job: what all runs share.
       layout: as `sweep` was given it.
-      batches: runs of one structure each.
-      capacity: for each batch, the number of runs in the largest batch of the same structure.
+      batches: parts of groups.
+      capacity: for each batch, the number of runs in the largest batch of the same group.
     """
 
     job: Job
     layout: str
-    batches: Sequence[Sequence[Run]]
+    batches: Sequence[Group]
     capacity: Sequence[int]
 
 
@@ -85,16 +85,17 @@ class Cluster(NamedTuple):
         described: dict[str, str] = self._get(self._task(_describe).remote(self.layout, precision))
         return described
 
-    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
+    def train(self, job: Job, groups: Sequence[Group], progress: Progress) -> Iterator[dict[Run, Record]]:
         """Trains runs in batches of one structure, with as many tasks waiting as are running."""
-        batches, capacity = self._batches(job, runs)
+        count = sum(len(group.runs) for group in groups)
+        batches, capacity = self._batches(job, groups, count)
         shipped = self.ray.put(Shipment(job, self.layout, batches, capacity))
         train = self._task(_train)
         waiting = iter(range(len(batches)))
         # The batch of each task.
         running: dict[Any, int] = {}
         finished = 0
-        progress("runs", 0, len(runs), "")
+        progress("runs", 0, count, "")
         while True:
             # In a list, Ray leaves the reference as it is: each worker fetches the shipment once, not every task.
             more = itertools.islice(waiting, max(0, 2 * self._parallel_tasks() - len(running)))
@@ -102,26 +103,26 @@ class Cluster(NamedTuple):
             if not running:
                 return
             (done,), _ = self.ray.wait(list(running), num_returns=1)
-            batch = batches[running.pop(done)]
+            batch = batches[running.pop(done)].runs
             answer: Answer = self._get(done)
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
             # Copies: the arrays lie in Ray's store, which keeps them as long as there is a view.
             yield {batch[i]: jax.tree.map(_copied, record) for i, record in answer.records.items()}
             finished += len(answer.records)
-            progress("runs", finished, len(runs), "")
+            progress("runs", finished, count, "")
 
-    def _batches(self, job: Job, runs: Sequence[Run]) -> tuple[list[Sequence[Run]], list[int]]:
-        """The runs of each task, and the size of the largest batch of its structure; every worker gets some."""
+    def _batches(self, job: Job, groups: Sequence[Group], count: int) -> tuple[list[Group], list[int]]:
+        """The runs of each task, and the size of the largest batch of its group; every worker gets some."""
         devices = self.resources["num_gpus"] or self.resources["num_cpus"]
         at_once = max(1, BATCH_ITERATIONS // job.cfg.iterations) if job.layout == "map" else _ACCELERATOR_RUNS
-        of_each_worker = -(-len(runs) // self._parallel_tasks())
-        batches: list[Sequence[Run]] = []
+        of_each_worker = -(-count // self._parallel_tasks())
+        batches: list[Group] = []
         capacity: list[int] = []
-        for group in group_runs(job.cfg, job.task, job.metrics, runs):
-            of_group = evenly(group.runs, max(devices, min(devices * at_once, of_each_worker)))
-            batches += of_group
-            capacity += [max(map(len, of_group))] * len(of_group)
+        for group in groups:
+            parts = evenly(len(group.runs), max(devices, min(devices * at_once, of_each_worker)))
+            batches += [group.take(part) for part in parts]
+            capacity += [max(map(len, parts))] * len(parts)
         return batches, capacity
 
     def _get(self, reference: Any) -> Any:
@@ -247,11 +248,11 @@ def _copied(leaf: Any) -> Any:
     return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
-def evenly(runs: Sequence[Run], most: int) -> list[Sequence[Run]]:
-    """Splits runs into batches of at most `most`, whose sizes differ by at most one run."""
-    count = -(-len(runs) // most)
-    ends = [len(runs) * i // count for i in range(count + 1)]
-    return [runs[start:end] for start, end in itertools.pairwise(ends)]
+def evenly(count: int, most: int) -> list[range]:
+    """Splits 0 … count − 1 into ranges of at most `most` numbers, whose lengths differ by at most one."""
+    parts = -(-count // most)
+    ends = [count * i // parts for i in range(parts + 1)]
+    return [range(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def _describe(layout: str, matmul_precision: str | None) -> dict[str, str]:
@@ -273,9 +274,10 @@ def _train(boxed: list[Any], dtype: str, batch: int) -> Answer:
     reason = refusal(name, _describe(layout, job.environment.get("matmul_precision")), job.environment)
     if reason is not None:
         return Answer({}, reason)
-    positions = {run: i for i, run in enumerate(batches[batch])}
+    group = batches[batch]
+    positions = {run: i for i, run in enumerate(group.runs)}
     records: dict[int, Record] = {}
-    for some in train_batches(job, batches[batch], devices, no_progress, capacity[batch]):
+    for some in train_batches(job, [group], devices, no_progress, capacity[batch]):
         records |= {positions[run]: record for run, record in some.items()}
     return Answer(records, None)
 

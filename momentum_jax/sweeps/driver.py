@@ -1,13 +1,12 @@
 """`sweep(cfg, space)`: checks what was asked for, has the missing runs trained, and returns the result."""
 
 import contextlib
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
 
-from momentum_jax._base.errors import InputError, check_integer
+from momentum_jax._base.errors import check_integer
 from momentum_jax._base.machine import versions
 from momentum_jax._base.progress import Progress, default_progress
 from momentum_jax.config import Config
@@ -15,16 +14,14 @@ from momentum_jax.results.fingerprint import identity
 from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, sweep_result
 from momentum_jax.results.store import open_store
-from momentum_jax.space import Space, Trial, make_trials
+from momentum_jax.space import Space, make_trials
 from momentum_jax.sweeps.batches import Job
-from momentum_jax.sweeps.resume import all_runs, finish_runs
-from momentum_jax.sweeps.workers import LocalDevices, Workers
+from momentum_jax.sweeps.plan import SweepPlan, plan_sweep
+from momentum_jax.sweeps.resume import finish_runs
+from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import Metric, Task
-from momentum_jax.training.devices import check_layout
-from momentum_jax.training.groups import group_runs
 from momentum_jax.training.loop import CHUNK, Interrupted
 from momentum_jax.training.sampling import numerics
-from momentum_jax.training.validate import check_optimizers, resolve_task
 
 
 def sweep(
@@ -85,55 +82,28 @@ def sweep(
     >>> result.losses["sgd"].shape
     (3, 2, 20)
     """
+    check_integer("chunk", chunk, 1)
     trials = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
-    return sweep_trials(
-        cfg,
-        trials,
-        folder=folder,
-        task=task,
-        metrics=metrics,
-        keep_params=keep_params,
-        devices=devices,
-        layout=layout,
-        chunk=chunk,
-        cluster=cluster,
-        progress=progress,
-    )
+    plan = plan_sweep(cfg, trials, task, metrics)
+    with make_workers(cluster, devices, layout) as workers:
+        return run_sweep(plan, workers, folder, keep_params=keep_params, chunk=chunk, progress=progress)
 
 
-def sweep_trials(
-    cfg: Config,
-    trials: Mapping[str, tuple[Trial, ...]],
-    *,
+def run_sweep(
+    plan: SweepPlan,
+    workers: Workers,
     folder: str | pathlib.Path | None = None,
-    task: Task | None = None,
-    metrics: Mapping[str, Metric] | None = None,
+    *,
     keep_params: bool = False,
-    devices: Sequence[jax.Device] | None = None,
-    layout: str = "auto",
     chunk: int = CHUNK,
-    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Trains the given trials, by the labels of a config, with every seed; otherwise as `sweep`."""
-    check_integer("chunk", chunk, 1)
-    check_layout(layout)
-    if cluster is not None and devices is not None:
-        raise InputError("devices are those of the workers where cluster is given")
-    progress = progress or default_progress()
-    trials = dict(trials)
+    """Trains the runs of a plan that are not in the folder; otherwise as `sweep`."""
+    cfg, trials = plan.cfg, plan.trials
     with contextlib.ExitStack() as stack:
-        task = check_trials(cfg, trials, task, metrics)
         stack.enter_context(numerics(cfg.dtype))
-        workers: Workers
-        if cluster is None:
-            workers = LocalDevices(devices, layout)
-        else:
-            from momentum_jax.sweeps.cluster import connect
-
-            workers = stack.enter_context(connect(cluster, layout))
-        job = Job(cfg, task, dict(metrics or {}), workers.environment(), chunk, keep_params)
-        about = identity(cfg, task, job.metrics, job.environment) | {"keep_params": keep_params}
+        job = Job(cfg, plan.task, workers.environment(), chunk, keep_params)
+        about = identity(cfg, plan.task, plan.metrics, job.environment) | {"keep_params": keep_params}
         provenance = {"versions": versions(), "environment": about["environment"], "data": about["data"]}
         finished: dict[Run, Record] = {}
         store = None
@@ -141,29 +111,8 @@ def sweep_trials(
             store = stack.enter_context(open_store(pathlib.Path(folder), cfg, trials, about, versions()))
             finished = store.read_finished()
         try:
-            finish_runs(workers, job, all_runs(cfg, trials), finished, store, progress)
+            finish_runs(workers, job, plan.groups, finished, store, progress or default_progress())
         except KeyboardInterrupt:
             result = sweep_result(cfg, trials, finished, provenance) if finished else None
             raise Interrupted(result, len(finished)) from None
         return sweep_result(cfg, trials, finished, provenance)
-
-
-def check_trials(
-    cfg: Config,
-    trials: Mapping[str, Sequence[Trial]],
-    task: Task | None,
-    metrics: Mapping[str, Metric] | None = None,
-) -> Task:
-    """Returns the task, given or of the config, if every trial can be trained on it; compiles and writes nothing.
-
-    Raises:
-      InputError: an optimizer cannot be made, or the task does not fit a batch size, an optimizer or the metrics.
-    """
-    with numerics(cfg.dtype):
-        check_optimizers((label, trial.optimizer) for label, own in trials.items() for trial in own)
-        for size in sorted({trial.batch_size for own in trials.values() for trial in own}):
-            task = resolve_task(dataclasses.replace(cfg, batch_size=size), task)
-        assert task is not None
-        # One seed is enough: no refusal depends on it.
-        group_runs(cfg, task, metrics or {}, all_runs(dataclasses.replace(cfg, seeds=cfg.seed_tuple[:1]), trials))
-    return task

@@ -1,15 +1,18 @@
 """Where the runs of a sweep are trained: what a sweep asks of workers, and the devices of this process."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
+from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import environment
 from momentum_jax._base.progress import Progress
 from momentum_jax.results.record import Record, Run
 from momentum_jax.sweeps.batches import Job, train_batches
-from momentum_jax.training.devices import default_devices, resolve_layout
+from momentum_jax.training.devices import check_layout, default_devices, resolve_layout
+from momentum_jax.training.groups import Group
 
 
 @runtime_checkable
@@ -19,8 +22,28 @@ class Workers(Protocol):
     def environment(self) -> dict[str, str]:
         """Returns what the bits of a run depend on there."""
 
-    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
-        """Trains all runs, and yields the records of some at a time, as they finish."""
+    def train(self, job: Job, groups: Sequence[Group], progress: Progress) -> Iterator[dict[Run, Record]]:
+        """Trains all runs of some groups, and yields the records of some at a time, as they finish."""
+
+
+@contextlib.contextmanager
+def make_workers(cluster: str | None, devices: Sequence[jax.Device] | None, layout: str) -> Iterator[Workers]:
+    """Gives the workers that `sweep` is asked for: those of a Ray cluster if it has an address, or devices here.
+
+    Raises:
+      InputError: the layout or the cluster is unknown, or both a cluster and devices are given.
+    """
+    check_layout(layout)
+    if cluster is None:
+        yield LocalDevices(devices, layout)
+        return
+    if devices is not None:
+        raise InputError("devices are those of the workers where cluster is given")
+    # Where no cluster is wanted, Ray need not be installed.
+    from momentum_jax.sweeps.cluster import connect
+
+    with connect(cluster, layout) as workers:
+        yield workers
 
 
 class LocalDevices(NamedTuple):
@@ -38,8 +61,8 @@ class LocalDevices(NamedTuple):
         devices = self._devices()
         return environment(devices[0], resolve_layout(self.layout, devices))
 
-    def train(self, job: Job, runs: Sequence[Run], progress: Progress) -> Iterator[dict[Run, Record]]:
-        return train_batches(job, runs, self._devices(), progress)
+    def train(self, job: Job, groups: Sequence[Group], progress: Progress) -> Iterator[dict[Run, Record]]:
+        return train_batches(job, groups, self._devices(), progress)
 
     def _devices(self) -> list[jax.Device]:
         return list(self.given or default_devices())

@@ -15,7 +15,7 @@ from momentum_jax._base.machine import cores
 from momentum_jax._base.progress import Progress
 from momentum_jax.config import Config, Sampling, recorded_iterations
 from momentum_jax.results.record import Run
-from momentum_jax.tasks import Data, Metric, Params, Scalars, Task
+from momentum_jax.tasks import Data, Params, Scalars, Task
 from momentum_jax.training.devices import (
     Capacity,
     Layout,
@@ -25,13 +25,10 @@ from momentum_jax.training.devices import (
     replicate,
     replicated_shape,
 )
-from momentum_jax.training.groups import Group, group_runs
+from momentum_jax.training.groups import Group
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key
 from momentum_jax.training.step import History, Static, TrainState, evaluation_of, evaluation_params, train_chunk
-from momentum_jax.training.validate import (
-    abstract_params,
-    traced_arrays,
-)
+from momentum_jax.training.validate import abstract_params, traced_arrays
 
 
 @jax.tree_util.register_dataclass
@@ -198,8 +195,7 @@ def _rows(stacked: TrainState, state: GroupState) -> list[TrainState]:
 def compile_runs(
     cfg: Config,
     task: Task,
-    metrics: Mapping[str, Metric],
-    runs: Sequence[Run],
+    groups: Sequence[Group],
     devices: Sequence[jax.Device],
     layout: Layout,
     chunk: int,
@@ -213,18 +209,13 @@ def compile_runs(
     Args:
       cfg: of the runs.
       task: likewise.
-      metrics: what is recorded, by name.
-      runs: all that the program is to train.
+      groups: all runs that the program is to train.
       devices: where.
       layout: how each device goes through its runs.
       chunk: iterations.
       progress: called with "compiling".
       per_device: how many runs of a group each device of its mesh takes at once; by default as many as there are.
-
-    Raises:
-      InputError: the task or one of the optimizers cannot be trained; nothing has been compiled then.
     """
-    groups = group_runs(cfg, task, metrics, runs)
     meshes = choose_meshes([len(group.runs) for group in groups], devices)
     capacities = [
         Capacity.for_runs(len(group.runs), mesh) if per_device is None else Capacity(mesh, per_device(group, mesh))

@@ -1,6 +1,6 @@
 """Which runs share a program: those that differ in seeds and traced hyperparameters only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from momentum_jax.config import Config
@@ -18,6 +18,13 @@ class Group(NamedTuple):
     batch_size: int
     runs: tuple[Run, ...]
     traced: tuple[registry.Traced, ...]
+
+    def take(self, positions: Iterable[int]) -> "Group":
+        """The group with the runs at these positions only."""
+        positions = list(positions)
+        return self._replace(
+            runs=tuple(self.runs[i] for i in positions), traced=tuple(self.traced[i] for i in positions)
+        )
 
 
 def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Sequence[Run]) -> list[Group]:

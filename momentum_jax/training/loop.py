@@ -25,6 +25,7 @@ from momentum_jax.tasks import Metric, Params, Task
 from momentum_jax.training.checkpoint import Checkpoint
 from momentum_jax.training.compile import Program, States, compile_runs
 from momentum_jax.training.devices import default_devices, resolve_layout
+from momentum_jax.training.groups import group_runs
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
 from momentum_jax.training.step import History
 from momentum_jax.training.validate import check_optimizers, resolve_task
@@ -100,7 +101,8 @@ def train(
             task = resolve_task(cfg, task)
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
-            program = compile_runs(cfg, task, metrics, runs, devices, kind, chunk, progress)
+            groups = group_runs(cfg, task, metrics, runs)
+            program = compile_runs(cfg, task, groups, devices, kind, chunk, progress)
             state, saved = initial_state(program, runs), None
         if checkpoint is not None:
             about = identity(cfg, task, metrics, environment(devices[0], kind))

@@ -1,8 +1,8 @@
 """What is checked of a task and its optimizers before anything compiles."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from momentum_jax.optimizers import OptimizerConfig, registry
 from momentum_jax.tasks import Data, Metric, Params, Task, image_classification
 from momentum_jax.tasks.datasets import load_dataset
 from momentum_jax.training.sampling import draw_params, init_key, numerics
-from momentum_jax.training.step import Loss, TrainState, evaluation_of, make_train_step
+from momentum_jax.training.step import History, Loss, Static, TrainState, evaluation_of, make_train_step
 
 # What Parquet holds.
 _RECORDED = (np.floating, np.integer, np.bool_)
@@ -130,10 +130,10 @@ def find_structure(
     structure, traced = registry.split(optimizer)
     try:
         try:
-            _trace_one_step(structure, traced, loss, params, batch, metrics)
+            _try_one_step(Static(loss, structure, tuple(metrics.items())), traced, params, batch)
         except jax.errors.ConcretizationTypeError:
             structure, traced = registry.fixed(optimizer), {}
-            _trace_one_step(structure, traced, loss, params, batch, metrics)
+            _try_one_step(Static(loss, structure, tuple(metrics.items())), traced, params, batch)
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -141,20 +141,8 @@ def find_structure(
     return structure, traced
 
 
-def _trace_one_step(
-    structure: registry.Structure,
-    traced: registry.Traced,
-    loss: Loss,
-    params: Params,
-    batch: Data,
-    metrics: Mapping[str, Metric],
-) -> None:
-    def one_step(traced: dict[str, Array], params: Params, batch: Data) -> Any:
-        transformation = registry.build(structure, traced)
-        state = TrainState(params, transformation.init(params))
-        return make_train_step(loss, transformation, metrics)(state, batch)
-
-    after, history = jax.eval_shape(one_step, traced_arrays(traced), params, batch)
+def _try_one_step(static: Static, traced: registry.Traced, params: Params, batch: Data) -> None:
+    after, history = jax.eval_shape(_one_step(static), traced_arrays(traced), params, batch)
     if any(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
         raise InputError("its state holds a random key, which would be the same for every seed")
     for name, value in history.metrics.items():
@@ -162,6 +150,18 @@ def _trace_one_step(
             raise InputError(f"metrics[{name!r}] must give a number or an array, not {value}")
         if not any(jax.numpy.issubdtype(value.dtype, kind) for kind in _RECORDED):
             raise InputError(f"metrics[{name!r}] must give real numbers or booleans, not {value.dtype}")
+
+
+@functools.lru_cache(maxsize=32)
+def _one_step(static: Static) -> Callable[..., tuple[TrainState, History]]:
+    """The first step of a run. JAX traces a jitted function once for the same shapes, however many sweeps ask."""
+
+    def one_step(traced: dict[str, Array], params: Params, batch: Data) -> tuple[TrainState, History]:
+        transformation = registry.build(static.structure, traced)
+        state = TrainState(params, transformation.init(params))
+        return make_train_step(static.loss, transformation, dict(static.metrics))(state, batch)
+
+    return jax.jit(one_step)
 
 
 def traced_arrays(traced: registry.Traced) -> dict[str, np.ndarray]:

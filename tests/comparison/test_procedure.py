@@ -14,7 +14,9 @@ from momentum_jax.comparison import procedure, tuning
 from momentum_jax.comparison import result as results
 from momentum_jax.comparison.folder import HEAD, JUDGING
 from momentum_jax.comparison.wording import title_of_tuning
-from momentum_jax.sweeps.driver import sweep_trials
+from momentum_jax.sweeps.driver import run_sweep
+from momentum_jax.sweeps.plan import plan_sweep
+from momentum_jax.sweeps.workers import LocalDevices
 from momentum_jax.tasks import image_classification
 from momentum_jax.training import compile as programs
 from momentum_jax.training.loop import Interrupted
@@ -122,7 +124,8 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
         mj.Comparison.load(copy)
     # One seed of the seven, then Ctrl-C.
     judged = compared.judged[0]
-    sweep_trials(dataclasses.replace(cfg, seeds=(3,)), judged.trials, folder=tmp_path / "one")
+    one = plan_sweep(dataclasses.replace(cfg, seeds=(3,)), judged.trials)
+    run_sweep(one, LocalDevices(None, "auto"), tmp_path / "one")
     shutil.copytree(folder / JUDGING, copy / JUDGING)
     for part in (copy / JUDGING / "parts").iterdir():
         part.unlink()

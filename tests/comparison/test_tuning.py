@@ -39,7 +39,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes,
     def refuse(*_, **__):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(procedure, "sweep_trials", refuse)
+    monkeypatch.setattr(procedure, "run_sweep", refuse)
     options = {"space": SPACE, "labels": [], **changes}
     with pytest.raises(mj.InputError, match=message):
         mj.compare(cfg, *options.pop("labels"), **options)

@@ -18,11 +18,11 @@ from ray.cluster_utils import Cluster
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import cores, environment
-from momentum_jax.results.record import Run
 from momentum_jax.space import Trial
 from momentum_jax.sweeps import cluster
 from momentum_jax.sweeps.batches import Job
 from momentum_jax.sweeps.cluster import connect, evenly, parallel_tasks, refusal, task_resources
+from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import LocalDevices
 from momentum_jax.training.loop import Interrupted
 
@@ -214,25 +214,25 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
 
         return {"metric": metric}
 
-    runs = [Run(label, 0, Trial(optimizer, 4), 0) for label, optimizer in cfg.optimizers.items()]
+    trials = {label: (Trial(optimizer, 4),) for label, optimizer in cfg.optimizers.items()}
     with connect(nodes.address, "auto") as workers:
         with jax.default_matmul_precision("float32"):
             described = workers.environment()
             assert described == LocalDevices(None, "auto").environment()
         assert described["matmul_precision"] == "float32"
-        job = Job(cfg, task, {}, described, 100, False)
 
-        def train(job):
-            return list(workers.train(job, runs, lambda *_: None))
+        def train(metrics, environment=described):
+            job = Job(cfg, task, environment, 100, False)
+            return list(workers.train(job, plan_sweep(cfg, trials, task, metrics).groups, lambda *_: None))
 
-        with pytest.raises(InputError, match=r"^optimizers\['momentum'\]: no such thing$"):
-            train(job._replace(metrics=raising(InputError("no such thing"))))
+        with pytest.raises(InputError, match=r"^no such thing$"):
+            train(raising(InputError("no such thing")))
         with pytest.raises(RuntimeError, match=r"^out of order"):
-            train(job._replace(metrics=raising(RuntimeError("out of order"))))
+            train(raising(RuntimeError("out of order")))
         with pytest.raises(
             InputError, match=r"^worker \d+ on [\d.]+ would give .*: jaxlib is \"[\d.]+\", not \"0.0.1\"$"
         ):
-            train(job._replace(environment=described | {"jaxlib": "0.0.1"}))
+            train({}, described | {"jaxlib": "0.0.1"})
         with pytest.raises(InputError, match=r"call ray.shutdown\(\)"):
             mj.sweep(cfg, {}, task=task, cluster="local:1")
 
@@ -285,9 +285,8 @@ def test_a_cluster_without_processors_is_refused():
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 100])
 def test_batches_are_of_one_size_give_or_take_a_run(count):
-    runs = list(range(count))
-    parts = evenly(runs, 8)
-    assert [run for part in parts for run in part] == runs
+    parts = evenly(count, 8)
+    assert [run for part in parts for run in part] == list(range(count))
     sizes = set(map(len, parts))
     assert max(sizes) <= 8
     assert max(sizes) - min(sizes) <= 1

@@ -39,6 +39,8 @@ def test_the_network_is_affine_layers_with_the_activation_between(activation, rn
         # Other tests train the default activation.
         pytest.param("relu", (8,), marks=pytest.mark.exhaustive),
         pytest.param("tanh", (8,), marks=pytest.mark.exhaustive),
+        pytest.param("sigmoid", (), marks=pytest.mark.exhaustive),
+        pytest.param("tanh", (), marks=pytest.mark.exhaustive),
     ],
 )
 def test_every_activation_and_no_hidden_layer_at_all_can_be_trained(activation, hidden_sizes, idx):
