@@ -225,7 +225,7 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
             job = Job(cfg, task, environment, 100, False)
             return list(workers.train(job, plan_sweep(cfg, trials, task, metrics).groups, lambda *_: None))
 
-        with pytest.raises(InputError, match=r"^no such thing$"):
+        with pytest.raises(InputError, match=r"^no such thing"):
             train(raising(InputError("no such thing")))
         with pytest.raises(RuntimeError, match=r"^out of order"):
             train(raising(RuntimeError("out of order")))
