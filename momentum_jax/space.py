@@ -114,9 +114,7 @@ def make_trials(
     for label, optimizer in cfg.optimizers.items():
         own, base = axes[label], Trial(optimizer, cfg.batch_size)
         if search == "grid" or not own:
-            combinations: Iterator[Sequence[Any]] = itertools.product(*(_values(k, v) for k, v in own.items()))
-            chosen = (_with(base, label, dict(zip(own, values, strict=True))) for values in combinations)
-            trials[label] = tuple(_distinct(chosen))
+            trials[label] = _combinations(base, label, own)
         else:
             assert budget is not None
             trials[label] = _draw(base, label, own, search, budget, search_seed)
@@ -272,8 +270,11 @@ def _plain_number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _distinct(trials: Iterator[Trial]) -> Iterator[Trial]:
-    return iter({_training_key(trial): trial for trial in trials}.values())
+def _combinations(base: Trial, label: str, axes: Mapping[str, Values]) -> tuple[Trial, ...]:
+    """All combinations of values, each once, in the order of the values."""
+    combinations = itertools.product(*(_values(name, values) for name, values in axes.items()))
+    trials = (_with(base, label, dict(zip(axes, values, strict=True))) for values in combinations)
+    return tuple({_training_key(trial): trial for trial in trials}.values())
 
 
 def _training_key(trial: Trial) -> Any:
@@ -285,15 +286,14 @@ def _training_key(trial: Trial) -> Any:
 def _draw(
     base: Trial, label: str, axes: Mapping[str, Values], search: str, budget: int, search_seed: int
 ) -> tuple[Trial, ...]:
-    """Draws `budget` distinct trials, or lists all combinations if there are no more."""
+    """Draws `budget` distinct trials, or all if there are no more. A larger budget begins with the same trials."""
+    listed: tuple[Trial, ...] = ()
     combinations = 1.0
     for name, values in axes.items():
         combinations *= math.inf if isinstance(values, Uniform) else len(_values(name, values))
     if combinations <= budget:
-        listed = {name: _values(name, values) for name, values in axes.items()}
-        return tuple(
-            _distinct(_with(base, label, dict(zip(axes, v, strict=True))) for v in itertools.product(*listed.values()))
-        )
+        listed = _combinations(base, label, axes)
+        budget = len(listed)
     word = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4], "little")
     points = _points(len(axes), budget, search, np.random.default_rng([search_seed, word]))
     trials: dict[Any, Trial] = {}
@@ -302,6 +302,9 @@ def _draw(
         trials.setdefault(_training_key(trial), trial)
         if len(trials) == budget:
             break
+    # Draws may leave out some of the last.
+    for trial in listed:
+        trials.setdefault(_training_key(trial), trial)
     return tuple(trials.values())
 
 

@@ -61,6 +61,7 @@ def environment(device: jax.Device, layout: str) -> dict[str, str]:
     """
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return {
+        "jax": versions()["jax"],
         "jaxlib": versions()["jaxlib"],
         "platform": device.platform,
         "device": device.device_kind,

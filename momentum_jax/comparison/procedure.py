@@ -32,12 +32,13 @@ from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import make_workers
 from momentum_jax.tasks import Task
 from momentum_jax.training.cost import measure_steps
-from momentum_jax.training.loop import Interrupted
+from momentum_jax.training.loop import Interrupted, interruptible
 from momentum_jax.training.validate import evaluation_names, resolve_task
 
 SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}
 
 
+@interruptible()
 def compare(
     cfg: Config,
     *labels: str,
@@ -211,11 +212,22 @@ def check_same_task(results: Sequence[Result]) -> None:
                 f"these results are not of one task and cannot be compared: its functions are {functions[0]} in one "
                 f"and {functions[1]} in another"
             )
+        # The digests of what they compute differ between versions of JAX.
+        computed = [r.provenance.get("computed") for r in (results[0], result) if _jax_of(r) == _jax_of(results[0])]
+        if computed[0] != computed[-1]:
+            raise InputError(
+                "these results are not of one task and cannot be compared: its functions have the same names and "
+                "compute something else"
+            )
         digests = [_digest_of(r) for r in (results[0], result)]
         if digests[0] != digests[1]:
             raise InputError(
                 f"these results are of different data and cannot be compared: digests {digests[0]} and {digests[1]}"
             )
+
+
+def _jax_of(result: Result) -> Any:
+    return result.provenance.get("versions", {}).get("jax")
 
 
 def _digest_of(result: Result) -> str:

@@ -100,13 +100,14 @@ def _equally_many_trials(
 
 
 def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
-    """The given seeds, or the first so many that are none of the config's."""
+    """The given seeds, or the first so many from a million on that are none of the config's."""
     own = set(cfg.seed_tuple)
     # NumPy's arrays and integers become Python's.
     given = getattr(given, "tolist", lambda: given)()
     if isinstance(given, int):
         check_integer("tuning_seeds", given, 1, 1_000_000)
-        return tuple(itertools.islice((seed for seed in itertools.count() if seed not in own), given))
+        # Far from the seeds that people give, so that a comparison with more of these keeps its tuning.
+        return tuple(itertools.islice((seed for seed in itertools.count(1_000_000) if seed not in own), given))
     shared = sorted(own & set(given))
     if shared:
         raise InputError(

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax.tree_util import keystr
 
+from momentum_jax._base.jaxprs import jaxpr_digest
 from momentum_jax.config import Config
-from momentum_jax.tasks import Metric, Task
+from momentum_jax.tasks import Data, Metric, Task
 
 # Characters of JSON up to which a list is shown whole.
 _SHORT = 80
@@ -21,7 +22,8 @@ _data_digests: weakref.WeakKeyDictionary[Task, str] = weakref.WeakKeyDictionary(
 def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]) -> dict[str, Any]:
     """Returns, as JSON, what the bits of a config's runs depend on: config, data, functions, `environment`.
 
-    Functions are known by their names only, and networks also by the shapes of their parameters.
+    The functions are known by their names and by what they compute, but for the loss and the metrics: these are part of
+    an iteration, whose digest is known for each optimizer.
     """
     params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     return {
@@ -33,6 +35,7 @@ def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surrounding
             keystr(path, simple=True, separator="."): list(leaf.shape)
             for path, leaf in jax.tree.leaves_with_path(params)
         },
+        "computed": computed_by(task),
         "environment": dict(surroundings),
     }
 
@@ -45,6 +48,17 @@ def data_digest(task: Task) -> str:
     if task not in _data_digests:
         _data_digests[task] = task.provenance.get("digest") or _digest_of_arrays((task.train, task.test))
     return _data_digests[task]
+
+
+def computed_by(task: Task, batch: Data | None = None) -> dict[str, str]:
+    """Returns, by name, the digests of what the functions of a task compute; the loss needs the shapes of a batch."""
+    init = jax.jit(task.init).trace(jax.random.key(0))
+    traced = {"init": init}
+    if task.evaluate is not None:
+        traced["evaluate"] = jax.jit(task.evaluate).trace(init.out_info, task.train, task.test)
+    if batch is not None:
+        traced["loss"] = jax.jit(task.loss).trace(init.out_info, batch)
+    return {name: jaxpr_digest(there.jaxpr) for name, there in traced.items()}
 
 
 def function_names(task: Task) -> dict[str, str]:

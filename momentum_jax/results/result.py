@@ -23,7 +23,7 @@ from momentum_jax.results.result_folder import (
     read_result_folder,
     write_result_folder,
 )
-from momentum_jax.results.store import HEAD, read_head, read_records, run_digests, trials_from_json
+from momentum_jax.results.store import HEAD, digests_of, read_head, read_records, trials_from_json
 from momentum_jax.results.tables import FINALS, ITERATIONS, describe, with_finals
 from momentum_jax.space import Trial
 
@@ -282,7 +282,7 @@ def _load_training(folder: pathlib.Path) -> Result:
 def _load_sweep(folder: pathlib.Path) -> Result:
     head = read_head(folder)
     config, trials = Config.from_json(head["config"]), trials_from_json(head["trials"])
-    records = read_records(folder, run_digests(config, trials))
+    records = read_records(folder, digests_of(head, config, trials))
     provenance = {name: head[name] for name in ("versions", "environment", "data")}
     return sweep_result(config, trials, records, provenance)
 

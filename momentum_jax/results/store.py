@@ -14,6 +14,7 @@ from typing import Any
 
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import left_behind, write_atomically
+from momentum_jax._base.machine import versions
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
@@ -25,7 +26,9 @@ from momentum_jax.space import Trial
 
 HEAD, PARTS, DAMAGED, LOCK, STATUS = "sweep.json", "parts", "damaged", "lock", "status.json"
 # Of sweep.json and comparison.json.
-FORMAT = 2
+FORMAT = 3
+# Fields of a config that may differ among the runs of a sweep.
+_OF_EACH_RUN = ("optimizers", "seeds", "batch_size")
 # Characters of its digest that name a part.
 _NAME_LENGTH = 16
 
@@ -37,13 +40,13 @@ class Store:
 
     Attributes:
       folder: where it is.
-      digests: the digest of the config of each run, in the order of the table.
+      digests: the digest of each run, in the order of the table; see `run_digests`.
       finished: the records of the runs that are known to be in the folder.
     """
 
-    def __init__(self, folder: pathlib.Path, cfg: Config, trials: Trials):
+    def __init__(self, folder: pathlib.Path, cfg: Config, trials: Trials, digests: dict[Run, str]):
         self.folder = folder
-        self.digests = run_digests(cfg, trials)
+        self.digests = digests
         self.finished: dict[Run, Record] = {}
         sizes = {trial.batch_size for of_label in trials.values() for trial in of_label}
         described = describe(trials, cfg.seed_tuple, batch_size=sizes != {cfg.batch_size})
@@ -92,38 +95,57 @@ def sweep_digest(cfg: Config, trials: Trials) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_digests(cfg: Config, trials: Trials) -> dict[Run, str]:
-    """Returns the digest of each run's own config, which has one optimizer, one seed and the trial's batch size."""
+def run_digests(cfg: Config, trials: Trials, programs: Mapping[str, Sequence[str]]) -> dict[Run, str]:
+    """Returns the digest of each run: of its own config and of what an iteration computes.
+
+    The config has one optimizer, one seed and the trial's batch size.
+    """
     values = cfg.to_json()
     digests = {}
     for label, of_label in trials.items():
         for position, trial in enumerate(of_label):
             values |= {"optimizers": {label: trial.optimizer.to_json()}, "batch_size": trial.batch_size}
+            values |= {"program": programs[label][position]}
             for seed in cfg.seed_tuple:
                 text = json.dumps(values | {"seeds": [seed]}, sort_keys=True)
                 digests[Run(label, position, trial, seed)] = hashlib.sha256(text.encode()).hexdigest()
     return digests
 
 
+def make_head(
+    cfg: Config, trials: Trials, programs: Mapping[str, Sequence[str]], identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what `sweep.json` is to hold.
+
+    Args:
+      cfg: of the sweep.
+      trials: by label.
+      programs: by label, the digest of what an iteration of each trial computes.
+      identity: what else the bits of the runs depend on.
+    """
+    described = trials_to_json(trials)
+    with_programs = {
+        label: [{**entry, "program": digest} for entry, digest in zip(own, programs[label], strict=True)]
+        for label, own in described.items()
+    }
+    return {"format": FORMAT, **identity, "config": cfg.to_json(), "trials": with_programs, "versions": versions()}
+
+
 @contextlib.contextmanager
-def open_store(
-    folder: pathlib.Path, cfg: Config, trials: Trials, identity: Mapping[str, Any], versions: Mapping[str, str]
-) -> Iterator[Store]:
-    """Opens a new folder, or one of the same sweep, for this process alone.
+def open_store(folder: pathlib.Path, head: Mapping[str, Any], cfg: Config, trials: Trials) -> Iterator[Store]:
+    """Opens a new folder, or one whose sweep differs in trials and seeds only, for this process alone.
 
     The lock is the operating system's: it ends with the process, however that ends.
 
     Args:
       folder: where.
+      head: what `make_head` gives.
       cfg: of the sweep.
       trials: by label.
-      identity: what must be the same for a sweep to be resumed.
-      versions: of the packages that the sweep begins with, kept for those who want to repeat it.
 
     Raises:
       InputError: the folder cannot be written, holds something else or another sweep, or is in use.
     """
-    head = {"format": FORMAT, **identity, "trials": trials_to_json(trials)}
     with contextlib.ExitStack() as stack:
         try:
             there = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -135,14 +157,14 @@ def open_store(
             (folder / PARTS).mkdir(parents=True, exist_ok=True)
             stack.enter_context(_lock(folder))
             if (folder / HEAD).exists():
-                _refuse_another(folder, head)
-            else:
-                write_atomically(folder / HEAD, json_bytes({**head, "versions": dict(versions)}))
+                # The versions that the sweep began with are kept for those who want to repeat it.
+                head = {**head, "versions": _refuse_another(folder, head)["versions"]}
+            write_atomically(folder / HEAD, json_bytes(dict(head)))
             for path in [*left_behind(folder / PARTS), *left_behind(folder, HEAD), *left_behind(folder, STATUS)]:
                 path.unlink()
         except OSError as error:
             raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
-        yield Store(folder, cfg, trials)
+        yield Store(folder, cfg, trials, digests_of(head, cfg, trials))
 
 
 def read_head(folder: pathlib.Path, name: str = HEAD, what: str = "sweep") -> dict[str, Any]:
@@ -173,17 +195,24 @@ def trials_to_json(trials: Trials) -> dict[str, list[dict[str, Any]]]:
 
 def trials_from_json(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[Trial, ...]]:
     def trial(entry: Mapping[str, Any]) -> Trial:
-        own = {name: value for name, value in entry.items() if name != "batch_size"}
+        own = {name: value for name, value in entry.items() if name not in ("batch_size", "program")}
         return Trial(OptimizerConfig.from_json(own), entry["batch_size"])
 
     return {label: tuple(map(trial, of_label)) for label, of_label in values.items()}
+
+
+def digests_of(head: Mapping[str, Any], cfg: Config, trials: Trials) -> dict[Run, str]:
+    """The digest of each run of the sweep that a head describes."""
+    programs = {label: [entry["program"] for entry in own] for label, own in head["trials"].items()}
+    return run_digests(cfg, trials, programs)
 
 
 def read_records(folder: pathlib.Path, digests: Mapping[Run, str], *, set_aside: bool = False) -> dict[Run, Record]:
     """Reads all runs of the intact parts of a folder.
 
     A part whose name is not the digest of its content is damaged. It is left out with a warning, and moved to another
-    folder if it is to be set aside. A part with runs of other digests than these is left out with a warning.
+    folder if it is to be set aside. Runs of other digests than these are left out: they are of trials or seeds that
+    were asked for before.
     """
     runs = {digest: run for run, digest in digests.items()}
     found: dict[Run, Record] = {}
@@ -193,18 +222,19 @@ def read_records(folder: pathlib.Path, digests: Mapping[Run, str], *, set_aside:
             _leave_out_damaged(path, folder / DAMAGED if set_aside else None)
             continue
         table, records = records_from_parquet(content)
-        of_part = table.column("digest").to_pylist()
-        if all(digest in runs for digest in of_part):
-            found |= {runs[digest]: record for digest, record in zip(of_part, records, strict=True)}
-        else:
-            warnings.warn(f"{str(path)!r} holds runs of another sweep, which are left out", stacklevel=2)
+        of_part = zip(table.column("digest").to_pylist(), records, strict=True)
+        found |= {runs[digest]: record for digest, record in of_part if digest in runs}
     return found
 
 
 def count_runs(folder: pathlib.Path) -> tuple[int, int]:
-    """Counts the runs in the parts of a folder, and those of them that failed."""
-    failed = [row for path in (folder / PARTS).glob("*.parquet") for row in _failed_in(path)]
-    return len(failed), sum(failed)
+    """Counts the finished runs of the sweep in a folder, and those of them that failed."""
+    head = read_head(folder)
+    known = set(digests_of(head, Config.from_json(head["config"]), trials_from_json(head["trials"])).values())
+    failed: dict[str, bool] = {}
+    for path in (folder / PARTS).glob("*.parquet"):
+        failed |= {digest: value for digest, value in _failed_in(path).items() if digest in known}
+    return len(failed), sum(failed.values())
 
 
 def in_use(folder: pathlib.Path) -> bool:
@@ -239,11 +269,42 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> None:
+def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the head of the sweep in the folder, if its runs and those asked for can be of one sweep."""
     theirs = read_head(folder)
-    difference = first_difference({**theirs, "versions": {}}, {**mine, "versions": {}})
+    installed = [
+        f"{name} {theirs['environment'].get(name)} and this is {mine['environment'][name]}"
+        for name in ("jax", "jaxlib")
+        if theirs["environment"].get(name) != mine["environment"][name]
+    ]
+    if installed:
+        raise InputError(
+            f"output folder {str(folder)!r} is of {installed[0]}, which gives other bits: it can be read, but no runs "
+            "can be added; choose another folder"
+        )
+    difference = first_difference(_shared(theirs), _shared(mine)) or _other_program(theirs["trials"], mine["trials"])
     if difference is not None:
         raise InputError(f"output folder {str(folder)!r} holds another sweep: {difference}; choose another folder")
+    return theirs
+
+
+def _shared(head: Mapping[str, Any]) -> dict[str, Any]:
+    """What all runs of a sweep have in common, by the names that the user gave it."""
+    config = {name: value for name, value in head["config"].items() if name not in _OF_EACH_RUN}
+    return config | {name: value for name, value in head.items() if name not in ("config", "trials", "versions")}
+
+
+def _other_program(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
+    """Says which trial of both computes something else in each; None if there is no such trial."""
+    for label, own in mine.items():
+        there = {json.dumps(entry | {"program": ""}): entry["program"] for entry in theirs.get(label, ())}
+        for entry in own:
+            if there.get(json.dumps(entry | {"program": ""}), entry["program"]) != entry["program"]:
+                return (
+                    f"its runs of {label!r} were trained with functions of the same names that compute something else "
+                    "(loss, optimizer or metrics)"
+                )
+    return None
 
 
 def _leave_out_damaged(path: pathlib.Path, aside: pathlib.Path | None) -> None:
@@ -258,10 +319,11 @@ def _leave_out_damaged(path: pathlib.Path, aside: pathlib.Path | None) -> None:
     )
 
 
-def _failed_in(path: pathlib.Path) -> list[bool]:
+def _failed_in(path: pathlib.Path) -> dict[str, bool]:
+    """By digest, whether each run of a part failed."""
     try:
-        column: list[bool] = read_parquet(path.read_bytes(), ["failed"]).column("failed").to_pylist()
+        table = read_parquet(path.read_bytes(), ["digest", "failed"])
+        return dict(zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True))
     except (OSError, ValueError, KeyError):
         # A damaged part; the sweep sets it aside when it is resumed.
-        return []
-    return column
+        return {}

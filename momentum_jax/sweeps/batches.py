@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
 
 def train_batches(
-    job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], progress: Progress, capacity: int = 1
+    job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], progress: Progress, at_least: int = 1
 ) -> Iterator[dict[Run, Record]]:
     """Trains runs on some devices, and gives the records of each batch of runs when it is finished.
 
@@ -51,12 +51,12 @@ def train_batches(
       groups: the runs.
       devices: where.
       progress: called with "compiling", then with "runs".
-      capacity: how many runs of each structure the programs take at least, if a batch has time for them, so that calls
+      at_least: how many runs of each structure the programs take at least, if a batch has time for them, so that calls
         with fewer runs share the programs.
     """
     cfg = job.cfg
     with numerics(cfg.dtype):
-        per_device = functools.partial(_runs_per_device, job, len(devices), capacity)
+        per_device = functools.partial(_runs_per_device, job, len(devices), at_least)
         program = compile_runs(cfg, job.task, groups, devices, job.layout, job.chunk, progress, per_device=per_device)
         finished, count = 0, sum(len(group.runs) for group in groups)
         progress("runs", 0, count, "")
@@ -86,7 +86,7 @@ def plan_batches(program: Program) -> list[list[Run]]:
 
 
 def runs_at_once(iterations: int, chunk: int) -> int:
-    """How many runs a device takes in turns: what fits the time between writes and between returns to Python."""
+    """How many runs a device trains one after the other: what fits the time between writes and returns to Python."""
     return max(1, min(BATCH_ITERATIONS // iterations, _RETURN_ITERATIONS // min(chunk, iterations)))
 
 

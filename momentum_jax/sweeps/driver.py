@@ -13,17 +13,18 @@ from momentum_jax.config import Config
 from momentum_jax.results.fingerprint import identity
 from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, sweep_result
-from momentum_jax.results.store import open_store
+from momentum_jax.results.store import make_head, open_store
 from momentum_jax.space import Space, make_trials
 from momentum_jax.sweeps.batches import Job
 from momentum_jax.sweeps.plan import SweepPlan, plan_sweep
 from momentum_jax.sweeps.resume import finish_runs
 from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import Metric, Task
-from momentum_jax.training.loop import CHUNK, Interrupted
+from momentum_jax.training.loop import CHUNK, Interrupted, interruptible
 from momentum_jax.training.sampling import numerics
 
 
+@interruptible()
 def sweep(
     cfg: Config,
     space: Space,
@@ -54,7 +55,8 @@ def sweep(
       space: what varies: `{"momentum": {"learning_rate": [0.01, 0.1]}}` by label, or `{"learning_rate": […]}` for
         every optimizer that has it; also "batch_size", and "learning_rate.peak_value" inside a schedule. For a
         search, `Uniform(low, high)` or `LogUniform(low, high)` in place of values.
-      folder: where finished runs are kept; by default in memory only.
+      folder: where finished runs are kept; by default in memory only. A folder may hold a sweep of other trials and
+        seeds: its runs are used again, and only the missing ones are trained.
       search: "grid", "random" or "sobol"; see `momentum_jax.space.make_trials`.
       budget: trials of each optimizer, for a search.
       search_seed: of the search's draws.
@@ -73,7 +75,8 @@ def sweep(
 
     Raises:
       InputError: something that was given cannot be used, or the folder cannot be written or is another sweep's.
-      Interrupted: a KeyboardInterrupt, with the result of the runs that were finished.
+      Interrupted: a KeyboardInterrupt, with the result of the runs that were finished; with a folder they are in it,
+        and the same call goes on from there.
 
     >>> import momentum_jax as mj
     >>> sgd = mj.OptimizerConfig("sgd", learning_rate=0.01)
@@ -108,7 +111,8 @@ def run_sweep(
         finished: dict[Run, Record] = {}
         store = None
         if folder is not None:
-            store = stack.enter_context(open_store(pathlib.Path(folder), cfg, trials, about, versions()))
+            head = make_head(cfg, trials, plan.program_digests(), about)
+            store = stack.enter_context(open_store(pathlib.Path(folder), head, cfg, trials))
             finished = store.read_finished()
         try:
             finish_runs(workers, job, plan.groups, finished, store, progress or default_progress())

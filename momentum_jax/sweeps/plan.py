@@ -30,6 +30,16 @@ class SweepPlan(NamedTuple):
     metrics: dict[str, Metric]
     groups: list[Group]
 
+    def program_digests(self) -> dict[str, list[str]]:
+        """By label, the digest of what an iteration of each trial computes."""
+        by_run = {
+            run[:2]: digest
+            for group in self.groups
+            for digest in [group.program_digest(self.cfg, self.task)]
+            for run in group.runs
+        }
+        return {label: [by_run[label, i] for i in range(len(own))] for label, own in self.trials.items()}
+
 
 def plan_sweep(
     cfg: Config,

@@ -32,7 +32,7 @@ def finish_runs(
       workers: what trains them.
       job: what they share.
       groups: all runs of the sweep.
-      finished: the records of those that are finished, which grows; of the store if there is one.
+      finished: the records of those that are finished, which grows.
       store: the sweep's folder; None keeps the records in memory only.
       progress: the caller's.
     """
@@ -44,9 +44,8 @@ def finish_runs(
             records = {
                 run: record._replace(params=unflatten(*flatten(record.params))) for run, record in records.items()
             }
-        if store is None:
-            finished.update(records)
-        else:
+        if store is not None:
             store.write(records)
-        status.count_failed(records.values())
+        finished.update(records)
+        status.count(records.values())
     status.finish()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from momentum_jax._base.machine import memory_in_use
@@ -25,7 +25,7 @@ class Status:
 
     def __init__(self, runs: int, finished: Mapping[Any, Record], progress: Progress, store: Store | None):
         self._runs = runs
-        self._before = len(finished)
+        self._before = self._finished = len(finished)
         self._failed = sum(record.failed for record in finished.values())
         self._progress = progress
         self._store = store
@@ -42,8 +42,9 @@ class Status:
         self._began = time.monotonic() if self._began is None else self._began
         self._show(self._before + done)
 
-    def count_failed(self, records: Iterable[Record]) -> None:
-        """Adds the failures among runs that have just finished."""
+    def count(self, records: Collection[Record]) -> None:
+        """Adds runs that have just finished, and been written where there is a folder."""
+        self._finished += len(records)
         self._failed += sum(record.failed for record in records)
 
     def finish(self) -> None:
@@ -52,11 +53,11 @@ class Status:
         self._show(self._runs)
 
     def _at(self, done: float) -> dict[str, Any]:
-        """The status when `done` runs are trained, parts of runs included; not all of them are written yet."""
+        """The status when `done` runs are trained, parts of runs included."""
         rate = (done - self._before) / max(time.monotonic() - self._began, 1e-9) if self._began is not None else 0.0
         return {
             "runs": self._runs,
-            "finished": int(done),
+            "finished": self._finished,
             "failed": self._failed,
             "runs_per_second": rate,
             "seconds_left": (self._runs - done) / rate if rate else None,
@@ -67,7 +68,9 @@ class Status:
     def _show(self, done: float) -> None:
         now = self._at(done)
         speed = [f"{now['runs_per_second']:.3g} runs/s"] if now["runs_per_second"] else []
-        note = ", ".join([*speed, f"{now['failed']} failed", f"{now['memory_bytes'] / 2**20:.0f} MiB"])
+        note = ", ".join(
+            [*speed, f"{now['finished']} finished", f"{now['failed']} failed", f"{now['memory_bytes'] / 2**20:.0f} MiB"]
+        )
         self._progress("runs", int(done), self._runs, note)
         if time.monotonic() - self._written >= _SECONDS_BETWEEN_WRITES:
             self._write(now)

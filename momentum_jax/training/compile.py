@@ -118,7 +118,7 @@ class Program:
         """The runs of some states, in their order."""
         return [self.groups[state.group].runs[i] for state in states for i in state.positions]
 
-    def step(self, states: States, start: int, stop: int) -> tuple[States, list[History]]:
+    def train(self, states: States, start: int, stop: int) -> tuple[States, list[History]]:
         """Trains runs for the iterations start … stop − 1, at most a chunk.
 
         Returns:
@@ -374,7 +374,7 @@ def _evaluation_function(evaluate: Callable[..., Scalars], mesh: Mesh, layout: L
 
 
 def _settings() -> tuple[Any, ...]:
-    """JAX's settings that tracing reads and `numerics` leaves to the user."""
+    """JAX's settings that tracing reads and that may change from call to call."""
     config: Any = jax.config
     return config.jax_enable_x64, config.jax_default_matmul_precision
 

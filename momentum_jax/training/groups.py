@@ -3,12 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from momentum_jax._base.jaxprs import jaxpr_digest
 from momentum_jax.config import Config
 from momentum_jax.optimizers import registry
 from momentum_jax.results.record import Run
 from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.step import Static
-from momentum_jax.training.validate import abstract_batch, abstract_params, check_task, find_structure, naming
+from momentum_jax.training.validate import (
+    abstract_batch,
+    abstract_params,
+    check_task,
+    find_structure,
+    naming,
+    one_step,
+    traced_arrays,
+)
 
 
 class Group(NamedTuple):
@@ -18,6 +27,12 @@ class Group(NamedTuple):
     batch_size: int
     runs: tuple[Run, ...]
     traced: tuple[registry.Traced, ...]
+
+    def program_digest(self, cfg: Config, task: Task) -> str:
+        """The digest of what one iteration computes: loss, gradient, optimizer and metrics."""
+        params, batch = abstract_params(cfg, task), abstract_batch(task, self.batch_size)
+        traced = one_step(self.static).trace(traced_arrays(self.traced[0]), params, batch)  # type: ignore[attr-defined]
+        return jaxpr_digest(traced.jaxpr)
 
     def take(self, positions: Iterable[int]) -> "Group":
         """The group with the runs at these positions only."""

@@ -17,7 +17,7 @@ from momentum_jax._base.errors import check_integer, check_real, unknown
 from momentum_jax._base.machine import environment, provenance
 from momentum_jax._base.progress import Progress, default_progress, no_progress
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.results.fingerprint import data_digest, function_names, identity
+from momentum_jax.results.fingerprint import computed_by, data_digest, function_names, identity
 from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, from_records
 from momentum_jax.space import Trial
@@ -28,7 +28,7 @@ from momentum_jax.training.devices import default_devices, resolve_layout
 from momentum_jax.training.groups import group_runs
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
 from momentum_jax.training.step import History
-from momentum_jax.training.validate import check_optimizers, resolve_task
+from momentum_jax.training.validate import abstract_batch, check_optimizers, resolve_task
 
 CHUNK = 100
 
@@ -47,6 +47,18 @@ class Interrupted(KeyboardInterrupt):
         self.done = done
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """A Ctrl-C before anything is finished is `Interrupted` too."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(None, 0) from None
+
+
+@interruptible()
 def train(
     cfg: Config,
     *,
@@ -61,7 +73,8 @@ def train(
 ) -> Result:
     """Trains every optimizer of a config with every seed.
 
-    A run draws its batches and initial weights from its seed alone. For one jaxlib and CPU instruction set it has the
+    A run draws its batches and initial weights from its seed alone (without `shared_init` the weights from its label
+    too). For one jaxlib and CPU instruction set it has the
     same bits alone or in company, on any number of devices and for any length of the chunks.
 
     Args:
@@ -93,7 +106,7 @@ def train(
     check_integer("chunk", chunk, 1)
     check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
     devices, metrics, progress = list(devices or default_devices()), metrics or {}, progress or default_progress()
-    kind = resolve_layout(layout, devices)
+    resolved = resolve_layout(layout, devices)
     seconds = dict.fromkeys(("loading", "compiling", "training", "evaluating"), 0.0)
     with numerics(cfg.dtype):
         with timed(seconds, "loading"):
@@ -102,10 +115,11 @@ def train(
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
             groups = group_runs(cfg, task, metrics, runs)
-            program = compile_runs(cfg, task, groups, devices, kind, chunk, progress)
+            program = compile_runs(cfg, task, groups, devices, resolved, chunk, progress)
             state, saved = initial_state(program, runs), None
         if checkpoint is not None:
-            about = identity(cfg, task, metrics, environment(devices[0], kind))
+            about = identity(cfg, task, metrics, environment(devices[0], resolved))
+            about["programs"] = [group.program_digest(cfg, task) for group in groups]
             saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
             state = restore(program, state, saved.read())
         with contextlib.suppress(KeyboardInterrupt):
@@ -127,7 +141,11 @@ def train(
         with contextlib.suppress(KeyboardInterrupt), timed(seconds, "evaluating"):
             state = evaluate(program, state, progress)
         origin = provenance(devices, task.provenance | {"digest": data_digest(task)})
-        origin |= {"functions": function_names(task), "layout": kind, "seconds": seconds}
+        origin |= {
+            "functions": function_names(task),
+            "computed": computed_by(task, abstract_batch(task, cfg.batch_size)),
+        }
+        origin |= {"layout": resolved, "seconds": seconds}
         result = _make_result(program, state, origin)
     if state.step < cfg.iterations or state.step not in state.evaluations:
         raise Interrupted(result, state.step)
@@ -170,7 +188,7 @@ def advance(program: Program, state: State, chunk: int) -> State:
     step, last = state.step, program.cfg.iterations
     every = program.cfg.evaluate_every or last
     stop = min(step - step % chunk + chunk, step - step % every + every, last)
-    groups, histories = program.step(state.groups, step, stop)
+    groups, histories = program.train(state.groups, step, stop)
     first, end = np.searchsorted(program.recorded, [step, stop])
     diverged_at = []
     for whole, part, so_far in zip(state.histories, histories, state.diverged_at, strict=True):

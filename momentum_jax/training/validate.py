@@ -142,7 +142,7 @@ def find_structure(
 
 
 def _try_one_step(static: Static, traced: registry.Traced, params: Params, batch: Data) -> None:
-    after, history = jax.eval_shape(_one_step(static), traced_arrays(traced), params, batch)
+    after, history = jax.eval_shape(one_step(static), traced_arrays(traced), params, batch)
     if any(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
         raise InputError("its state holds a random key, which would be the same for every seed")
     for name, value in history.metrics.items():
@@ -153,15 +153,15 @@ def _try_one_step(static: Static, traced: registry.Traced, params: Params, batch
 
 
 @functools.lru_cache(maxsize=32)
-def _one_step(static: Static) -> Callable[..., tuple[TrainState, History]]:
+def one_step(static: Static) -> Callable[..., tuple[TrainState, History]]:
     """The first step of a run. JAX traces a jitted function once for the same shapes, however many sweeps ask."""
 
-    def one_step(traced: dict[str, Array], params: Params, batch: Data) -> tuple[TrainState, History]:
+    def step(traced: dict[str, Array], params: Params, batch: Data) -> tuple[TrainState, History]:
         transformation = registry.build(static.structure, traced)
         state = TrainState(params, transformation.init(params))
         return make_train_step(static.loss, transformation, dict(static.metrics))(state, batch)
 
-    return jax.jit(one_step)
+    return jax.jit(step)
 
 
 def traced_arrays(traced: registry.Traced) -> dict[str, np.ndarray]:

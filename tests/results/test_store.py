@@ -149,14 +149,13 @@ def test_loading_leaves_a_damaged_part_out_and_where_it_is(folder, finished):
         assert np.isnan(loaded.losses[label][missing]).all()
 
 
-def test_a_part_of_another_sweep_is_left_out(folder, finished, tmp_path):
+def test_runs_that_are_not_of_the_sweep_are_left_out(folder, finished, tmp_path):
     sweep(tmp_path / "other", space={"learning_rate": [0.7]})
     for part in parts(tmp_path / "other"):
         shutil.copy(part, folder / "parts")
-    with pytest.warns(UserWarning, match="holds runs of another sweep, which are left out"):
-        assert mj.Result.load(folder) == finished[1]
-    with pytest.warns(UserWarning, match="holds runs of another sweep, which are left out"):
-        assert sweep(folder) == finished[1]
+    assert mj.Result.load(folder) == finished[1]
+    assert store.count_runs(folder) == (RUNS, 0)
+    assert sweep(folder) == finished[1]
 
 
 def change_head(folder, path, value):
@@ -171,13 +170,8 @@ def change_head(folder, path, value):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cfg": mj.Config(**{**vars(CFG), "l2": 0.1})}, "config.l2 is 0.0, not 0.1"),
-        ({"cfg": mj.Config(**{**vars(CFG), "seeds": 3})}, "config.seeds is [0, 1], not [0, 1, 2]"),
-        (
-            {"space": {**SPACE, "learning_rate": [0.1, 0.4]}},
-            "trials.sgd[1].hyperparameters.learning_rate is 0.3, not 0.4",
-        ),
-        ({"space": {"learning_rate": [0.1, 0.3]}}, "trials.momentum[0].hyperparameters.momentum is 0.5, not 0.9"),
+        ({"cfg": mj.Config(**{**vars(CFG), "l2": 0.1})}, "another sweep: l2 is 0.0, not 0.1"),
+        ({"cfg": mj.Config(**{**vars(CFG), "iterations": 40})}, "another sweep: iterations is 30, not 40"),
         ({"layout": "vmap"}, 'environment.layout is "map", not "vmap"'),
         ({"keep_params": False}, "keep_params is true, not false"),
         ({"metrics": {"zero": lambda p, s, g: jnp.zeros(())}}, "functions.zero is not there, not"),
@@ -199,7 +193,9 @@ def test_another_jaxlib_is_refused_and_other_versions_of_the_rest_are_not(folder
     change_head(folder, ["versions", "optax"], "0.0.1")
     assert sweep(folder) == finished[1]
     change_head(folder, ["environment", "jaxlib"], "0.0.1")
-    with pytest.raises(InputError, match=r'environment\.jaxlib is "0\.0\.1", not'):
+    with pytest.raises(
+        InputError, match=r"is of jaxlib 0\.0\.1 and this is .*: it can be read, but no runs can be added"
+    ):
         sweep(folder)
     # It can be read all the same.
     assert mj.Result.load(folder).provenance["environment"]["jaxlib"] == "0.0.1"
@@ -341,18 +337,24 @@ def test_a_status_that_cannot_be_written_does_no_harm(tmp_path, finished, monkey
     assert sweep(tmp_path) == finished[1]
 
 
-def test_the_digest_of_a_run_is_that_of_the_config_of_it_alone(finished):
+def digests_in(folder, cfg, trials):
+    return store.digests_of(store.read_head(folder), cfg, trials)
+
+
+def test_the_digest_of_a_run_is_that_of_its_own_config_and_program(finished):
     schedule = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
     cfg = mj.Config(batch_size=16, seeds=(3, 5), optimizers=OPTIMIZERS, l2=0.1)
     trials = make_trials(cfg, {"learning_rate": [0.1, schedule], "batch_size": [8, 16]})
-    digests = store.run_digests(cfg, trials)
+    programs = {label: [f"{label} {i % 2}" for i in range(len(own))] for label, own in trials.items()}
+    digests = store.run_digests(cfg, trials, programs)
     assert len(set(digests.values())) == len(digests) == 16
     for (label, position, trial, seed), digest in digests.items():
         assert trial == trials[label][position]
         alone = mj.Config(batch_size=trial.batch_size, seeds=(seed,), optimizers={label: trial.optimizer}, l2=0.1)
-        assert digest == alone.digest
+        values = alone.to_json() | {"program": programs[label][position]}
+        assert digest == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     columns = [pq.read_table(part, columns=["digest"]).column(0).to_pylist() for part in parts(finished[0])]
-    assert sorted(itertools.chain(*columns)) == sorted(store.run_digests(CFG, make_trials(CFG, SPACE)).values())
+    assert sorted(itertools.chain(*columns)) == sorted(digests_in(finished[0], CFG, make_trials(CFG, SPACE)).values())
 
 
 @pytest.mark.usefixtures("compiled_quickly")
@@ -367,7 +369,7 @@ def test_the_parts_have_one_schema_and_are_one_dataset(tmp_path):
     assert len(schemas) > 3
     assert all(schema.equals(schemas[0]) for schema in schemas)
     table = pyarrow.dataset.dataset(tmp_path / "parts").to_table()
-    digests = store.run_digests(CFG, result.trials)
+    digests = digests_in(tmp_path, CFG, result.trials)
     order = [table.column("digest").to_pylist().index(digest) for digest in digests.values()]
     table = table.take(order)
     assert table.select(result.table().column_names).equals(result.table())

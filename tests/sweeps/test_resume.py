@@ -9,6 +9,7 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
+from momentum_jax.results.store import count_runs
 from momentum_jax.sweeps import batches
 from momentum_jax.sweeps import status as status_module
 from tests.compilations import compilations
@@ -105,6 +106,39 @@ def test_ctrl_c_before_anything_is_finished_leaves_no_result(tmp_path):
     assert stop.value.result is None
     with pytest.raises(InputError, match="no run of this sweep is finished"):
         mj.Result.load(tmp_path)
+
+
+def test_what_is_called_finished_is_kept(tmp_path):
+    notes = []
+    stop = stop_after(2)
+
+    def progress(phase, done, total, note=""):
+        if phase == "runs":
+            notes.append(note)
+        stop(phase, done, total)
+
+    with pytest.raises(mj.Interrupted) as stopped:
+        mj.sweep(small(), SPACE, folder=tmp_path, task=QUADRATIC, chunk=CHUNK, progress=progress)
+    # All runs are in one batch, which is a third done.
+    assert (stopped.value.done, count_runs(tmp_path)) == (0, (0, 0))
+    assert "0 finished" in notes[-1]
+    assert json.loads((tmp_path / "status.json").read_bytes())["finished"] == 0
+
+
+@pytest.mark.parametrize("call", ["train", "sweep", "compare"])
+def test_ctrl_c_while_programs_compile_is_interrupted_too(call):
+    def progress(phase, *_):
+        if phase == "compiling":
+            raise KeyboardInterrupt
+
+    calls = {
+        "train": lambda: mj.train(small(), task=QUADRATIC, progress=progress),
+        "sweep": lambda: mj.sweep(small(), SPACE, task=QUADRATIC, progress=progress),
+        "compare": lambda: mj.compare(small(), task=QUADRATIC, trials=1, progress=progress),
+    }
+    with pytest.raises(mj.Interrupted) as stopped:
+        calls[call]()
+    assert (stopped.value.result, stopped.value.done) == (None, 0)
 
 
 def test_progress_tells_of_runs_speed_failures_and_memory(tmp_path, small_batches):

@@ -1,0 +1,102 @@
+"""What a traced function computes, as a digest that is the same in every process."""
+
+import dataclasses
+import functools
+import hashlib
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+Put = Callable[[str | bytes], None]
+
+
+def jaxpr_digest(jaxpr: ClosedJaxpr) -> str:
+    """Returns the SHA-256 of a jaxpr, in hexadecimal: of its equations, constants, shapes and dtypes.
+
+    Variables count by their order, arrays by their values, and Python functions that the program calls back by their
+    bytecode. So the digest does not depend on the process. It depends on the version of JAX.
+
+    >>> one, same, other = (jax.make_jaxpr(f)(1.0) for f in (lambda x: x + 1, lambda y: y + 1, lambda x: x + 2))
+    >>> jaxpr_digest(one) == jaxpr_digest(same), jaxpr_digest(one) == jaxpr_digest(other)
+    (True, False)
+    """
+    digest = hashlib.sha256()
+
+    def put(piece: str | bytes) -> None:
+        encoded = piece.encode() if isinstance(piece, str) else piece
+        # With its length, so that pieces cannot run into each other.
+        digest.update(b"%d:" % len(encoded) + encoded)
+
+    _put_value(jaxpr, put)
+    return digest.hexdigest()
+
+
+def _put_value(value: Any, put: Put) -> None:
+    """Writes a parameter of an equation, of any kind."""
+    put(type(value).__name__)
+    if isinstance(value, ClosedJaxpr):
+        _put_jaxpr(value.jaxpr, put)
+        _put_value(value.consts, put)
+    elif isinstance(value, Jaxpr):
+        _put_jaxpr(value, put)
+    elif isinstance(value, jax.Array | np.ndarray | np.generic):
+        _put_array(value, put)
+    elif isinstance(value, Mapping):
+        _put_value(sorted(value.items(), key=lambda item: str(item[0])), put)
+    elif isinstance(value, list | tuple):
+        put(str(len(value)))
+        for entry in value:
+            _put_value(entry, put)
+    elif isinstance(value, set | frozenset):
+        put(str(sorted(map(_text, value))))
+    elif isinstance(value, functools.partial):
+        _put_value((value.func, value.args, value.keywords), put)
+    elif isinstance(value, types.FunctionType):
+        _put_value((value.__qualname__, value.__code__, value.__defaults__), put)
+    elif isinstance(value, types.CodeType):
+        _put_value((value.co_code, value.co_names, value.co_consts), put)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        _put_value([(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)], put)
+    else:
+        put(_text(value))
+
+
+def _put_jaxpr(jaxpr: Jaxpr, put: Put) -> None:
+    numbers: dict[Any, int] = {}
+
+    def bind(variables: Any) -> None:
+        for variable in variables:
+            numbers[variable] = len(numbers)
+            put(str(variable.aval))
+
+    def use(atoms: Any) -> None:
+        for atom in atoms:
+            if isinstance(atom, Literal):
+                put(str(atom.aval))
+                _put_value(atom.val, put)
+            else:
+                put(str(numbers[atom]))
+
+    bind([*jaxpr.constvars, *jaxpr.invars])
+    for equation in jaxpr.eqns:
+        put(equation.primitive.name)
+        use(equation.invars)
+        _put_value(equation.params, put)
+        bind(equation.outvars)
+    use(jaxpr.outvars)
+
+
+def _put_array(array: Any, put: Put) -> None:
+    put(f"{array.dtype} {array.shape}")
+    bits = jax.random.key_data(array) if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key) else array
+    put(np.ascontiguousarray(bits).tobytes())
+
+
+def _text(value: Any) -> str:
+    """The repr without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+|\b0x[0-9a-f]+", "", repr(value))
