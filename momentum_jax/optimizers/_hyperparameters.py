@@ -57,11 +57,22 @@ def check_hyperparameter(name: str, value: ScalarOrSchedule, what: str | None = 
     what = what or name
     if callable(value):
         return
+    dtype = None
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         _check_scalar(what, value)
-    if not isinstance(value, jax.core.Tracer):
-        allowed = RANGES[name]
+        dtype = value.dtype
+    if isinstance(value, jax.core.Tracer):
+        return
+    allowed = RANGES[name]
+    try:
         check_real(what, value, allowed.low, allowed.high, below_high=allowed.below_high)
+    except InputError as error:
+        if dtype not in (jnp.bfloat16, jnp.float16) or not equal(value, 1):
+            raise
+        raise InputError(
+            f"{error}, to which {dtype} rounds what is near it: with optax.inject_hyperparams give "
+            "hyperparam_dtype=jnp.float32"
+        ) from None
 
 
 def _check_scalar(what: str, value: Any) -> None:
@@ -82,7 +93,10 @@ def check_accumulator_dtype(dtype: Any) -> None:
     if dtype is None:
         return
     if isinstance(dtype, np.ndarray | jax.Array):
-        raise InputError(f"accumulator_dtype must be None or a dtype, not an array of shape {dtype.shape}")
+        raise InputError(
+            f"accumulator_dtype must be None or a dtype, not an array of shape {dtype.shape}: optax.inject_hyperparams "
+            "makes one of a dtype that its static_args do not name"
+        )
     try:
         named = jnp.dtype(dtype)
     except TypeError:
@@ -93,21 +107,29 @@ def check_accumulator_dtype(dtype: Any) -> None:
         raise InputError(f"accumulator_dtype {named.name!r} needs jax_enable_x64")
 
 
+def equal(value: ScalarOrSchedule, other: ScalarOrSchedule) -> bool:
+    """Whether two values are known to be equal. Of a schedule and of a traced scalar nothing is known."""
+    if any(callable(x) or isinstance(x, jax.core.Tracer) for x in (value, other)):
+        return False
+    # Inside a trace JAX would also trace the comparison of concrete arrays. NumPy compares them.
+    value, other = (np.asarray(x) if isinstance(x, jax.Array) else x for x in (value, other))
+    return bool(value == other)
+
+
 def is_zero(value: ScalarOrSchedule) -> bool:
     """Whether the value is known to be 0, so that its term can be left out of the program."""
-    is_concrete = not callable(value) and not isinstance(value, jax.core.Tracer)
-    return is_concrete and bool(value == 0)
+    return equal(value, 0)
 
 
 def at_count(value: ScalarOrSchedule, count: Int[Array, ""]) -> Scalar:
-    """The value at iteration `count`.
+    """The value at iteration `count`, in the default float dtype unless it is a Python number.
+
+    In a dtype of its own, 1 − m would be rounded to bfloat16, and −η of an unsigned integer would wrap around.
 
     Raises:
       InputError: a schedule returned something that is not a scalar.
     """
-    if not callable(value):
-        return value
-    now = value(count)
+    now = value(count) if callable(value) else value
     if jnp.ndim(now):
         raise InputError(f"a schedule must give a scalar, not an array of shape {jnp.shape(now)}")
-    return now
+    return now if isinstance(now, int | float) else jnp.asarray(now, float)

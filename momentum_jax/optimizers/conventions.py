@@ -11,6 +11,7 @@ from momentum_jax.optimizers._hyperparameters import (
     ScalarOrSchedule,
     check_choice,
     check_hyperparameter,
+    equal,
     is_zero,
 )
 
@@ -37,7 +38,7 @@ CONVENTIONS = {
         normalised=False,
     ),
     "keras": Convention(
-        "`keras.optimizers.SGD`, Chainer, the tutorial",
+        "`keras.optimizers.SGD`, Chainer's `MomentumSGD` (the heavy ball only), the tutorial",
         "v ← m·v − η·g; p ← p + v",
         ("learning_rate", "momentum", "nesterov"),
         "inside",
@@ -175,15 +176,16 @@ def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
     return _read_nu(values, hyperparameters["nu"]) if source == "qhm" else values
 
 
-def _read_nu(values: _Momentum, nu: Scalar) -> _Momentum:
+def _read_nu(values: _Momentum, nu: ScalarOrSchedule) -> _Momentum:
     check_hyperparameter("nu", nu)
-    if _equal(nu, 1):
+    if equal(nu, 1):
         return values
-    if _equal(nu, 0):
+    if is_zero(nu):
         return values._replace(momentum=0.0)
-    if _equal(nu, values.momentum):
+    if equal(nu, values.momentum):
         return values._replace(nesterov=True)
-    raise InputError(f"qhm is another method only at nu = 0, the constant momentum or 1, not at nu = {nu!r}")
+    what = "a schedule" if callable(nu) else "a traced nu" if isinstance(nu, jax.core.Tracer) else f"nu = {nu!r}"
+    raise InputError(f"qhm is another method only at nu = 0, the constant momentum or 1, not at {what}")
 
 
 def _check_schedules(values: _Momentum, source: str, target: str) -> None:
@@ -239,7 +241,3 @@ def _write(values: _Momentum, source: str, target: str) -> dict[str, Any]:
 
 def _map(function: Callable[[Any], Any], rate: Any) -> Any:
     return (lambda count: function(rate(count))) if callable(rate) else function(rate)
-
-
-def _equal(value: Any, number: Any) -> bool:
-    return not any(callable(x) or isinstance(x, jax.core.Tracer) for x in (value, number)) and bool(value == number)

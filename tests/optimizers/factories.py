@@ -1,7 +1,10 @@
 """Every factory of an optimizer, what it takes, and the message with which it refuses something."""
 
+import dataclasses
 import inspect
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -19,10 +22,13 @@ def takers(argument):
     return [name for name, arguments in TAKEN.items() if argument in arguments]
 
 
+def required(name):
+    return {"learning_rate": 0.1} if "learning_rate" in TAKEN[name] else {}
+
+
 def make(name, **arguments):
     """The optimizer with these arguments and those that it requires."""
-    required = {"learning_rate": 0.1} if "learning_rate" in TAKEN[name] else {}
-    return FACTORIES[name](**required | arguments)
+    return FACTORIES[name](**required(name) | arguments)
 
 
 def message(call, *args, **kwargs):
@@ -35,8 +41,21 @@ def message(call, *args, **kwargs):
 
 
 PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "inner": {"scale": jnp.ones(())}}
-CAST = ": cast one of them, such as by optax.tree.cast"
 
 
 def without(tree, name):
     return {k: v for k, v in tree.items() if k != name}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Module:
+    """A model as Equinox has it: a tree that can be called, whose leaves need not be arrays."""
+
+    w: Any
+    b: Any
+    activation: Any = None
+    name: Any = None
+
+    def __call__(self, x):
+        return self.activation(self.w @ x + self.b)

@@ -26,6 +26,12 @@ class Entry(NamedTuple):
         return self.factory(**{**self.numbers, **self.options, **changed})
 
 
+def injected(entry):
+    """The optimizer of an entry, with its numbers in its state."""
+    factory = optax.inject_hyperparams(entry.factory, static_args=tuple(entry.options))
+    return factory(**entry.numbers, **entry.options)
+
+
 def without_scalars(params):
     """A typical mask for weight decay."""
     return jax.tree.map(lambda p: p.ndim > 0, params)

@@ -29,6 +29,7 @@ from tests.optimizers.table import (
     every_entry,
     gradient_of,
     gradient_of_bowl,
+    injected,
     one_of_each,
     run,
     scanned,
@@ -38,11 +39,6 @@ from tests.optimizers.table import (
 
 # Optax's wrappers need JAX's default promotion rules.
 as_optax_promotes = functools.partial(jax.numpy_dtype_promotion, "standard")
-
-
-def injected(entry):
-    factory = optax.inject_hyperparams(entry.factory, static_args=tuple(entry.options))
-    return factory(**entry.numbers, **entry.options)
 
 
 @entries_where(lambda name: True, default=FEW)

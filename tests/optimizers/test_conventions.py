@@ -290,3 +290,31 @@ def test_the_simulator_of_this_package_is_this_package(nesterov, place, dampenin
         schedule = jnp.asarray(values)
         got = run(ours(nesterov, learning_rate=lambda count: schedule[count], **hyperparameters))
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_of_chainers_two_rules_the_table_lists_the_one_that_is_its():
+    def chainer(nesterov):
+        """Of f = p²/2 from 1, by the update rules of Chainer 7: MomentumSGD and NesterovAG."""
+        lr, m, p, v, after = 0.1, 0.9, 1.0, 0.0, []
+        for _ in range(5):
+            g = p
+            v = m * v - lr * g
+            p += m * m * v - (1 + m) * lr * g if nesterov else v
+            after.append(p)
+        return after
+
+    def here(optimizer):
+        with jax.enable_x64(True):
+            p = jnp.array(1.0)
+            state, after = optimizer.init(p), []
+            for _ in range(5):
+                updates, state = optimizer.update(p, state)
+                p = p + updates
+                after.append(p)
+            return after
+
+    np.testing.assert_allclose(here(mj.momentum(0.1, 0.9)), chainer(nesterov=False), rtol=1e-14)
+    nesterov_ag = chainer(nesterov=True)
+    np.testing.assert_allclose(nesterov_ag, [0.729, 0.45854, 0.21552, 0.01681, -0.12973], atol=5e-6)
+    assert not np.allclose(here(mj.nesterov(0.1, 0.9)), nesterov_ag, rtol=0.05)
+    assert "Chainer's `MomentumSGD` (the heavy ball only)" in CONVENTIONS["keras"].library

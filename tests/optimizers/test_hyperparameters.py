@@ -5,11 +5,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import momentum_jax as mj
 from momentum_jax.optimizers.description import Schedule
-from tests.optimizers.factories import CORES, FACTORIES, METHODS, TAKEN, make, message, takers
+from tests.optimizers.factories import CORES, FACTORIES, METHODS, TAKEN, make, message, required, takers
 
 # Each number that a method takes, with what its message says is allowed, one value below and one above.
 NUMBERS = {
@@ -147,7 +148,8 @@ def test_an_accumulator_is_of_a_real_floating_type(name):
         )
     for value in (np.zeros(3), jnp.zeros(3)):
         assert message(make, name, accumulator_dtype=value) == (
-            "accumulator_dtype must be None or a dtype, not an array of shape (3,)"
+            "accumulator_dtype must be None or a dtype, not an array of shape (3,): optax.inject_hyperparams makes one "
+            "of a dtype that its static_args do not name"
         )
     for value in ("bfloat16", "float16", np.float32, jnp.bfloat16, np.dtype("float32"), None):
         make(name, accumulator_dtype=value)
@@ -202,3 +204,33 @@ def test_a_described_schedule_is_no_schedule_that_can_be_called(argument):
     arguments = {"learning_rate": 0.1} | {argument: schedule}
     words = message(mj.momentum, **arguments)
     assert words == f"{argument} must be {NUMBERS[argument][0]}, not Schedule('constant', value=0.1)"
+
+
+@pytest.mark.parametrize("name", takers("momentum"))
+def test_a_momentum_that_injection_rounds_to_one_is_refused_with_what_keeps_it(name):
+    params = jnp.ones(2, "bfloat16")
+    words = message(optax.inject_hyperparams(FACTORIES[name])(**required(name), momentum=0.999).init, params)
+    assert words == (
+        "momentum must be in [0, 1), not 1.0, to which bfloat16 rounds what is near it: with optax.inject_hyperparams "
+        "give hyperparam_dtype=jnp.float32"
+    )
+    # A 1 that is not rounded has no such reason.
+    for one in (1.0, np.float32(1), np.int8(1), jnp.float32(1)):
+        assert "rounds" not in message(make, name, momentum=one)
+    factory = optax.inject_hyperparams(FACTORIES[name], hyperparam_dtype=jnp.float32)
+    state = factory(**required(name), momentum=0.999).init(params)
+    assert state.hyperparams["momentum"] == np.float32(0.999)
+
+
+@pytest.mark.parametrize("name", takers("accumulator_dtype"))
+def test_an_injected_accumulator_dtype_is_refused_with_what_keeps_it(name):
+    params = jnp.ones(2, "bfloat16")
+    arguments = required(name) | {"accumulator_dtype": jnp.float32}
+    factory = FACTORIES[name]
+    words = message(optax.inject_hyperparams(factory, hyperparam_dtype=jnp.float32)(**arguments).init, params)
+    assert words == (
+        "accumulator_dtype must be None or a dtype, not an array of shape (): optax.inject_hyperparams makes one of a "
+        "dtype that its static_args do not name"
+    )
+    kept = optax.inject_hyperparams(factory, ("accumulator_dtype",), jnp.float32)(**arguments)
+    kept.update(params, kept.init(params), params)
