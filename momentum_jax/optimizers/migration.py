@@ -1,6 +1,6 @@
 """Conversion of optimizer states between this package and Optax or PyTorch, to continue a run in the other."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from momentum_jax._base.errors import InputError, check_integer
-from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check_hyperparameter
+from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check_hyperparameter, is_zero
 from momentum_jax.optimizers._momentum import (
     CorrectedMomentumState,
     MomentumState,
@@ -30,6 +30,9 @@ def from_optax(
 
     Optax's trace is b of the convention "outside". The velocity of "inside" and "corrected" is v = −η·b.
 
+    The trace of another optimizer is another quantity. That of `optax.rmsprop` is refused; that of `optax.lars` cannot
+    be told from that of `optax.sgd`.
+
     Args:
       state: a state of Optax that contains one trace, at any depth of a chain.
       learning_rate: η > 0 of the next update. Not needed for the convention "outside".
@@ -37,7 +40,8 @@ def from_optax(
       convention: the convention of the optimizer that continues.
 
     Raises:
-      InputError: the state does not contain exactly one trace; a learning rate, count or convention is not valid.
+      InputError: the state does not contain exactly one trace, or also the moments of another rule; a learning rate,
+        count or convention is not valid.
 
     >>> import momentum_jax as mj
     >>> params, grads = jnp.array(1.0), jnp.array(1.0)
@@ -46,7 +50,13 @@ def from_optax(
     >>> print(mj.momentum(0.5, 0.5).update(grads, from_optax(state, 0.5, count=1))[0], theirs.update(grads, state)[0])
     -0.75 -0.75
     """
-    return _from_buffers(_trace(state), learning_rate, count, convention)
+    trace = _trace(state)
+    if optax.tree_utils.tree_get_all_with_path(state, "nu", _is_field_of("ScaleByRmsState")):
+        raise InputError(
+            "the state of Optax also holds nu, the second moment of rmsprop, whose trace is no velocity of sgd: if it "
+            "is one in your own chain, give its TraceState alone"
+        )
+    return _from_buffers(trace, learning_rate, count, convention)
 
 
 def to_optax(
@@ -62,12 +72,13 @@ def to_optax(
       state: the state of `momentum` or `nesterov`.
       template: any state of the optimizer that continues, such as its `init(params)`. The result is the template with
         its trace and the counts of its schedules replaced.
-      learning_rate: η > 0 of the next update. Needed for the convention "inside" only.
+      learning_rate: η > 0 of the next update. Needed for the convention "inside" only. A velocity of 0, such as that
+        of a run that has not begun, is b = 0 at any rate.
       convention: the convention of the optimizer that stopped.
 
     Raises:
       InputError: the template does not contain exactly one trace, or the trace does not match the velocity; the
-        learning rate is 0, so that b = −v/η is not defined.
+        learning rate is 0 and the velocity is not, so that b = −v/η is not defined.
 
     >>> import momentum_jax as mj
     >>> ours, params = mj.momentum(0.5, 0.5), jnp.array(1.0)
@@ -76,7 +87,7 @@ def to_optax(
     1.0
     """
     trace, buffers = _trace(template), _to_buffers(state, learning_rate, convention)
-    check_match("velocity", buffers, "trace", trace, dtypes=False)
+    check_match("velocity", buffers, "trace", trace)
     return _replaced(template, cast_like(buffers, trace), state.count)
 
 
@@ -103,33 +114,31 @@ def from_torch(
     *,
     count: int,
     convention: VelocityConvention = "inside",
+    parameters: Iterable[Any] | None = None,
 ) -> VelocityState:
     """Converts the state of PyTorch's `SGD` to a state of `momentum` or `nesterov`.
 
     Args:
-      state_dict: `optimizer.state_dict()`. The learning rates are taken from its groups.
+      state_dict: `optimizer.state_dict()`. The learning rates are taken from its groups. Sparse buffers become dense.
       to_params: a function from a list of arrays, one for each parameter in the order of PyTorch's optimizer, to a
         tree like the parameters here. Use the function that converts the weights.
       count: the number of updates made so far. If it is 0, the next gradient is not dampened.
       convention: the convention of the optimizer that continues. "corrected" needs the same learning rate in all
         groups.
+      parameters: PyTorch's parameters in the order of its optimizer, such as `model.parameters()`. Needed for the
+        shapes of those without a momentum_buffer, which are frozen or have made no step yet. Their b is 0.
 
     Raises:
-      InputError: a group has momentum 0; a parameter has no momentum_buffer, since it has made no step yet; a learning
-        rate, count or convention is not valid.
+      InputError: the state is not that of `SGD` with momentum; a group has `maximize=True`; a parameter without a
+        momentum_buffer is not in `parameters`, or has dampening, which PyTorch would not apply to its first gradient;
+        a learning rate, count or convention is not valid.
     """
     check_choice("convention", convention)
     rates = _torch_rates(state_dict)
-    for group in state_dict["param_groups"]:
-        if group["momentum"] == 0:
-            raise InputError("a group of the state_dict has momentum 0, and so no velocity")
-    missing = [index for index in rates if state_dict["state"].get(index, {}).get("momentum_buffer") is None]
-    if missing:
-        raise InputError(f"parameter {missing[0]} of the state_dict has no momentum_buffer: it has made no step yet")
-    buffers = [_as_numpy(state_dict["state"][index]["momentum_buffer"]) for index in rates]
+    buffers = _torch_buffers(state_dict, rates, count, parameters)
     if convention == "inside":
-        for rate in rates.values():
-            _check_positive(rate)
+        for rate, buffer in zip(rates.values(), buffers, strict=True):
+            _check_told(rate, buffer)
         buffers = [np.asarray(-rate * b, b.dtype) for rate, b in zip(rates.values(), buffers, strict=True)]
     velocity = jax.tree.map(jnp.asarray, to_params(buffers))
     if convention != "corrected":
@@ -160,8 +169,9 @@ def to_torch(
       The argument for `optimizer.load_state_dict`.
 
     Raises:
-      InputError: PyTorch is not installed; `from_params` gives another number of arrays than there are parameters; a
-        learning rate is 0, so that b = −v/η is not defined.
+      InputError: PyTorch is not installed; the template is not that of `SGD` with momentum, or has `maximize=True`;
+        `from_params` gives another number of arrays than there are parameters; a learning rate is 0 and the velocity
+        is not, so that b = −v/η is not defined.
     """
     try:
         import torch
@@ -171,7 +181,7 @@ def to_torch(
     check_choice("convention", convention)
     rates = _torch_rates(template)
     _check_convention(state, convention)
-    if not isinstance(state.count, jax.core.Tracer) and state.count == 0:
+    if is_zero(state.count):
         # PyTorch recognises the first step by missing buffers.
         return {**template, "state": {}}
     velocity = state.velocity if convention == "inside" else _to_buffers(state, None, convention)
@@ -180,9 +190,9 @@ def to_torch(
     if len(arrays) != len(rates):
         raise InputError(f"the template has {len(rates)} parameters, and from_params gave {len(arrays)} arrays")
     if convention == "inside":
-        for rate in rates.values():
-            _check_positive(rate)
-        arrays = [np.asarray(-a / rate, a.dtype) for rate, a in zip(rates.values(), arrays, strict=True)]
+        for rate, array in zip(rates.values(), arrays, strict=True):
+            _check_told(rate, array)
+        arrays = [np.asarray(-a / (rate or 1), a.dtype) for rate, a in zip(rates.values(), arrays, strict=True)]
     buffers = {index: {"momentum_buffer": torch.tensor(array)} for index, array in zip(rates, arrays, strict=True)}
     return {**template, "state": buffers}
 
@@ -191,32 +201,38 @@ def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: i
     check_choice("convention", convention)
     if convention == "outside":
         return MomentumState(_count(count), buffers)
-    rate = _given(learning_rate, convention)
-    _check_positive(rate)
+    rate = _given(learning_rate, convention, buffers)
     velocity = cast_like(linear((-rate, buffers)), buffers)
     if convention == "inside":
         return MomentumState(_count(count), velocity)
-    return CorrectedMomentumState(_count(count), velocity, jnp.asarray(rate, float))
+    return CorrectedMomentumState(_count(count), velocity, rate)
 
 
 def _to_buffers(state: VelocityState, learning_rate: Scalar | None, convention: str) -> PyTree[Array]:
     _check_convention(state, convention)
     if convention == "outside":
         return state.velocity
-    rate = state.learning_rate if isinstance(state, CorrectedMomentumState) else _given(learning_rate, convention)
-    _check_positive(rate)
-    return linear((-1 / rate, state.velocity))
+    if isinstance(state, CorrectedMomentumState):
+        learning_rate = state.learning_rate
+    buffers = linear((-1 / _given(learning_rate, convention, state.velocity), state.velocity))
+    # Before the first update of "corrected" the rate is 0 too, and the product no number.
+    return jax.tree.map(lambda v, b: jnp.where(v == 0, 0, b), state.velocity, buffers)
 
 
-def _given(learning_rate: Scalar | None, convention: str) -> Scalar:
+def _given(learning_rate: Scalar | None, convention: str, velocity: PyTree[Array]) -> Array:
+    """The learning rate that a velocity includes, as an array."""
     if learning_rate is None:
         raise InputError(f"the velocity of the convention {convention!r} includes the learning rate: give it")
     check_hyperparameter("learning_rate", learning_rate)
-    return learning_rate
+    _check_told(learning_rate, velocity)
+    return jnp.asarray(learning_rate, float)
 
 
-def _check_positive(rate: Scalar) -> None:
-    if not isinstance(rate, jax.core.Tracer) and rate == 0:
+def _check_told(rate: Scalar, velocity: PyTree[Array]) -> None:
+    """Raises `InputError` if the rate is known to be 0, unless the velocity is known to be 0 at any rate."""
+    if is_zero(rate) and any(
+        isinstance(leaf, jax.core.Tracer) or (np.asarray(leaf) != 0).any() for leaf in jax.tree.leaves(velocity)
+    ):
         raise InputError("a velocity that includes a learning rate of 0 does not tell what it is without")
 
 
@@ -234,8 +250,11 @@ def _count(count: int) -> Array:
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:
-    """A tensor of PyTorch on any device as an array; float32 for bfloat16, which PyTorch cannot convert to NumPy."""
-    on_host = tensor.detach().cpu() if hasattr(tensor, "detach") else tensor
+    """A tensor of PyTorch on any device as a dense array.
+
+    It is float32 for bfloat16, which PyTorch cannot convert to NumPy.
+    """
+    on_host = tensor.detach().cpu().to_dense() if hasattr(tensor, "detach") else tensor
     try:
         return np.asarray(on_host)
     except TypeError:
@@ -260,8 +279,50 @@ def _trace(state: Any) -> PyTree[Array]:
 
 
 def _torch_rates(state_dict: Mapping[str, Any]) -> dict[int, float]:
-    """The learning rate of each parameter, in the order of the parameters."""
-    if "param_groups" not in state_dict:
+    """The learning rate of each parameter of PyTorch's `SGD`, in the order of the parameters.
+
+    Raises:
+      InputError: the state is that of another optimizer, or of `SGD` without momentum or with `maximize=True`.
+    """
+    if not (isinstance(state_dict, Mapping) and {"state", "param_groups"} <= state_dict.keys()):
         raise InputError("this is no state_dict of an optimizer: give optimizer.state_dict()")
+    foreign = {name for entry in state_dict["state"].values() for name in entry} - {"momentum_buffer"}
+    if foreign:
+        raise InputError(f"the state_dict is not that of torch.optim.SGD: it holds {', '.join(sorted(foreign))}")
+    for group in state_dict["param_groups"]:
+        lacking = {"lr", "momentum", "dampening", "nesterov"} - group.keys()
+        if lacking:
+            raise InputError(
+                f"the state_dict is not that of torch.optim.SGD: a group has no {', '.join(sorted(lacking))}"
+            )
+        if group["momentum"] == 0:
+            raise InputError("a group of the state_dict has momentum 0, and so no velocity")
+        if group.get("maximize"):
+            raise InputError(
+                "a group of the state_dict has maximize=True: minimise the negated loss in PyTorch instead"
+            )
     rates = {index: float(group["lr"]) for group in state_dict["param_groups"] for index in group["params"]}
     return dict(sorted(rates.items()))
+
+
+def _torch_buffers(
+    state_dict: Mapping[str, Any], indices: Collection[int], count: int, parameters: Iterable[Any] | None
+) -> list[np.ndarray]:
+    """The momentum_buffer of each parameter, zeros where there is none."""
+    given = None if parameters is None else list(parameters)
+    if given is not None and len(given) != len(indices):
+        raise InputError(f"the state_dict has {len(indices)} parameters, and {len(given)} are given")
+    dampened = {index for group in state_dict["param_groups"] if group["dampening"] for index in group["params"]}
+
+    def buffer(place: int, index: int) -> np.ndarray:
+        tensor = state_dict["state"].get(index, {}).get("momentum_buffer")
+        if tensor is not None:
+            return _as_numpy(tensor)
+        lacks = f"parameter {index} of the state_dict has no momentum_buffer: it is frozen or has made no step yet"
+        if given is None:
+            raise InputError(f"{lacks}; give parameters=model.parameters(), of which it takes the shape")
+        if count and index in dampened:
+            raise InputError(f"{lacks}; PyTorch would not dampen its first gradient, and this package would")
+        return np.zeros_like(_as_numpy(given[place]))
+
+    return [buffer(place, index) for place, index in enumerate(indices)]

@@ -392,7 +392,7 @@ def test_parameters_in_a_named_tuple_may_have_a_field_called_count():
     np.testing.assert_array_equal(returned[0].ema.count, np.zeros(3))
 
 
-TRACE = optax.trace(0.9).init({"w": jnp.ones(2)})
+TRACE = optax.TraceState({"w": jnp.ones(2)})
 
 
 def test_what_cannot_come_from_optax_is_refused_with_the_reason():
@@ -401,6 +401,10 @@ def test_what_cannot_come_from_optax_is_refused_with_the_reason():
         (lambda: from_optax(optax.adam(0.1).init(jnp.ones(2)), 0.1, count=1), "must have one trace in it, and has 0"),
         (lambda: from_optax({"trace": jnp.ones(2)}, 0.1, count=1), "must have one trace in it, and has 0: dict"),
         (lambda: from_optax((TRACE, TRACE), 0.1, count=1), "must have one trace in it, and has 2: tuple"),
+        (
+            lambda: from_optax(optax.rmsprop(0.1, momentum=0.9).init(jnp.ones(2)), 0.1, count=1),
+            "the state of Optax also holds nu, the second moment of rmsprop, whose trace is no velocity of sgd",
+        ),
         (lambda: from_optax(TRACE, count=1), "the convention 'inside' includes the learning rate: give it"),
         (
             lambda: from_optax(TRACE, count=1, convention="corrected"),
@@ -484,10 +488,44 @@ def test_a_run_that_has_not_begun_goes_over_too(convention):
     assert_same(go(ours, params, adopted, grads)[0], go(theirs, params, theirs.init(params), grads)[0])
 
 
+@every_convention
+def test_a_run_that_has_not_begun_goes_over_at_a_rate_of_zero_too(convention):
+    # As at the start of a warm-up. The rate of "corrected" is 0 before the first update whatever the schedule.
+    params, _ = params_and_grads()
+    theirs, ours = optax.sgd(RATE, 0.9), mj.momentum(RATE, 0.9, convention=convention)
+    for rate in (0.0, jnp.array(0.0)):
+
+        def there(state, rate=rate):
+            return from_optax(state, rate, count=0, convention=convention)
+
+        def back(state, rate=rate):
+            return to_optax(state, theirs.init(params), rate, convention=convention)
+
+        assert_same(there(theirs.init(params)), ours.init(params))
+        assert_same(back(ours.init(params)), theirs.init(params))
+        # Traced, where nothing can be refused.
+        assert_same(jax.jit(there)(theirs.init(params), rate), ours.init(params))
+        assert_same(jax.jit(back)(ours.init(params), rate), theirs.init(params))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_corrected_velocity_that_a_rate_of_zero_has_set_back_is_a_trace_of_zeros(compiled):
+    params, grads = params_and_grads(steps=4)
+    theirs = optax.sgd(RATE, 0.9)
+    stopped = mj.momentum(lambda count: jnp.where(count == 3, 0.0, RATE), 0.9, convention="corrected")
+    there, state = go(stopped, params, stopped.init(params), grads)
+    convert = functools.partial(to_optax, template=theirs.init(params), convention="corrected")
+    adopted = (jax.jit(convert) if compiled else convert)(state)
+    assert_same(go(theirs, there, adopted, grads)[0], go(stopped, there, state, grads)[0])
+
+
 # As PyTorch writes it, without its tensors.
 STATE_DICT = {
     "state": {0: {"momentum_buffer": np.ones((2, 3))}, 1: {"momentum_buffer": np.full(2, 2.0)}},
-    "param_groups": [{"lr": 0.5, "momentum": 0.9, "params": [0]}, {"lr": 0.25, "momentum": 0.9, "params": [1]}],
+    "param_groups": [
+        {"lr": lr, "momentum": 0.9, "dampening": 0, "nesterov": False, "params": [i]}
+        for i, lr in enumerate((0.5, 0.25))
+    ],
 }
 
 

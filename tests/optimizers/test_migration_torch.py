@@ -290,7 +290,8 @@ def test_what_cannot_go_over_is_refused_with_the_reason():
     for call, words in (
         (
             lambda: from_torch(state_dict_after(0), to_params, count=0),
-            "parameter 0 of the state_dict has no momentum_buffer: it has made no step yet",
+            "parameter 0 of the state_dict has no momentum_buffer: it is frozen or has made no step yet; give "
+            "parameters=model.parameters(), of which it takes the shape",
         ),
         (
             lambda: from_torch(state_dict_after(1), to_params, count=-1),
@@ -342,18 +343,115 @@ def test_what_cannot_go_over_is_refused_with_the_reason():
 
 
 def test_that_there_is_no_buffer_without_momentum_is_not_put_down_to_a_missing_step():
-    with pytest.raises(InputError) as error:
-        from_torch(state_dict_after(2, momentum=0.0), to_params, count=2)
-    assert "made no step" not in str(error.value)
+    for call in (
+        lambda: from_torch(state_dict_after(2, momentum=0.0), to_params, count=2),
+        lambda: to_torch(a_state(), from_params, state_dict_after(2, momentum=0.0)),
+    ):
+        assert message(call) == "a group of the state_dict has momentum 0, and so no velocity"
 
 
-def test_a_frozen_parameter_is_named():
+# Those that keep a momentum_buffer or have a momentum, those that keep something else, and those that keep nothing.
+OTHERS = {
+    "RMSprop": ({"momentum": 0.9}, "it holds square_avg, step"),
+    "Adam": ({}, "it holds exp_avg, exp_avg_sq, step"),
+    "AdamW": ({}, "it holds exp_avg, exp_avg_sq, step"),
+    "NAdam": ({}, "it holds exp_avg, exp_avg_sq, mu_product, step"),
+    "Adadelta": ({}, "it holds acc_delta, square_avg, step"),
+    "Adagrad": ({}, "it holds step, sum"),
+    "ASGD": ({}, "it holds ax, eta, mu, step"),
+    "Rprop": ({}, "it holds prev, step, step_size"),
+    "Muon": ({}, "a group has no dampening"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_state_of_another_optimizer_of_pytorch_is_refused_by_what_it_holds(name):
+    options, words = OTHERS[name]
     model = network()
-    model[0].bias.requires_grad_(False)
-    theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    train(model, theirs, 1)
-    with pytest.raises(InputError, match="parameter 1 of the state_dict has no momentum_buffer"):
-        from_torch(theirs.state_dict(), to_params, count=1)
+    if name == "Muon":  # It takes matrices only.
+        model[0].bias, model[2].bias = None, None
+    theirs = getattr(torch.optim, name)(model.parameters(), lr=0.1, **options)
+    fresh = theirs.state_dict()
+    model(torch.tensor(X)).sum().backward()
+    theirs.step()
+    words = f"the state_dict is not that of torch.optim.SGD: {words}"
+    for convention in CONVENTIONS:
+        assert message(from_torch, theirs.state_dict(), to_params, count=1, convention=convention) == words
+        assert message(to_torch, a_state(convention), from_params, theirs.state_dict(), convention=convention) == words
+    # Before its first step most hold nothing but their groups.
+    assert "the state_dict is not that of torch.optim.SGD: " in message(to_torch, a_state(), from_params, fresh)
+
+
+def test_what_is_no_state_dict_of_an_optimizer_is_refused():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for state_dict in (optimizer, model.state_dict(), None, [], {"param_groups": []}, {"state": {}}):
+        words = "this is no state_dict of an optimizer: give optimizer.state_dict()"
+        assert message(from_torch, state_dict, to_params, count=1) == words
+        assert message(to_torch, a_state(), from_params, state_dict) == words
+
+
+def test_buffers_of_negated_gradients_are_refused():
+    words = "a group of the state_dict has maximize=True: minimise the negated loss in PyTorch instead"
+    assert message(from_torch, state_dict_after(1, maximize=True), to_params, count=1) == words
+    assert message(to_torch, a_state(), from_params, state_dict_after(1, maximize=True)) == words
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_parameter_that_was_frozen_goes_on_from_zero(convention):
+    def frozen(dampening=0.0):
+        model = network()
+        model[0].bias.requires_grad_(False)
+        theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=dampening)
+        train(model, theirs, HALF)
+        return model, theirs
+
+    model, theirs = frozen()
+    words = message(from_torch, theirs.state_dict(), to_params, count=HALF, convention=convention)
+    assert words.startswith("parameter 1 of the state_dict has no momentum_buffer: it is frozen or has made no step ")
+    state = from_torch(theirs.state_dict(), to_params, count=HALF, convention=convention, parameters=model.parameters())
+    np.testing.assert_array_equal(state.velocity["Dense_0"]["bias"], np.zeros(4))
+    # It is trained from here on, in both.
+    model[0].bias.requires_grad_(True)
+    path, _ = go(ours(0.1, momentum=0.9, convention=convention), weights(model), state, HALF)
+    assert_same(path, train(model, theirs, HALF))
+
+    model, theirs = frozen(dampening=0.5)
+    words = "PyTorch would not dampen its first gradient, and this package would"
+    arguments = {"count": HALF, "convention": convention}
+    assert words in message(from_torch, theirs.state_dict(), to_params, parameters=model.parameters(), **arguments)
+    few = list(model.parameters())[:3]
+    assert message(from_torch, theirs.state_dict(), to_params, parameters=few, **arguments) == (
+        "the state_dict has 4 parameters, and 3 are given"
+    )
+
+
+def test_a_run_of_pytorch_that_has_not_begun_begins_here_as_it_would_have_there():
+    model = network()
+    theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
+    params = weights(model)
+    state = from_torch(theirs.state_dict(), to_params, count=0, parameters=model.parameters())
+    path, _ = go(mj.momentum(0.1, 0.9, dampening=0.5), params, state, 3)
+    assert_same(path, train(model, theirs, 3))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_sparse_buffers_become_dense_and_go_on(convention):
+    def embed(sparse):
+        torch.manual_seed(0)
+        model = torch.nn.Embedding(5, 2, sparse=sparse, dtype=torch.float64)
+        theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for i in range(3):
+            theirs.zero_grad()
+            model(torch.tensor([i, 4])).pow(2).sum().backward()
+            theirs.step()
+        return theirs.state_dict()
+
+    assert embed(True)["state"][0]["momentum_buffer"].is_sparse
+    sparse, dense = (
+        from_torch(embed(sparse), lambda arrays: arrays[0], count=3, convention=convention) for sparse in (True, False)
+    )
+    assert_same(sparse, dense)
 
 
 SAME = {
