@@ -68,7 +68,7 @@ def adaptive_restart(
 
     Returns:
       An Optax transformation. Its updates have the dtypes of the gradients. With `scheme="function"`, call
-      `update(grads, state, params, value_fn=f)`.
+      `update(grads, state, params, value_fn=f)`; f is given None where the gradient is None.
 
     Raises:
       InputError: a hyperparameter is out of its range; from `init` and `update`, trees do not match, a leaf is not

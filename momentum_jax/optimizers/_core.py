@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
-from momentum_jax.optimizers._trees import cast_like, check_dtype, check_floating, check_match, linear
+from momentum_jax.optimizers._trees import cast_like, check_dtype, check_floating, check_match, linear, trained
 
 
 class Core(NamedTuple):
@@ -57,7 +57,9 @@ def zeros_like(params: PyTree[Array], accumulator_dtype: Any) -> PyTree[Array]:
 def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientTransformationExtraArgs:
     """The Optax transformation of a rule.
 
-    Updates get the dtypes of the gradients. The state keeps its dtypes.
+    Updates get the dtypes of the gradients, as in Optax without momentum; the state keeps its dtypes. Both also hold
+    where gradients are narrower or wider than the parameters, so that a step fits into `lax.scan` and `lax.cond`.
+    Parameters whose gradient is None are ignored.
 
     Raises:
       InputError: from `init`, a parameter that is not real floating-point; from `update`, also a state of another
@@ -79,12 +81,14 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
         check_floating("gradient", updates)
         grads = jax.tree.map(jnp.asarray, updates)
         for accumulator in core.accumulators(state):
-            check_match("gradient", grads, "state", accumulator, dtypes=accumulator_dtype is None)
+            check_match("gradient", grads, "state", accumulator)
             if accumulator_dtype is not None:
                 check_dtype("state", accumulator, accumulator_dtype)
         if params is not None:
+            params = trained(params, grads)
+            check_floating("parameter", params)
             params = jax.tree.map(jnp.asarray, params)
-            check_match("gradient", grads, "parameter", params, dtypes=True)
+            check_match("gradient", grads, "parameter", params)
         accepted = {name: extra_args[name] for name in core.extra_args if name in extra_args}
         steps, new_state = core.update(grads, state, params, **accepted)
         new_state = new_state._replace(count=optax.safe_increment(state.count))

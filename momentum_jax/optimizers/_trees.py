@@ -59,8 +59,8 @@ def _check_floating_leaf(kind: str, path: Any, leaf: Any) -> None:
     raise InputError(f"the {kind}{_at(path)} is {dtype}, and must be real floating-point: {advice}")
 
 
-def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any], *, dtypes: bool) -> None:
-    """Checks that two trees have the same structure and shapes, and if `dtypes` the same dtypes.
+def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any]) -> None:
+    """Checks that two trees have the same structure and shapes.
 
     Raises:
       InputError: they differ; the message names the first leaf that does.
@@ -73,11 +73,6 @@ def check_match(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any
             raise InputError(
                 f"the {kind}{_at(path)} has the shape {jnp.shape(a)} and the {other_kind} there {jnp.shape(b)}"
             )
-        if dtypes and jnp.result_type(a) != jnp.result_type(b):
-            raise InputError(
-                f"the {kind}{_at(path)} is {jnp.result_type(a)} and the {other_kind} there {jnp.result_type(b)}: "
-                "cast one of them, such as by optax.tree.cast"
-            )
 
 
 def check_dtype(kind: str, tree: PyTree[Any], dtype: Any) -> None:
@@ -88,6 +83,18 @@ def check_dtype(kind: str, tree: PyTree[Any], dtype: Any) -> None:
                 f"the {kind}{_at(path)} is {jnp.result_type(leaf)} and accumulator_dtype is {jnp.dtype(dtype)}: "
                 "cast it, such as by optax.tree.cast"
             )
+
+
+def trained(params: PyTree[Any], grads: PyTree[Any]) -> PyTree[Any]:
+    """The parameters with None where the gradient is None, which is how libraries mark what they do not train."""
+    leaves = jax.tree.leaves_with_path(grads, is_leaf=lambda node: node is None)
+    untrained = {path for path, gradient in leaves if gradient is None}
+    return jax.tree.map_with_path(
+        lambda path, leaf: None if path in untrained else leaf,
+        params,
+        is_leaf=lambda path, _: path in untrained,
+        is_leaf_takes_path=True,
+    )
 
 
 def _structure_mismatch(kind: str, tree: PyTree[Any], other_kind: str, other: PyTree[Any]) -> str:
@@ -114,12 +121,17 @@ def broadcast_mask(mask: PyTree[Any], params: PyTree[Any]) -> PyTree[bool]:
     Raises:
       InputError: the mask does not fit, or a leaf of it is not a boolean; the message names the leaf.
     """
-    tree = mask(params) if callable(mask) else mask
+    tree = mask(params) if is_function(mask) else mask
     check_mask(tree)
     try:
         return jax.tree.broadcast(tree, params)
     except ValueError as error:
         raise InputError(_mask_mismatch(tree, params)) from error
+
+
+def is_function(mask: PyTree[Any]) -> bool:
+    """Whether a mask is a function from parameters to booleans. A module of Equinox is a tree that can be called."""
+    return callable(mask) and all(map(callable, jax.tree.leaves(mask)))
 
 
 def check_mask(mask: PyTree[Any]) -> None:

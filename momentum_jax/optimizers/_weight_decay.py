@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers._core import Core
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count, check_hyperparameter, is_zero
-from momentum_jax.optimizers._trees import broadcast_mask, check_mask, linear
+from momentum_jax.optimizers._trees import broadcast_mask, check_mask, is_function, linear
 
 
 def with_weight_decay(
@@ -47,7 +47,7 @@ def with_weight_decay(
             raise InputError("decoupled_weight_decay and mask say how weights decay: give weight_decay too")
         return core
     check_hyperparameter("weight_decay", weight_decay)
-    if mask is not None and not callable(mask):
+    if not is_function(mask):
         check_mask(mask)
     if is_zero(weight_decay):
         return core

@@ -1,11 +1,13 @@
 """What each method with weight decay says of a mask that does not fit, and of missing parameters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.optimizers.factories import PARAMS, make, message, takers
+from tests.optimizers.factories import PARAMS, Module, make, message, takers
 
 DECAYING = takers("weight_decay")
 MASKS = {
@@ -101,3 +103,47 @@ def test_a_mistake_comes_before_what_it_would_hide(name):
     # Both are wrong: the message names the leaf that cannot be a parameter, not the mask that does not fit it.
     optimizer = make(name, weight_decay=0.1, mask={"other": True})
     assert "at ['w'] is int32" in message(optimizer.init, {"w": jnp.ones(2, int)})
+
+
+MODEL = Module(w=jnp.ones((2, 3)), b=jnp.ones(2))
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_a_mask_that_is_a_module_is_a_tree_although_it_can_be_called(name):
+    def updates(mask):
+        optimizer = make(name, weight_decay=0.5, mask=mask)
+        return optimizer.update(MODEL, optimizer.init(MODEL), MODEL)[0]
+
+    expected = updates(lambda params: Module(w=True, b=False))
+    jax.tree.map(np.testing.assert_array_equal, updates(Module(w=True, b=False)), expected)
+    assert not np.allclose(expected.w, updates(False).w, rtol=1e-3)
+    np.testing.assert_array_equal(expected.b, updates(False).b)
+    assert "the mask at .b must be True or False, not 0" in message(updates, Module(w=True, b=0))
+    assert "the mask at .b must be True or False, not <built-in function len>" in message(
+        updates, Module(w=True, b=len)
+    )
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_a_function_of_jax_that_is_a_tree_is_a_mask_to_be_called(name):
+    def updates(mask):
+        optimizer = make(name, weight_decay=0.5, mask=mask)
+        return optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)[0]
+
+    def is_matrix(params):
+        return jax.tree.map(lambda p: p.ndim > 1, params)
+
+    jax.tree.map(np.testing.assert_array_equal, updates(jax.tree_util.Partial(is_matrix)), updates(is_matrix))
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_a_mask_may_cover_what_is_not_trained(name):
+    def updates(mask, params):
+        optimizer = make(name, weight_decay=0.5, mask=mask)
+        return optimizer.update(MODEL, optimizer.init(MODEL), params)[0]
+
+    model = dataclasses.replace(MODEL, activation=jax.nn.relu, name="dense")
+    expected = updates(Module(w=True, b=False), MODEL)
+    # A mask that was made from the whole model has booleans also where the gradient has None.
+    for mask in (Module(w=True, b=False), Module(w=True, b=False, activation=True, name=False)):
+        jax.tree.map(np.testing.assert_array_equal, updates(mask, model), expected)
