@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from momentum_jax._base.errors import InputError
+
 Loss: TypeAlias = Callable[[PyTree[Any], PyTree[Any]], Float[Array, ""]]
 """From parameters and data to a scalar. With a `slice_size` it must be a mean over the examples."""
 Vector: TypeAlias = Float[Array, " parameters"]
@@ -65,7 +67,8 @@ def top_eigenvalues(
     Args:
       loss: from parameters and data to a scalar. Its second derivatives are those of JAX, which are 0 at the kink of a
         ReLU.
-      params: pytree of real floating-point arrays. The vectors are float64 if one of the arrays is, else float32.
+      params: pytree of real floating-point arrays or numbers. The vectors are float64 if one of the arrays is, else
+        float32.
       data: the data for the loss: a pytree of arrays [examples, …] or, without a `slice_size`, anything.
       key: for the random vectors.
       count: the number of eigenvalues. They are ordered by value, not by modulus: negative ones come last. The smallest
@@ -77,6 +80,7 @@ def top_eigenvalues(
       The eigenvalues in descending order; NaN where the Hessian is not finite.
 
     Raises:
+      InputError: a parameter is not real floating-point; the message names the path of the leaf.
       ValueError: the count is less than 1 or more than the vectors that are used, or the slice size is less than 1.
 
     References:
@@ -85,6 +89,7 @@ def top_eigenvalues(
       2013, section 10.3; Pearlmutter, `Fast exact multiplication by the Hessian
       <https://doi.org/10.1162/neco.1994.6.1.147>`_, 1994.
     """
+    params = _arrays(params)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     if not 1 <= count <= min(iterations, size):
         raise ValueError(
@@ -146,6 +151,7 @@ def metric(
         def measure(params: PyTree[Any]) -> Float[Array, ""]:
             return top_eigenvalues(loss, params, data, key, iterations=iterations, slice_size=slice_size)[0]
 
+        params = _arrays(params)
         if every == 1:
             return measure(params)
         nothing = jnp.full([], jnp.nan, _dtype(params))
@@ -241,6 +247,18 @@ def _dot(a: Array, b: Array) -> Array:
 def _unit(vector: Vector) -> Vector:
     """A vector scaled to length 1. The zero vector, which is left when the basis is complete, stays zero."""
     return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
+
+
+def _arrays(params: PyTree[Any]) -> PyTree[Array]:
+    for path, leaf in jax.tree.leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", type(leaf))
+        if not jnp.issubdtype(dtype, jnp.floating):
+            where = f" at {jax.tree_util.keystr(path)}" if path else ""
+            raise InputError(
+                f"the parameter{where} is {getattr(dtype, '__name__', dtype)}, and must be real floating-point: "
+                "hold it fixed inside the loss"
+            )
+    return jax.tree.map(jnp.asarray, params)
 
 
 def _dtype(params: PyTree[Any]) -> Any:

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import momentum_jax as mj
+from momentum_jax._base.errors import InputError
 from momentum_jax.analysis import sharpness
 from tests.compilations import compilations
 from tests.compiling import jit
@@ -263,3 +264,40 @@ def test_an_optimizers_state_says_which_iteration_it_is_or_its_user_does():
     with pytest.raises(TypeError, match="state of type tuple has no count of updates"):
         shape(optax.adam(0.1))
     assert shape(optax.adam(0.1), updates=lambda state: optax.tree_utils.tree_get(state, "count")) == ()
+
+
+def test_numbers_and_arrays_of_numpy_are_parameters_too():
+    def loss(params, data):
+        return data * (params["a"] ** 2 + jnp.sum(2 * params["b"] ** 2))
+
+    for a, b in ((1.0, np.ones(2)), (np.float32(1), np.ones(2, "float32")), (np.float64(1), jnp.ones(2))):
+        for every in (1, 2):
+            measured = sharpness.metric(loss, 1.0, KEY, every=every, updates=lambda state: jnp.int32(1))
+            np.testing.assert_allclose(measured({"a": a, "b": b}, None, None), 4, rtol=1e-5)
+        np.testing.assert_allclose(
+            sharpness.top_eigenvalues(loss, {"a": a, "b": b}, 1.0, KEY, count=3), [4, 4, 2], rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("leaf", "what"),
+    [
+        (3, "int"),
+        (np.arange(2), "int64"),
+        (jnp.arange(2), "int32"),
+        (jnp.ones(2, bool), "bool"),
+        (jnp.ones(2, complex), "complex64"),
+        (KEY, "key<fry>"),
+        ("relu", "str"),
+        (len, "builtin_function_or_method"),
+    ],
+)
+def test_a_parameter_without_derivatives_is_refused_by_path(leaf, what):
+    for params, where in (({"a": 1.0, "n": leaf}, " at ['n']"), (leaf, "")):
+        words = f"the parameter{where} is {what}, and must be real floating-point: hold it fixed inside the loss"
+        with pytest.raises(InputError) as error:
+            sharpness.top_eigenvalues(lambda params, data: 0.0, params, None, KEY)
+        assert str(error.value) == words
+        with pytest.raises(InputError) as error:
+            sharpness.metric(lambda params, data: 0.0, None, KEY, every=2)(params, None, None)
+        assert str(error.value) == words
