@@ -31,7 +31,7 @@ def optimal_sgd(mu: float, L: float) -> Tuning:
     >>> print(round(optimal_sgd(1, 100).rate, 4))
     0.9802
     """
-    _check(mu, L)
+    mu, L = _checked(mu, L)
     return Tuning(2 / (L + mu), 0.0, (L - mu) / (L + mu))
 
 
@@ -50,7 +50,7 @@ def optimal_momentum(mu: float, L: float) -> Tuning:
     >>> import momentum_jax as mj
     >>> optimizer = mj.momentum(tuning.learning_rate, tuning.momentum)
     """
-    _check(mu, L)
+    mu, L = _checked(mu, L)
     rate = (math.sqrt(L) - math.sqrt(mu)) / (math.sqrt(L) + math.sqrt(mu))
     return Tuning((2 / (math.sqrt(L) + math.sqrt(mu))) ** 2, rate**2, rate)
 
@@ -69,7 +69,7 @@ def optimal_nesterov(mu: float, L: float) -> Tuning:
     >>> print(round(optimal_nesterov(1, 100).rate, 4))
     0.8847
     """
-    _check(mu, L)
+    mu, L = _checked(mu, L)
     root = math.sqrt(3 * L / mu + 1)
     return Tuning(4 / (3 * L + mu), (root - 2) / (root + 2), 1 - 2 / root)
 
@@ -87,13 +87,15 @@ def standard_nesterov(mu: float, L: float) -> Tuning:
     >>> print(round(standard_nesterov(1, 100).rate, 4))
     0.9
     """
-    _check(mu, L)
+    mu, L = _checked(mu, L)
     root = math.sqrt(L / mu)
     return Tuning(1 / L, (root - 1) / (root + 1), 1 - 1 / root)
 
 
-def _check(mu: float, L: float) -> None:
+def _checked(mu: float, L: float) -> tuple[float, float]:
+    """The curvatures as Python numbers: inside a trace JAX would trace the arithmetic of concrete arrays."""
     for name, value in {"mu": mu, "L": L}.items():
         check_real(name, value, 0, math.inf)
-    if not 0 < mu <= L:
+    if not 0 < float(mu) <= float(L):
         raise InputError(f"curvatures must be 0 < mu ≤ L, not mu = {mu!r} and L = {L!r}")
+    return float(mu), float(L)

@@ -173,6 +173,58 @@ def test_gradients_accumulated_over_two_steps_are_their_mean_in_one(name):
     assert_close((params, state.inner_opt_state), (expected.params, expected.state), rtol=1e-5, atol=1e-6)
 
 
+# Optax's wrappers that call the optimizer in their own way, or need something of its updates.
+WRAPPERS = {
+    "mechanize": lambda optimizer: optax.contrib.mechanize(optimizer, weight_decay=0.0),
+    "schedule_free": lambda optimizer: optax.contrib.schedule_free(optimizer, learning_rate=0.05),
+    "reduce_on_plateau": lambda optimizer: optax.chain(optimizer, optax.contrib.reduce_on_plateau(patience=1)),
+    "conditionally_transform": lambda optimizer: optax.conditionally_transform(optimizer, lambda step: step % 2 == 0),
+    "conditionally_mask": lambda optimizer: optax.conditionally_mask(optimizer, lambda step: step % 2 == 0),
+    "add_noise": lambda optimizer: optax.chain(optax.add_noise(0.1, 0.5, 0), optimizer),
+    "zero_nans": lambda optimizer: optax.chain(optax.zero_nans(), optimizer),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_wrapper_trains_a_method_outside_as_it_trains_optaxs(wrapper, nesterov):
+    def trained(optimizer):
+        wrapped = WRAPPERS[wrapper](optimizer)
+
+        @jit
+        def train(params):
+            def one(carry, _):
+                params, state = carry
+                value, grads = jax.value_and_grad(bowl)(params)
+                updates, state = wrapped.update(grads, state, params, value=value)
+                return (optax.apply_updates(params, updates), state), None
+
+            return jax.lax.scan(one, (params, wrapped.init(params)), length=6)[0][0]
+
+        with as_optax_promotes():
+            return train(some_params())
+
+    ours = (mj.nesterov if nesterov else mj.momentum)(0.05, 0.9, convention="outside")
+    # float32: the same products and sums.
+    assert_close(trained(ours), trained(optax.sgd(0.05, 0.9, nesterov=nesterov)), rtol=1e-5, atol=1e-6)
+
+
+@every_entry
+def test_an_update_may_be_one_branch_of_a_condition_and_nothing_the_other(name):
+    optimizer, params = TABLE[name].make(), some_params("bfloat16", "float32")
+
+    def conditional(params, state, holds):
+        return jax.lax.cond(
+            holds,
+            lambda: optimizer.update(params, state, params, value_fn=bowl),
+            lambda: (jax.tree.map(jnp.zeros_like, params), state),
+        )
+
+    # Branches must agree in shapes, dtypes and weak types.
+    with as_optax_promotes():
+        jax.eval_shape(conditional, params, optimizer.init(params), True)
+
+
 @jax.jit
 def complex_loss(params):
     off = params["z"] - jnp.array([1 + 2j, 0.5j], "complex64")

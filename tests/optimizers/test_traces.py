@@ -9,7 +9,16 @@ import optax
 import pytest
 
 import momentum_jax as mj
-from momentum_jax.optimizers import convert, effective_learning_rate, from_optax, to_optax
+from momentum_jax.optimizers import (
+    convert,
+    effective_learning_rate,
+    from_optax,
+    optimal_momentum,
+    optimal_nesterov,
+    optimal_sgd,
+    standard_nesterov,
+    to_optax,
+)
 from tests.compiling import jit
 from tests.optimizers.factories import FACTORIES, TAKEN, make, message, takers
 from tests.optimizers.table import TABLE, assert_close, bowl, every_entry, gradient_of_bowl, injected, some_params
@@ -157,3 +166,12 @@ def test_a_state_converts_at_a_concrete_rate_inside_a_trace():
 
 def test_an_effective_rate_is_computed_inside_a_trace():
     assert jit(lambda: effective_learning_rate(jnp.float32(0.25), np.float32(0.75)))() == 1
+
+
+@pytest.mark.parametrize("tuning", [optimal_sgd, optimal_momentum, optimal_nesterov, standard_nesterov])
+def test_a_tuning_is_computed_inside_a_trace(tuning):
+    for form in (np.float32, np.array, jnp.float32):
+        mu, largest = form(1.0), form(100.0)
+        assert jit(lambda mu=mu, largest=largest: tuple(map(jnp.asarray, tuning(mu, largest))))() == pytest.approx(
+            tuning(1.0, 100.0), rel=1e-6
+        )
