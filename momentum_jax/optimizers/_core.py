@@ -57,8 +57,8 @@ def zeros_like(params: PyTree[Array], accumulator_dtype: Any) -> PyTree[Array]:
 def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientTransformationExtraArgs:
     """The Optax transformation of a rule.
 
-    Updates get the dtypes of the gradients, as in Optax without momentum; the state keeps its dtypes. Both also hold
-    where gradients are narrower or wider than the parameters, so that a step fits into `lax.scan` and `lax.cond`.
+    Updates get the dtypes of the gradients and the state keeps its dtypes, whatever the dtypes of the parameters. So a
+    step can be the body of a scan, and a branch of a condition, as in `optax.apply_if_finite`.
     Parameters whose gradient is None are ignored.
 
     Raises:

@@ -1,7 +1,6 @@
 """Runs of `optax.sgd` that `momentum` and `nesterov` continue, and the reverse, against uninterrupted runs."""
 
 import functools
-import sys
 from typing import NamedTuple
 
 import jax
@@ -17,10 +16,8 @@ from momentum_jax.optimizers import (
     MomentumState,
     from_optax,
     to_optax,
-    to_torch,
 )
 from tests.compiling import jit
-from tests.optimizers.factories import message
 
 HALF = 50
 RATE = 0.05
@@ -392,94 +389,6 @@ def test_parameters_in_a_named_tuple_may_have_a_field_called_count():
     np.testing.assert_array_equal(returned[0].ema.count, np.zeros(3))
 
 
-TRACE = optax.TraceState({"w": jnp.ones(2)})
-
-
-def test_what_cannot_come_from_optax_is_refused_with_the_reason():
-    for call, words in (
-        (lambda: from_optax(optax.sgd(0.1).init(1.0), 0.1, count=1), "must have one trace in it, and has 0: tuple"),
-        (lambda: from_optax(optax.adam(0.1).init(jnp.ones(2)), 0.1, count=1), "must have one trace in it, and has 0"),
-        (lambda: from_optax({"trace": jnp.ones(2)}, 0.1, count=1), "must have one trace in it, and has 0: dict"),
-        (lambda: from_optax((TRACE, TRACE), 0.1, count=1), "must have one trace in it, and has 2: tuple"),
-        (
-            lambda: from_optax(optax.rmsprop(0.1, momentum=0.9).init(jnp.ones(2)), 0.1, count=1),
-            "the state of Optax also holds nu, the second moment of rmsprop, whose trace is no velocity of sgd",
-        ),
-        (lambda: from_optax(TRACE, count=1), "the convention 'inside' includes the learning rate: give it"),
-        (
-            lambda: from_optax(TRACE, count=1, convention="corrected"),
-            "the convention 'corrected' includes the learning rate: give it",
-        ),
-        (lambda: from_optax(TRACE, -0.1, count=1), "learning_rate must be finite and at least 0, not -0.1"),
-        (lambda: from_optax(TRACE, 0.0, count=1), "a learning rate of 0 does not tell what it is"),
-        (
-            lambda: from_optax(TRACE, 0, count=1, convention="corrected"),
-            "a learning rate of 0 does not tell what it is",
-        ),
-        (lambda: from_optax(TRACE, np.nan, count=1), "learning_rate must be finite and at least 0, not nan"),
-        (lambda: from_optax(TRACE, [0.1], count=1), "learning_rate must be finite and at least 0, not [0.1]"),
-        (lambda: from_optax(TRACE, 0.1, count=-1), "count must be an integer of at least 0, not -1"),
-        (lambda: from_optax(TRACE, 0.1, count=1.5), "count must be an integer of at least 0, not 1.5"),
-        (lambda: from_optax(TRACE, 0.1, count=True), "count must be an integer of at least 0, not True"),
-        (lambda: from_optax(TRACE, 0.1, count=None), "count must be an integer of at least 0, not None"),
-        (
-            lambda: from_optax(TRACE, 0.1, count=1, convention="outsider"),
-            "convention: unknown 'outsider'; did you mean 'outside'? Allowed: corrected, inside, outside",
-        ),
-    ):
-        with jax.enable_x64(False):
-            assert words in message(call)
-
-
-def ours_with(velocity, convention="inside", rate=0.1):
-    if convention == "corrected":
-        return CorrectedMomentumState(jnp.array(1), velocity, jnp.array(rate))
-    return MomentumState(jnp.array(1), velocity)
-
-
-def test_what_cannot_go_to_optax_is_refused_with_the_reason():
-    for call, words in (
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2)}), optax.adam(0.1).init({"w": jnp.ones(2)}), 0.1),
-            "must have one trace in it, and has 0: tuple",
-        ),
-        (lambda: to_optax(ours_with({"w": jnp.ones(2)}), (TRACE, TRACE), 0.1), "must have one trace in it, and has 2"),
-        (lambda: to_optax(ours_with({"w": jnp.ones(2)}), TRACE), "the convention 'inside' includes the learning rate"),
-        (lambda: to_optax(ours_with({"w": jnp.ones(2)}), TRACE, 0), "a learning rate of 0 does not tell what it is"),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2)}), TRACE, -1),
-            "learning_rate must be finite and at least 0, not -1",
-        ),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2)}, "corrected", 0.0), TRACE, convention="corrected"),
-            "a learning rate of 0 does not tell what it is",
-        ),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2)}), TRACE, 0.1, convention="corrected"),
-            "a MomentumState is not that of the convention 'corrected'",
-        ),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2)}, "corrected"), TRACE, 0.1),
-            "a CorrectedMomentumState is not that of the convention 'inside'",
-        ),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2)}), TRACE, 0.1, convention="insid"),
-            "convention: unknown 'insid'; did you mean 'inside'?",
-        ),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(2), "b": jnp.ones(())}), TRACE, 0.1),
-            "there is a velocity at ['b'] and no trace there",
-        ),
-        (lambda: to_optax(ours_with({}), TRACE, 0.1), "there is a trace at ['w'] and no velocity there"),
-        (
-            lambda: to_optax(ours_with({"w": jnp.ones(3)}), TRACE, 0.1),
-            "the velocity at ['w'] has the shape (3,) and the trace there (2,)",
-        ),
-    ):
-        with jax.enable_x64(False):
-            assert words in message(call)
-
-
 @every_convention
 def test_a_run_that_has_not_begun_goes_over_too(convention):
     params, grads = params_and_grads(steps=3)
@@ -517,20 +426,3 @@ def test_a_corrected_velocity_that_a_rate_of_zero_has_set_back_is_a_trace_of_zer
     convert = functools.partial(to_optax, template=theirs.init(params), convention="corrected")
     adopted = (jax.jit(convert) if compiled else convert)(state)
     assert_same(go(theirs, there, adopted, grads)[0], go(stopped, there, state, grads)[0])
-
-
-# As PyTorch writes it, without its tensors.
-STATE_DICT = {
-    "state": {0: {"momentum_buffer": np.ones((2, 3))}, 1: {"momentum_buffer": np.full(2, 2.0)}},
-    "param_groups": [
-        {"lr": lr, "momentum": 0.9, "dampening": 0, "nesterov": False, "params": [i]}
-        for i, lr in enumerate((0.5, 0.25))
-    ],
-}
-
-
-def test_to_make_tensors_without_pytorch_is_refused_with_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    state = ours_with({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)})
-    with pytest.raises(InputError, match="PyTorch, which is not installed: pip install torch"):
-        to_torch(state, lambda tree: [tree["kernel"].T, tree["bias"]], STATE_DICT)
