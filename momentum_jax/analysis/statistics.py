@@ -236,7 +236,7 @@ def expected_best(
       budgets: int [budgets], each between 1 and the number of trials.
 
     Returns:
-      float64 [budgets]; +inf where n trials can all have failed.
+      float64 [budgets]; +inf where n trials can all have failed, −inf where a value is −inf, and NaN where both hold.
 
     Raises:
       ValueError: a NaN, or a budget out of range.
@@ -378,8 +378,10 @@ def _expected_best(ordered: Float[np.ndarray, " trials"], n: int) -> float:
     """The value at rank i is the least of n with the probability C(N − i, n − 1) / C(N, n)."""
     trials = len(ordered)
     reachable = ordered[: trials - n + 1]
-    if np.isinf(reachable[-1]):
-        return math.inf
+    if np.isinf(reachable[[0, -1]]).any():
+        # Every reachable value has a positive probability. The sum of infinities of both signs is NaN.
+        with np.errstate(invalid="ignore"):
+            return float(reachable[0] + reachable[-1])
     ranks = np.arange(1, len(reachable))
     # Each probability from the one before: the binomial coefficients themselves overflow.
     weights = np.cumprod(np.r_[n / trials, (trials - ranks - n + 1) / (trials - ranks)])
