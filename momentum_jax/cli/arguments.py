@@ -78,8 +78,15 @@ def parse(argv: Sequence[str], command: str, description: str, fields: Iterable[
     """Parses the arguments of a command into an object with one attribute per field.
 
     Raises:
+      InputError: a flag whose last value would replace the first is given twice.
       SystemExit: with 0 for --help, with 2 for what cannot be parsed.
     """
+    fields = list(fields)
+    given = [word.partition("=")[0].replace("_", "-") for word in argv]
+    for name, annotation, *_ in fields:
+        option = f"--{name.replace('_', '-')}"
+        if given.count(option) > 1 and tyro.conf.UseAppendAction not in annotation.__metadata__:
+            raise InputError(f"{option} is given twice; give it once, with all its values")
     kind = dataclasses.make_dataclass("Arguments", fields, frozen=True)
     return tyro.cli(kind, args=argv, prog=command, description=description)
 
