@@ -55,9 +55,9 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
         search="sobol", budget=3, keep_params=True, folder=folder + "-sweep",
     )
     assert mj.Result.load(folder + "-sweep") == swept
-    compared = mj.compare_results(result)
+    compared = mj.compare_results(result, target=2.0)
     three_way_figure(compared, ["test_loss", "failed"]), curves_figure(compared)
-    assert document.training_document([result], "")["verdicts"] and document.sweep_document(swept, "")["heatmaps"]
+    assert document.training_document([result], "")["three_way"] and document.sweep_document(swept, "")["heatmaps"]
     heatmap_figure(swept), ends_of_axes({"x": [0.1, 0.2]}, 0)
     mj.batch_indices(cfg, 0)
     mj.initial_params(cfg, 0, "a")

@@ -7,15 +7,15 @@ WINDOW = 11
 BETA = 2.0
 
 
-def smooth_curve(curve: Float[np.ndarray, "*batch iterations"]) -> Float[np.ndarray, "*batch iterations"]:
-    """Smooths a curve with a Kaiser window of 11 iterations and β = 2, as the tutorial's figure does.
+def smooth_curve(curve: Float[np.ndarray, "*batch recorded"]) -> Float[np.ndarray, "*batch recorded"]:
+    """Smooths a curve with a Kaiser window of 11 values and β = 2, as the tutorial's figure does.
 
     The window is normalised to sum 1. The edges are mirrored as in the tutorial, which does it differently at the two
     ends: the first value is not repeated (x₅ … x₁ x₀ x₁ …), the last one is (… xₙ xₙ … xₙ₋₄). A value that is not
-    finite spreads over the window.
+    finite spreads over the window. Of a history that holds every k-th iteration, 11 values span 10·k + 1 iterations.
 
     Args:
-      curve: float [..., iterations], smoothed along its last axis.
+      curve: float [..., recorded], smoothed along its last axis.
 
     Returns:
       float64, of the same shape.

@@ -4,6 +4,7 @@ A difference is a − b between two runs of the same seed, of a quantity of whic
 that never reached the level asked for, counts as +inf. Stated coverages were simulated; the tests repeat it.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -126,6 +127,19 @@ def median_interval(
     if k == 0:
         return Interval(value, math.nan, math.nan, level)
     return Interval(value, float(lower[k - 1]), float(upper[n - k]), level)
+
+
+def least_for_median(level: float) -> int:
+    """The least number of differences for which `median_interval` has ends: the least n with 2¹⁻ⁿ ≤ 1 − level.
+
+    Raises:
+      ValueError: a level outside (0, 1).
+
+    >>> least_for_median(0.95), least_for_median(simultaneous_level(0.95, 3))
+    (6, 7)
+    """
+    below = _tail(level)
+    return next(n for n in itertools.count(1) if 0.5**n <= below)
 
 
 def wins_interval(

@@ -1,12 +1,17 @@
 """`momentum-jax compare`: tunes optimizers alike, judges them, prints the verdicts and writes the page."""
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 
+from momentum_jax._base.errors import InputError
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
     config_flags,
@@ -50,6 +55,9 @@ _GRID = (
     "what the tuning varies, once for each: [LABEL.]NAME=LOW:HIGH:log or LOW:HIGH:lin or VALUE,VALUE,...; by default "
     "learning_rate=1e-3:1:log."
 )
+_TARGET = (
+    "loss to measure the time to; by default one that the tuning's best trials reach, if --tuning-seeds is 10 or more."
+)
 _FLAGS = [
     repeated_flag("grid", _GRID, metavar="[LABEL.]NAME=VALUES"),
     flag("search", Literal["random", "sobol", "grid"], "random", "how the trials are chosen."),
@@ -60,8 +68,8 @@ _FLAGS = [
     flag("tune_by", str | None, None, "metric that chooses; by default the loss on what is held out."),
     flag("learning_rate", str | None, None, "rate of the first protocol; by default the first optimizer's."),
     flag("effective_learning_rate", float | None, None, "rate of the second protocol; by default the largest."),
-    flag("judge_by", tuple[str, ...], (), "metrics; by default all."),
-    flag("target", float | None, None, "loss to measure the time to; by default one that all reach."),
+    flag("judge_by", tuple[str, ...] | None, None, "metrics; by default all."),
+    flag("target", float | None, None, _TARGET),
     flag("margin", float | None, None, "relative difference up to which two optimizers are called equivalent."),
     flag("level", float, 0.95, "confidence level of the intervals of one metric together."),
     flag("layout", Literal["auto", "map", "vmap"], "auto", LAYOUT_HELP),
@@ -70,7 +78,7 @@ _FLAGS = [
 # The flags that `compare` takes as they are.
 _OPTIONS = (
     *("search", "trials", "search_seed", "tuning_seeds", "validation", "tune_by", "effective_learning_rate"),
-    *("target", "margin", "level", "layout", "cluster"),
+    *("judge_by", "target", "margin", "level", "layout", "cluster"),
 )
 
 
@@ -95,18 +103,17 @@ def _compare(cfg: Config, arguments: Any, folder: pathlib.Path) -> Comparison:
     labels = tuple(cfg.optimizers) if arguments.optimizers else _DEFAULT_OPTIMIZERS
     axes = [parse_axis(text) for text in arguments.grid]
     set_up_jax(arguments.compilation_cache)
-    rate = None if arguments.learning_rate is None else parse_values(arguments.learning_rate)[0]
+    rate = None if arguments.learning_rate is None else _rate_of(arguments.learning_rate)
     headline = (
         f"{cfg.dataset}: {', '.join(labels)}; {cfg.iterations} iterations; {counted(len(cfg.seed_tuple), 'seed')}"
     )
-    with show_progress(headline, quiet=arguments.quiet) as progress:
+    with show_progress(headline, quiet=arguments.quiet) as progress, _warnings_in_one_line():
         try:
             return comparison.compare(
                 cfg,
                 *labels,
                 space=space_of(axes, {label: cfg.optimizers[label] for label in labels}) if axes else None,
                 learning_rate=rate,
-                judge_by=arguments.judge_by or None,
                 folder=folder,
                 progress=progress,
                 **{name: getattr(arguments, name) for name in _OPTIONS},
@@ -118,28 +125,50 @@ def _compare(cfg: Config, arguments: Any, folder: pathlib.Path) -> Comparison:
             ) from None
 
 
+def _rate_of(text: str) -> Any:
+    """The one learning rate, a number or a schedule, that `--learning-rate` gives."""
+    values = parse_values(text)
+    if len(values) > 1 or values[0] is None:
+        raise InputError(f"--learning-rate is one number or schedule, not {text!r}; --grid has what the tuning varies")
+    return values[0]
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Shows warnings without the line of code that they come from."""
+    err = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: err.print(f"warning: {message}")
+        yield
+
+
 def _print_comparison(out: Console, compared: Comparison) -> None:
     for name, protocol in compared.protocols.items():
-        if protocol.arms:
-            metrics = list(dict.fromkeys(v.metric for v in compared.verdicts if v.protocol == name))
-            _print_medians(out, protocol, metrics)
+        metrics = list(dict.fromkeys(v.metric for v in compared.verdicts if v.protocol == name))
+        if metrics:
+            _print_medians(out, protocol, metrics, ranges=not compared.findings)
     for name, protocol in compared.protocols.items():
-        out.print(f"{protocol.title}:" + (f" left out, since {protocol.skipped}" if protocol.skipped else ""))
-        for verdict in compared.verdicts:
-            if verdict.protocol == name:
-                out.print(f"  {verdict.sentence}")
+        sentences = [verdict.sentence for verdict in compared.findings if verdict.protocol == name]
+        if protocol.skipped or sentences:
+            out.print(f"{protocol.title}:" + (f" left out, since {protocol.skipped}" if protocol.skipped else ""))
+        for sentence in sentences:
+            out.print(f"  {sentence}")
     for note in compared.notes:
         out.print(f"note: {note}")
 
 
-def _print_medians(out: Console, protocol: Protocol, metrics: Sequence[str]) -> None:
-    """A row per optimizer: the median of each metric over the runs."""
+def _print_medians(out: Console, protocol: Protocol, metrics: Sequence[str], *, ranges: bool) -> None:
+    """A row per optimizer: the median of each metric over the runs, and with `ranges` the least and the greatest."""
+
+    def cell(metric: str, values: Float[np.ndarray, " runs"]) -> str:
+        median = format_value(metric, median_of(metric, values))
+        if metric == "failed" or not ranges or len(values) < 2:
+            return median
+        return f"{median} ({format_value(metric, values.min())} to {format_value(metric, values.max())})"
+
     print_table(
         out,
-        f"{protocol.title}: medians over seeds",
+        f"{protocol.title}: medians{' and ranges' if ranges else ''} over seeds",
         ["optimizer", *(metric_of(metric).title for metric in metrics)],
-        (
-            [label, *(format_value(metric, median_of(metric, arm.values[metric])) for metric in metrics)]
-            for label, arm in protocol.arms.items()
-        ),
+        ([label, *(cell(metric, arm.values[metric]) for metric in metrics)] for label, arm in protocol.arms.items()),
     )

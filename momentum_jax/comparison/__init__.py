@@ -6,6 +6,7 @@ Exports `compare`, `compare_results` and `Comparison`. Each step has a file:
 - `protocols.py`: how optimizers are set beside each other, by learning rate or by effective learning rate;
 - `tuning.py`: the trials, seeds and held-out examples of the tuning, and the best trial of each optimizer;
 - `metrics.py`, `arms.py`: what optimizers are judged by, and the runs of one optimizer with their values;
+- `target.py`: the target loss that the tuning gives, and the times to it;
 - `judging.py`, `verdict.py`: the numbers of a verdict, all pairs and protocols in `result.py`;
 - `wording.py`: every sentence and note;
 - `folder.py`: `comparison.json`.

@@ -1,14 +1,11 @@
 """The arms of a comparison: the finished runs of one optimizer with one set of hyperparameters, and their values."""
 
-import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from momentum_jax.analysis import iterations_to, smooth_curve
-from momentum_jax.comparison.metrics import median, worst_value
+from momentum_jax.comparison.metrics import worst_value
 from momentum_jax.results.result import Result
 from momentum_jax.space import Trial
 
@@ -40,7 +37,7 @@ class Arm(NamedTuple):
 def arm_of(result: Result, label: str, position: int | None) -> Arm:
     """The runs of a label in a result of `train`, or of its trial at a position in a result of `sweep`.
 
-    The values do not hold times to a target: see `with_times`.
+    The values do not hold times to a target: see `momentum_jax.comparison.target.with_times`.
     """
 
     def own(values: np.ndarray) -> np.ndarray:
@@ -63,38 +60,6 @@ def arm_of(result: Result, label: str, position: int | None) -> Arm:
     values["failed"] = failed.astype(np.float64)
     seeds = np.asarray(result.config.seed_tuple)[there]
     return Arm(trial, seeds, int((~there).sum()), losses, failed, None, values)
-
-
-def with_times(arm: Arm, iterations: Int[np.ndarray, " recorded"], target: float) -> Arm:
-    """The arm with "iterations_to_target", and "seconds_to_target" if its iterations were timed.
-
-    The time is that of the first recorded iteration at which the smoothed loss before the update (`smooth_curve`) is
-    at most the target. It is +inf for a run that misses the target or failed.
-    """
-    times = np.where(arm.failed, np.inf, iterations_to(smooth_curve(arm.losses_before), iterations, target))
-    values = arm.values | {"iterations_to_target": times}
-    if arm.seconds_per_step is not None:
-        values["seconds_to_target"] = times * np.median(arm.seconds_per_step)
-    return arm._replace(values=values)
-
-
-def common_target(arms: Sequence[Arm]) -> float | None:
-    """The lowest loss, rounded up to two digits, that the median run of every arm reaches.
-
-    Arms of which most runs failed do not count; None if that is so of all.
-    """
-    lowest = []
-    for arm in arms:
-        curves = smooth_curve(arm.losses_before)
-        lows = np.where(np.isfinite(curves), curves, np.inf).min(axis=1, initial=np.inf)
-        lowest.append(median(np.where(arm.failed, np.inf, lows)))
-    reached = [low for low in lowest if np.isfinite(low)]
-    if not reached:
-        return None
-    if max(reached) == 0:
-        return 0.0
-    digits = 10.0 ** (math.floor(math.log10(abs(max(reached)))) - 1)
-    return float(f"{math.ceil(max(reached) / digits) * digits:.2g}")
 
 
 def _with_failures(name: str, numbers: Any, failed: np.ndarray) -> Float[np.ndarray, " seeds"]:

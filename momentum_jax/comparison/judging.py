@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from momentum_jax.analysis import (
     Interval,
+    least_for_median,
     mean_interval,
     median_interval,
     paired_differences,
@@ -52,7 +53,8 @@ def judge(
     x, y = arms[a].values[metric][of_a], arms[b].values[metric][of_b]
     bounds = _bounds_of_differences(metric, x, y, arms[a], arms[b])
     difference, mean = _difference(metric, x, y, bounds, level), _mean(metric, bounds, level)
-    outcome = _outcome(difference, _absolute_margin(metric, margin, y)) if len(x) > 1 else "no verdict"
+    enough = len(x) >= least_for_median(level)
+    outcome = _outcome(difference, _absolute_margin(metric, margin, y)) if enough else "no verdict"
     if not metric_of(metric).less_is_better:
         difference, mean = _mirrored(difference), _mirrored(mean)
     verdict = Verdict(

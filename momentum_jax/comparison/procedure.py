@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,9 @@ from momentum_jax.comparison.protocols import (
     trials_of,
 )
 from momentum_jax.comparison.result import Comparison, JudgingOptions, comparison_of, judge_protocols
-from momentum_jax.comparison.tuning import plan_tuned, plan_tuning
+from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss
+from momentum_jax.comparison.tuning import TuningPlan, plan_tuned, plan_tuning
+from momentum_jax.comparison.wording import note_on_few_seeds, note_on_given_target
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule, plain, value_text
 from momentum_jax.results.result import Result
@@ -69,8 +72,9 @@ def compare(
     flattered by the runs that chose its trial.
 
     Runs of two optimizers with the same seed share initial weights and batches. Each verdict rests on a
-    distribution-free confidence interval for the median of their paired differences (order statistics). Use at least
-    7 seeds for two optimizers; with fewer there is no verdict.
+    distribution-free confidence interval for the median of their paired differences (order statistics). Two optimizers
+    need 7 seeds, and more optimizers need more; a warning says how many before anything is trained. With fewer there
+    are medians and no verdicts.
 
     Args:
       cfg: the task, the optimizers, and the seeds to judge with, such as 20.
@@ -87,8 +91,10 @@ def compare(
       effective_learning_rate: that of the second protocol, by default the largest of the optimizers as configured.
       judge_by: the metrics to judge by; by default all in `momentum_jax.comparison.metrics.METRICS`, and others that
         the task evaluates.
-      target: the smoothed loss before the update, in nats, whose time is taken; by default the lowest that the median
-        run of every optimizer reaches in every protocol.
+      target: the smoothed loss before the update, in nats, whose time is taken. By default it is taken from the tuning,
+        if that has 10 seeds or more: the lowest loss, rounded up to two digits, that 90 % of the runs of every
+        optimizer's best trial reach in three quarters of the iterations. Otherwise no times are judged, and a note
+        suggests a target.
       margin: optimizers are called equivalent if they differ by at most this proportion of the other's median (in
         accuracies and proportions of failed runs: by at most this much).
       level: the confidence level that the intervals of one metric have together.
@@ -108,12 +114,12 @@ def compare(
     ...     loss=lambda params, batch: ((params - batch) ** 2).mean(),
     ...     train=np.linspace(0, 1, 60, dtype=np.float32),
     ... )
-    >>> cfg = Config(iterations=20, batch_size=4, seeds=2)
+    >>> cfg = Config(iterations=20, batch_size=4, seeds=7)
     >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1, task=task)
     >>> comparison.protocols["matched"].title
     'same effective learning rate, 0.1'
-    >>> print(comparison.verdict("matched", "train_loss", "momentum", "sgd").outcome)  # two seeds are too few
-    no verdict
+    >>> print(comparison.verdict("same", "train_loss", "momentum", "sgd").outcome)
+    better
     """
     progress = progress or default_progress()
     cfg = _with_labels(cfg, labels)
@@ -122,6 +128,8 @@ def compare(
     trials, validation, learning_rate, effective_learning_rate = map(
         plain, (trials, validation, learning_rate, effective_learning_rate)
     )
+    if learning_rate is not None and not isinstance(learning_rate, Schedule):
+        check_real("learning_rate", learning_rate, 0, math.inf)
     if effective_learning_rate is not None:
         check_real("effective_learning_rate", effective_learning_rate, 1e-300, math.inf)
     own_task = task is not None
@@ -129,10 +137,12 @@ def compare(
     space = SPACE if space is None else space
     plan = plan_tuning(cfg, task, space, search, trials, search_seed, tuning_seeds, validation, tune_by)
     _check_metrics(options, [*evaluation_names(cfg, task), "mean_loss", "failed", *TIMES])
+    _check_target(options, plan)
     planned = plan_untuned(cfg, learning_rate, effective_learning_rate)
     tuning_plan = plan_sweep(plan.cfg, plan.trials, plan.task)
     # Refuses here what would be refused after the tuning.
     plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
+    _warn_of_few_seeds(cfg, planned, options)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
     with contextlib.ExitStack() as stack:
@@ -164,13 +174,13 @@ def compare_results(
     Args:
       *results: results of `train`.
       judge_by: as in `compare`.
-      target: as in `compare`.
+      target: as in `compare`, without a default, since there is no tuning to take one from. A note suggests one.
       margin: as in `compare`.
       level: as in `compare`.
 
     Raises:
       InputError: the results are of different tasks or data, share a label, are of a sweep or interrupted, or an
-        option cannot be used.
+        option cannot be used; or times are asked for by name and no target is given.
     """
     if not results:
         raise InputError("there is no result to judge")
@@ -189,7 +199,14 @@ def compare_results(
     config = dataclasses.replace(results[0].config, optimizers=optimizers)
     _check_metrics(options, {name for arm in arms.values() for name in arm.values} | {"iterations_to_target"})
     protocols = {"given": Protocol("as configured", arms, None)}
-    return judge_protocols(config, protocols, options, judged=results, tuning=None, plan={}, notes=[])
+    notes = []
+    if target is None and options.times:
+        notes.append(note_on_given_target(reachable_loss(arms.values(), config)))
+        if judge_by is not None:
+            raise InputError(notes[0])
+    return judge_protocols(
+        config, protocols, options, options.target, judged=results, tuning=None, plan={}, notes=notes
+    )
 
 
 def check_same_task(results: Sequence[Result]) -> None:
@@ -272,7 +289,10 @@ def _judging_options(
     if margin is not None:
         check_real("margin", margin, 0, np.inf)
     check_real("level", level, 0.5, 1, below_high=True)
-    return JudgingOptions(None if judge_by is None else list(judge_by), plain(target), plain(margin), plain(level))
+    options = JudgingOptions(None if judge_by is None else list(judge_by), plain(target), plain(margin), plain(level))
+    if target is not None and not options.times:
+        raise InputError(f"target {target!r} is used by none of the metrics in judge_by, {', '.join(judge_by or ())}")
+    return options
 
 
 def _check_metrics(options: JudgingOptions, known: Iterable[str]) -> None:
@@ -280,6 +300,23 @@ def _check_metrics(options: JudgingOptions, known: Iterable[str]) -> None:
     for name in options.judge_by or ():
         if name not in known:
             raise unknown("metric to judge by", name, known)
+
+
+def _check_target(options: JudgingOptions, plan: TuningPlan) -> None:
+    seeds = len(plan.cfg.seed_tuple)
+    if options.judge_by is not None and options.times and options.target is None and seeds < LEAST_RUNS:
+        raise InputError(
+            f"judge_by: {options.times[0]} needs a target, or {LEAST_RUNS} tuning seeds to take one from, not {seeds}"
+        )
+
+
+def _warn_of_few_seeds(cfg: Config, planned: Mapping[str, PlannedProtocol], options: JudgingOptions) -> None:
+    """Warns, before anything is trained, if there will be no verdicts."""
+    compared = [*(protocol.trials for protocol in planned.values()), cfg.optimizers]
+    pairs = sum(math.comb(len(labels), 2) for labels in compared)
+    few = note_on_few_seeds(len(cfg.seed_tuple), pairs, options.level)
+    if few is not None:
+        warnings.warn(few, stacklevel=3)
 
 
 def _trials_to_judge(cfg: Config, planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:

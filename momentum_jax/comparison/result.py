@@ -10,16 +10,19 @@ import numpy as np
 from jaxtyping import Int
 
 from momentum_jax._base.errors import InputError, unknown
-from momentum_jax.analysis import simultaneous_level
-from momentum_jax.comparison.arms import Arm, arm_of, common_target, with_times
+from momentum_jax.analysis import least_for_median, simultaneous_level
+from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.folder import JUDGING, TUNING, read_head
 from momentum_jax.comparison.judging import judge
-from momentum_jax.comparison.metrics import METRICS
+from momentum_jax.comparison.metrics import METRICS, TIMES
 from momentum_jax.comparison.protocols import Protocol
-from momentum_jax.comparison.tuning import tuning_losses
+from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss, with_times
+from momentum_jax.comparison.tuning import best_trials, tuning_losses
 from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.comparison.wording import (
     note_on_budget,
+    note_on_few_seeds,
+    note_on_no_target,
     notes_on_runs,
     notes_on_skipped,
     notes_on_target,
@@ -39,11 +42,12 @@ class Comparison:
       protocols: by name: "same" learning rate, "matched" effective learning rate, "tuned"; or "given" for results
         that were only judged.
       verdicts: of every protocol, metric and pair of optimizers. The intervals of one metric hold together, over
-        all its pairs and protocols, with the level that was asked for (Bonferroni).
+        all its pairs and protocols, with the level that was asked for (Bonferroni). Two optimizers of which no run
+        failed have none on "failed".
       notes: what a reader must know: best values on the edge of the space, a budget that was too small, what was left
         out or is unfinished.
       iterations: the iterations that the histories of the arms hold.
-      target: the loss to reach, of `iterations_to_target` and `seconds_to_target`; None if most runs failed.
+      target: the loss to reach, of `iterations_to_target` and `seconds_to_target`; None if these are not judged.
       tuning: the sweep on the validation split whose best trials are "tuned", or None.
       judged: the results that the arms' runs are from.
       plan: what was asked for, as JSON.
@@ -58,6 +62,11 @@ class Comparison:
     tuning: Result | None
     judged: tuple[Result, ...]
     plan: dict[str, Any]
+
+    @property
+    def findings(self) -> tuple[Verdict, ...]:
+        """The verdicts that rest on enough seeds for an interval."""
+        return tuple(v for v in self.verdicts if v.pairs >= least_for_median(v.difference.level))
 
     def verdict(self, protocol: str, metric: str, a: str, b: str) -> Verdict:
         """The verdict on a pair of labels, of which the one that was given later comes first.
@@ -119,6 +128,11 @@ class JudgingOptions(NamedTuple):
     margin: float | None
     level: float
 
+    @property
+    def times(self) -> list[str]:
+        """The times to a target that are asked for."""
+        return [name for name in TIMES if self.judge_by is None or name in self.judge_by]
+
 
 def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Comparison:
     """The comparison whose `comparison.json` is given, from the sweeps of its tuning and its judging."""
@@ -135,13 +149,30 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Co
     losses = tuning_losses(tuning, plan["tune_by"])
     notes = [*notes_on_skipped(protocols), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
     options = JudgingOptions(**head["judging"])
-    return judge_protocols(judged.config, protocols, options, judged=(judged,), tuning=tuning, plan=plan, notes=notes)
+    target = options.target
+    if target is None and options.times:
+        target, why = _target_of_tuning(tuning, plan["tune_by"])
+        notes += why
+    return judge_protocols(
+        judged.config, protocols, options, target, judged=(judged,), tuning=tuning, plan=plan, notes=notes
+    )
+
+
+def _target_of_tuning(tuning: Result, tuned_by: str) -> tuple[float | None, list[str]]:
+    """The loss that the best trials of the tuning reach; None, with a note, if these have too few runs."""
+    best = [arm_of(tuning, label, position) for label, position in best_trials(tuning, tuned_by).items()]
+    loss = reachable_loss(best, tuning.config)
+    runs = min((len(arm.seeds) for arm in best), default=len(tuning.config.seed_tuple))
+    if loss is None or runs < LEAST_RUNS:
+        return None, [note_on_no_target(runs, loss)]
+    return loss, []
 
 
 def judge_protocols(
     config: Config,
     protocols: Mapping[str, Protocol],
     options: JudgingOptions,
+    target: float | None,
     *,
     judged: Sequence[Result],
     tuning: Result | None,
@@ -154,18 +185,15 @@ def judge_protocols(
       config: its optimizers, in the order in which they are held against each other.
       protocols: by name.
       options: how to judge.
+      target: the loss whose time is taken, given or from the tuning; None for no times.
       judged: the results that the protocols' runs are from, kept with the comparison; likewise `tuning` and `plan`.
       tuning: the sweep of the tuning, or None.
       plan: what was asked for; its "contained" and "trials" are looked at if there is a protocol "tuned".
       notes: the first ones of the comparison's.
     """
-    iterations = judged[0].iterations
-    target = options.target
-    if target is None:
-        target = common_target([arm for protocol in protocols.values() for arm in protocol.arms.values()])
     if target is not None:
         protocols = {
-            name: p._replace(arms={label: with_times(arm, iterations, target) for label, arm in p.arms.items()})
+            name: p._replace(arms={label: with_times(arm, config, target) for label, arm in p.arms.items()})
             for name, p in protocols.items()
         }
     with_runs = {name: protocol for name, protocol in protocols.items() if protocol.arms}
@@ -180,15 +208,19 @@ def judge_protocols(
         judge(name, metric, with_runs[name].arms, a, b, level=level, margin=options.margin, target=target)
         for name, a, b in pairs
         for metric in _common_metrics(options.judge_by, with_runs[name].arms)
+        # That of two optimizers no run failed is no finding.
+        if metric != "failed" or any(with_runs[name].arms[label].failed.any() for label in (a, b))
     ]
     tuned = with_runs["tuned"].arms if "tuned" in with_runs else {}
-    more = [*notes_on_runs(with_runs), *notes_on_target(with_runs, target), *_notes_on_budget(tuned, plan, level)]
+    few = note_on_few_seeds(max(v.pairs for v in verdicts), len(pairs), options.level) if verdicts else None
+    missed = notes_on_target(with_runs, target, config.record_every) if target is not None and options.times else ()
+    more = [*([few] if few else []), *notes_on_runs(with_runs), *missed, *_notes_on_budget(tuned, plan, level)]
     return Comparison(
         config=config,
         protocols=dict(protocols),
         verdicts=tuple(verdicts),
         notes=(*notes, *more),
-        iterations=iterations,
+        iterations=judged[0].iterations,
         target=target,
         tuning=tuning,
         judged=tuple(judged),

@@ -86,6 +86,8 @@ def plan_tuning(
 def _equally_many_trials(
     cfg: Config, space: Space, search: str, trials: int | None, search_seed: int
 ) -> dict[str, tuple[Trial, ...]]:
+    if search == "grid" and search_seed != 0:
+        raise InputError(f"search_seed {search_seed!r} is for search='random' or 'sobol'; a grid draws nothing")
     budget = None if search == "grid" else TRIALS if trials is None else trials
     chosen = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
     counts = {label: len(own) for label, own in chosen.items()}
@@ -184,15 +186,20 @@ def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, 
     return {label: 1 - values for label, values in of_labels.items()}
 
 
-def plan_tuned(plan: TuningPlan, tuning: Result) -> PlannedProtocol:
-    """Each optimizer with the trial whose median loss over the tuning's seeds is the least.
+def best_trials(tuning: Result, tuned_by: str) -> dict[str, int]:
+    """By label, the position of the trial whose median loss over the tuning's seeds is the least.
 
     An optimizer of which every trial failed is not in it.
     """
-    trials = {}
-    for label, losses in tuning_losses(tuning, plan.tune_by).items():
-        medians = median_of_trials(losses, tuning.failed[label], tuning.missing[label])
-        if np.isfinite(medians).any():
-            trials[label] = plan.trials[label][int(np.argmin(medians))]
+    medians = {
+        label: median_of_trials(losses, tuning.failed[label], tuning.missing[label])
+        for label, losses in tuning_losses(tuning, tuned_by).items()
+    }
+    return {label: int(np.argmin(own)) for label, own in medians.items() if np.isfinite(own).any()}
+
+
+def plan_tuned(plan: TuningPlan, tuning: Result) -> PlannedProtocol:
+    """Each optimizer with its best trial of the tuning."""
+    trials = {label: plan.trials[label][best] for label, best in best_trials(tuning, plan.tune_by).items()}
     title = f"each at its best of {plan.values['trials']} trials"
     return PlannedProtocol(title, trials, None if trials else "every trial of every optimizer failed")

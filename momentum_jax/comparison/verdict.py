@@ -19,8 +19,7 @@ class Verdict(NamedTuple):
       median_a: the median of a's runs; of the metric "failed" the proportion.
       median_b: the same of b's.
       difference: a − b and its interval, which the outcome rests on: the median of the paired differences; of the
-        metric "failed" the difference of the proportions. NaN where there are too few seeds for the level: one pair
-        of optimizers in three protocols at 95 % needs 7.
+        metric "failed" the difference of the proportions. NaN where there are too few seeds for the level.
       mean: the mean of the paired differences, with Student's t interval.
       wins: the probability that a does better than b with the same seed.
       outcome: what a is, compared with b.

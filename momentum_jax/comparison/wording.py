@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from momentum_jax.analysis import ends_of_axes, median_of_trials
+from momentum_jax.analysis import ends_of_axes, least_for_median, median_of_trials, simultaneous_level
 from momentum_jax.comparison.metrics import TIMES, metric_of
 from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.target import LEAST_RUNS
 from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.results.result import Result
@@ -78,13 +79,12 @@ def sentence_of(verdict: Verdict, margin: float | None, target: float | None) ->
 def _why_none(verdict: Verdict) -> str:
     if verdict.pairs == 0:
         return "no seed has runs of both"
-    if verdict.pairs == 1:
-        return "one seed gives no interval"
+    if verdict.pairs < least_for_median(verdict.difference.level):
+        level = verdict.difference.level
+        return f"an interval of {100 * level:.3g} % needs {least_for_median(level)} seeds, not {verdict.pairs}"
     if verdict.metric in TIMES and verdict.median_a == verdict.median_b == np.inf:
         return "neither reaches the target"
-    if np.isinf(verdict.difference.low) and np.isinf(verdict.difference.high):
-        return "too many runs failed or missed the target" if verdict.metric in TIMES else "too many runs failed"
-    return f"{verdict.pairs} seeds are too few for an interval of {100 * verdict.difference.level:.3g} %"
+    return "too many runs failed or missed the target" if verdict.metric in TIMES else "too many runs failed"
 
 
 def _range(verdict: Verdict) -> str:
@@ -159,7 +159,7 @@ def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "t
 
 
 def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
-    """Which protocols lack runs, have unequal numbers of them, or have a single seed."""
+    """Which protocols lack runs, or have unequal numbers of them."""
     for protocol in protocols.values():
         counts = {label: len(arm.seeds) for label, arm in protocol.arms.items()}
         missing = sum(arm.missing for arm in protocol.arms.values())
@@ -168,19 +168,65 @@ def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
             yield f"{protocol.title}: the numbers of runs differ ({listed}); only seeds that both have are compared"
-        if set(counts.values()) == {1}:
-            yield f"{protocol.title}: a single seed gives no interval; a verdict needs more seeds"
 
 
-def notes_on_target(protocols: Mapping[str, Protocol], target: float | None) -> Iterator[str]:
-    """Whether there is no target, and in which protocols no run reaches it."""
-    if target is None:
-        yield "most runs failed, so no target loss could be chosen; give one as target"
-        return
+def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
+    """That there are too few seeds for intervals that hold at once with the level, or None if there are enough.
+
+    Args:
+      seeds: how many runs each optimizer has in a protocol.
+      pairs: of optimizers, in all protocols together.
+      level: the confidence level that all intervals of a metric have together.
+    """
+    needed = least_for_median(simultaneous_level(level, max(pairs, 1)))
+    if seeds >= needed:
+        return None
+    held = f"{pairs} pair{'' if pairs == 1 else 's'} of optimizers in all protocols"
+    return (
+        f"verdicts need {needed} seeds, not {seeds}, for {held} at {100 * level:g} %; so there are only medians and "
+        "ranges"
+    )
+
+
+def note_on_no_target(runs: int, suggested: float | None) -> str:
+    """That the tuning gave no target loss, why, and how to have one.
+
+    Args:
+      runs: of each best trial in the tuning.
+      suggested: what these runs reach, or None if too many failed.
+    """
+    why = (
+        "more than a tenth of the tuning runs of a best trial failed; give a target"
+        if suggested is None and runs >= LEAST_RUNS
+        else f"a target is taken from {LEAST_RUNS} tuning seeds or more, not from {runs}; give as many, or a target"
+    )
+    return f"iterations and seconds to a target loss are not judged: {why}{_such_as(suggested)}"
+
+
+def note_on_given_target(suggested: float | None) -> str:
+    """That runs which are judged as they are need a target to be given, and which these runs reach."""
+    return f"iterations to a target loss are judged only if mj.compare_results is given a target{_such_as(suggested)}"
+
+
+def _such_as(suggested: float | None) -> str:
+    return "" if suggested is None else f", such as {suggested:g}"
+
+
+def notes_on_target(protocols: Mapping[str, Protocol], target: float, record_every: int) -> Iterator[str]:
+    """Which optimizers have runs that miss the target, and in which protocols; and how coarse the times are."""
+    if record_every > 1:
+        yield (
+            f"the loss is smoothed over 11 recorded iterations, which span {10 * record_every + 1} (record_every is "
+            f"{record_every}); so times to the target are not comparable with those at another record_every"
+        )
     for protocol in protocols.values():
-        times = [arm.values["iterations_to_target"] for arm in protocol.arms.values()]
-        if not any(np.isfinite(own).any() for own in times):
-            yield f"{protocol.title}: no run reaches the target loss {target:g}"
+        for label, arm in protocol.arms.items():
+            missed = int(np.isinf(arm.values["iterations_to_target"]).sum())
+            if missed:
+                yield (
+                    f"{protocol.title}: {missed} of {len(arm.seeds)} runs of {label} miss the target loss {target:g} "
+                    "and count as later than all that reach it"
+                )
 
 
 def note_on_budget(outer: str, inner: str, trials: int, metrics: Sequence[str]) -> str:

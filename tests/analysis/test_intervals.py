@@ -11,6 +11,7 @@ from scipy import stats
 
 from momentum_jax.analysis import (
     Interval,
+    least_for_median,
     mean_interval,
     median_interval,
     paired_differences,
@@ -56,6 +57,7 @@ def test_a_level_that_is_no_probability_is_refused(level):
         lambda: simultaneous_level(level, 2),
         lambda: mean_interval(x, level),
         lambda: median_interval(x, level=level),
+        lambda: least_for_median(level),
         lambda: wins_interval(x, level=level),
         lambda: proportion_interval(1, 2, level),
         lambda: proportion_difference_interval(x > 1, x > 2, level),
@@ -122,6 +124,13 @@ def test_the_medians_interval_is_the_shortest_pair_of_ranks_that_has_the_level(n
     expected = (enough[-1], n + 1 - enough[-1]) if enough else (NAN, NAN)
     np.testing.assert_equal(ends(interval), expected)
     assert interval.value == (n + 1) / 2
+
+
+@given(st.floats(0.01, 1 - 1e-6))
+def test_the_least_number_of_differences_is_the_first_with_an_interval(level):
+    least = least_for_median(level)
+    has_ends = [not math.isnan(median_interval(np.arange(float(n)), level=level).low) for n in (least - 1, least)]
+    assert has_ends == [False, True]
 
 
 def test_95_percent_needs_six_differences_and_99_percent_eight():

@@ -13,6 +13,8 @@ import momentum_jax as mj
 from momentum_jax.cli import compare
 from momentum_jax.cli.arguments import config_flags, config_of, parse
 from momentum_jax.cli.repeat import flags_of
+from momentum_jax.comparison import procedure
+from momentum_jax.comparison.wording import format_value
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
 
@@ -53,11 +55,14 @@ def command_on(page):
 def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_writes_again(printed, main, capsys):
     out = printed("compare", *COMPARED)
     compared = mj.Comparison.load("o")
-    for protocol in compared.protocols.values():
-        assert (f"{protocol.title}: medians over seeds" in out) == bool(protocol.arms)
-        assert f"{protocol.title}:" in out
-    for verdict in compared.verdicts:
-        assert verdict.sentence in out
+    for name, protocol in compared.protocols.items():
+        judged = any(verdict.protocol == name for verdict in compared.verdicts)
+        assert (f"{protocol.title}: medians and ranges over seeds" in out) == judged
+    # Two seeds are too few: there are ranges and no verdicts.
+    low, high = sorted(compared.protocols["same"].arms["a"].values["mean_loss"])
+    assert f"({format_value('mean_loss', low)} to {format_value('mean_loss', high)})" in out
+    assert "no verdict" not in out.lower()
+    assert out.count("note: verdicts need 7 seeds, not 2, for") == 1
     assert "written: o/ with report.html" in out
     page = pathlib.Path("o/report.html")
     first = page.read_bytes()
@@ -100,7 +105,7 @@ def test_a_page_of_a_sweep_and_of_trainings_names_what_repeats_them(printed, mai
     printed("report", "a", "b", "--out", "both.html")
     text = pathlib.Path("both.html").read_text()
     assert text.count("momentum-jax train --dataset") == 2
-    assert "one seed gives no interval" in text
+    assert "verdicts need 6 seeds, not 1, for 1 pair" in text
     assert "show it alone" in refusal(main, capsys, "report", "a", "s")
     assert "holds no complete result" in refusal(main, capsys, "report", "nothing")
     assert "DIR: the folder of a result is needed" in refusal(main, capsys, "report")
@@ -113,7 +118,28 @@ def test_what_a_comparison_cannot_use_is_refused_by_name(main, capsys, idx):
     assert "did you mean 'test_loss'" in refusal(main, capsys, *arguments, "--judge-by", "test_los")
     assert "only 'a'" in refusal(main, capsys, *arguments, "--optimizer", "a=sgd,learning_rate=0.1")
     assert "'sdg.learning_rate'" in refusal(main, capsys, *arguments, "--grid", "sdg.learning_rate=0.1:1:log")
+    for rates in ("1,2", "none", "fast", "(1,2)"):
+        error = refusal(main, capsys, *arguments, "--learning-rate", rates)
+        assert "learning" in error
+        assert error.count("\n") == 1
+    for twice in (["--learning-rate", "1", "--learning-rate=2"], ["--judge-by", "a", "--judge_by", "b"]):
+        assert "is given twice; give it once" in refusal(main, capsys, *arguments, *twice)
+    assert "judge_by must be one or more" in refusal(main, capsys, *arguments, "--judge-by")
+    assert "target 0.5 is used by none" in refusal(
+        main, capsys, *arguments, "--target", "0.5", "--judge-by", "test_loss"
+    )
     assert "trials" in refusal(main, capsys, *arguments, "--search", "grid", "--grid", "sgd.learning_rate=0.1,1")
+
+
+def test_too_few_seeds_are_said_in_one_line_before_the_training(main, capsys, idx, monkeypatch):
+    def train(*_, **__):
+        raise mj.InputError("training begins")
+
+    monkeypatch.setattr(procedure, "run_sweep", train)
+    error = refusal(main, capsys, "compare", "--dataset", str(idx), *SMALL, "--seeds", "2")
+    warning, training = error.splitlines()
+    assert warning.startswith("warning: verdicts need 7 seeds, not 2, for 3 pairs of optimizers")
+    assert training == "momentum-jax: training begins"
 
 
 NUMBERS = st.floats(1e-6, 0.99)

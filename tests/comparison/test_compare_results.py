@@ -34,6 +34,27 @@ def test_a_table_has_one_row_for_each_verdict_and_three_columns_for_each_interva
     ]
 
 
+def test_results_have_no_target_of_their_own_and_a_note_suggests_one():
+    both = result_of("a", seeds=range(7)), result_of("b", loss=2.0, seeds=range(7))
+    compared = mj.compare_results(*both)
+    assert compared.target is None
+    assert compared.notes == (
+        "iterations to a target loss are judged only if mj.compare_results is given a target, such as 2",
+    )
+    timed = mj.compare_results(*both, target=2)
+    assert timed.verdict("given", "iterations_to_target", "b", "a").median_a == 0
+    missed = mj.compare_results(*both, target=1)
+    assert missed.notes == (
+        "as configured: 7 of 7 runs of b miss the target loss 1 and count as later than all that reach it",
+    )
+
+
+def test_two_optimizers_of_which_no_run_failed_have_no_verdict_on_failures():
+    fine, failing = result_of("a", seeds=range(8)), result_of("b", seeds=range(8), failed=[3])
+    assert not any(v.metric == "failed" for v in mj.compare_results(fine, result_of("c", seeds=range(8))).verdicts)
+    assert mj.compare_results(fine, failing).verdict("given", "failed", "b", "a").median_a == 0.125
+
+
 @pytest.mark.parametrize(
     ("results", "options", "message"),
     [
@@ -42,6 +63,7 @@ def test_a_table_has_one_row_for_each_verdict_and_three_columns_for_each_interva
         ([result_of("a")], {}, "two or more optimizers, not only 'a'"),
         ([result_of("a"), result_of("b")], {"judge_by": ["mean_los"]}, "did you mean 'mean_loss'"),
         ([result_of("a"), result_of("b")], {"judge_by": "mean_loss"}, "judge_by must be one or more metrics"),
+        ([result_of("a"), result_of("b")], {"judge_by": ["iterations_to_target"]}, "given a target, such as 1"),
         ([result_of("a"), result_of("b")], {"level": 95}, r"level must be in \[0.5, 1\)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

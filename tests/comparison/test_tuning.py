@@ -1,5 +1,8 @@
 """What a tuning is asked for, what is refused, and which spaces contain others."""
 
+import dataclasses
+import warnings
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,6 +35,15 @@ from tests.comparison.small import SPACE
         ({"space": {"sgd": {"learning_rate": [0.1]}}, "search": "grid", "trials": 2}, "here 2, and the space gives"),
         ({"space": {"momentum": {"momentum": mj.Uniform(0, 0.9)}}}, "the space gives sgd 1, momentum 16"),
         ({"effective_learning_rate": 0.0}, "effective_learning_rate must be"),
+        ({"learning_rate": "fast"}, "learning_rate must be finite and at least 0, not 'fast'"),
+        ({"learning_rate": True}, "learning_rate must be"),
+        ({"learning_rate": (0.1, 0.2)}, "learning_rate must be"),
+        ({"judge_by": ["iterations_to_target"]}, "iterations_to_target needs a target, or 10 tuning seeds .* not 3"),
+        (
+            {"judge_by": ["test_loss"], "target": 0.5},
+            "target 0.5 is used by none of the metrics in judge_by, test_loss",
+        ),
+        ({"space": {"learning_rate": [0.1]}, "search": "grid", "search_seed": 1}, "search_seed 1 is for"),
     ],
     ids=str,
 )
@@ -43,6 +55,24 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(cfg, changes,
     options = {"space": SPACE, "labels": [], **changes}
     with pytest.raises(mj.InputError, match=message):
         mj.compare(cfg, *options.pop("labels"), **options)
+
+
+def test_a_warning_says_how_many_seeds_a_verdict_needs_before_anything_is_trained(cfg, monkeypatch):
+    def train(*_, **__):
+        raise RuntimeError("trained")
+
+    monkeypatch.setattr(procedure, "run_sweep", train)
+    few = dataclasses.replace(cfg, seeds=6)
+    trained = pytest.raises(RuntimeError, match="trained")
+    with pytest.warns(UserWarning, match="^verdicts need 7 seeds, not 6, for 3 pairs"), trained:
+        mj.compare(few, space=SPACE)
+    # Seven are enough for two optimizers, and not for three.
+    warnings.simplefilter("error")
+    with trained:
+        mj.compare(cfg, space=SPACE)
+    three = dataclasses.replace(cfg, optimizers=cfg.optimizers | {"other": cfg.optimizers["sgd"]})
+    with pytest.warns(UserWarning, match="^verdicts need 9 seeds, not 7, for 9 pairs"), trained:
+        mj.compare(three, space=SPACE)
 
 
 def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_folder(cfg, tmp_path):

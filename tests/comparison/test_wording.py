@@ -9,6 +9,9 @@ from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.wording import (
     format_value,
     note_on_budget,
+    note_on_few_seeds,
+    note_on_given_target,
+    note_on_no_target,
     notes_on_runs,
     notes_on_skipped,
     notes_on_target,
@@ -74,7 +77,7 @@ SENTENCES = [
     ),
     (
         partial(verdict_of, "train_loss", arm([0], train_loss=[1]), arm([0], train_loss=[2])),
-        "No verdict on the loss on the training set of x and y, 1 against 2: one seed gives no interval.",
+        "No verdict on the loss on the training set of x and y, 1 against 2: an interval of 95 % needs 6 seeds, not 1.",
     ),
     (
         partial(verdict_of, "train_loss", arm([0], train_loss=[1]), arm([1], train_loss=[1])),
@@ -82,8 +85,8 @@ SENTENCES = [
     ),
     (
         partial(verdict_of, "train_loss", *losses(*FALLING[:5])),
-        "No verdict on the loss on the training set of x and y, 0.7 against 1: 5 seeds are too few for an interval of "
-        "95 %.",
+        "No verdict on the loss on the training set of x and y, 0.7 against 1: an interval of 95 % needs 6 seeds, "
+        "not 5.",
     ),
     (
         partial(
@@ -149,7 +152,7 @@ def test_titles_say_the_target_as_a_number_and_what_the_tuning_minimises():
     assert titles == ["loss on held-out examples (nats)", "1 − accuracy on held-out examples", "perplexity"]
 
 
-def test_notes_say_what_was_left_out_what_is_unfinished_and_what_no_run_reaches():
+def test_notes_say_what_was_left_out_what_is_unfinished_and_what_runs_miss():
     timed = arm([0, 1], iterations_to_target=[np.inf, np.inf])
     protocols = {
         "same": Protocol("same learning rate", {"x": timed._replace(missing=3), "y": timed}, None),
@@ -160,18 +163,41 @@ def test_notes_say_what_was_left_out_what_is_unfinished_and_what_no_run_reaches(
     assert list(notes_on_runs(protocols)) == [
         "same learning rate: unfinished, 3 runs are still to come; the verdicts rest on the others"
     ]
-    assert list(notes_on_target(protocols, 0.5)) == ["same learning rate: no run reaches the target loss 0.5"]
-    assert list(notes_on_target(protocols, None)) == [
-        "most runs failed, so no target loss could be chosen; give one as target"
+    reaching = arm([0, 1], iterations_to_target=[3, 4])
+    missing = {"same": Protocol("same learning rate", {"x": timed, "y": reaching}, None)}
+    assert list(notes_on_target(missing, 0.5, 1)) == [
+        "same learning rate: 2 of 2 runs of x miss the target loss 0.5 and count as later than all that reach it"
     ]
+    (coarse, _) = notes_on_target(missing, 0.5, 10)
+    assert coarse == (
+        "the loss is smoothed over 11 recorded iterations, which span 101 (record_every is 10); so times to the target "
+        "are not comparable with those at another record_every"
+    )
     unequal = {"same": protocols["same"]._replace(arms={"x": arm([0, 1, 2]), "y": arm([0, 1])})}
     assert list(notes_on_runs(unequal)) == [
         "same learning rate: the numbers of runs differ (x 3, y 2); only seeds that both have are compared"
     ]
-    single = {"same": protocols["same"]._replace(arms={"x": arm([0]), "y": arm([0])})}
-    assert list(notes_on_runs(single)) == [
-        "same learning rate: a single seed gives no interval; a verdict needs more seeds"
-    ]
+
+
+def test_a_note_says_how_many_seeds_a_verdict_needs():
+    assert note_on_few_seeds(2, 3, 0.95) == (
+        "verdicts need 7 seeds, not 2, for 3 pairs of optimizers in all protocols at 95 %; so there are only medians "
+        "and ranges"
+    )
+    assert note_on_few_seeds(7, 3, 0.95) is None
+    assert "need 6 seeds, not 5, for 1 pair of" in note_on_few_seeds(5, 1, 0.95)
+    assert "need 9 seeds, not 8, for 9 pairs of" in note_on_few_seeds(8, 9, 0.95)
+
+
+def test_a_note_says_why_there_is_no_target_and_suggests_one():
+    assert note_on_no_target(3, 0.25) == (
+        "iterations and seconds to a target loss are not judged: a target is taken from 10 tuning seeds or more, not "
+        "from 3; give as many, or a target, such as 0.25"
+    )
+    assert note_on_no_target(3, None).endswith("not from 3; give as many, or a target")
+    assert "more than a tenth of the tuning runs of a best trial failed; give a target" in note_on_no_target(10, None)
+    assert note_on_given_target(0.25).endswith("only if mj.compare_results is given a target, such as 0.25")
+    assert note_on_given_target(None).endswith("only if mj.compare_results is given a target")
 
 
 def test_a_budget_that_was_too_small_is_said_with_the_metrics_that_show_it():

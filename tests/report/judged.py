@@ -92,5 +92,5 @@ def comparison_of(seeds=8, trials=6) -> Comparison:
     }
     tuning = sweep_of(draws, (8, 9))
     return judge_protocols(
-        judged.config, protocols, options, judged=(judged,), tuning=tuning, plan=plan, notes=["a note"]
+        judged.config, protocols, options, None, judged=(judged,), tuning=tuning, plan=plan, notes=["a note"]
     )

@@ -193,7 +193,7 @@ def document() -> dict[str, Any]:
         "optimizers": OPTIMIZERS,
         "curves": curves,
         "curves_note": "Loss on each batch before its update, every 8th iteration.",
-        "three_way": {"metrics": [train, accuracy, reached]},
+        "three_way": {"metrics": [train, accuracy, reached], "bar": "95 % interval"},
         "heatmaps": [heatmap("momentum", 0.0, rng), heatmap("nesterov", -0.005, rng)],
         "sensitivity": [sensitivity(*pair) for pair in zip(OPTIMIZERS, (0.4, 0.05, 0.06), strict=True)],
         "sensitivity_title": "Median training loss of 5 tuning seeds, each learning rate at its best momentum.",

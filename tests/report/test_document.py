@@ -76,6 +76,18 @@ def test_the_three_ways_show_every_run_and_what_was_left_out(compared, document)
     assert arm["detail"] == "learning rate 0.05, batches of 128"
 
 
+def test_with_too_few_seeds_the_page_has_ranges_and_no_verdicts():
+    few = comparison_of(seeds=6)
+    document = comparison_document(few, "")
+    assert document["verdicts"] == []
+    assert any(note.startswith("verdicts need 7 seeds, not 6") for note in document["notes"])
+    metric = next(m for m in document["three_way"]["metrics"] if m["name"] == "test_loss")
+    values = few.protocols["tuned"].arms["sgd"].values["test_loss"]
+    arm = metric["protocols"][2]["arms"][0]
+    assert (arm["low"], arm["high"]) == (values.min(), values.max())
+    assert document["three_way"]["bar"] == "range"
+
+
 def test_trials_of_a_grid_are_a_matrix_and_others_are_points():
     (grid,) = sweep_document(sweep_of({"m": GRID}, (0, 1)), "")["heatmaps"]
     assert (grid["x"]["values"], grid["y"]["values"]) == ([0.01, 0.1, 1.0], [0.0, 0.9])

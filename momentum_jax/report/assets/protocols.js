@@ -111,7 +111,7 @@ function threeWayWords(metric, infinite) {
   );
   say(
     "three-way-caption",
-    `The large mark is the median (of failed runs: their proportion), the bar its 95 % interval, and each small dot a seed. ${metric.less_is_better ? "Less" : "More"} is better.` +
+    `The large mark is the median (of failed runs: their proportion), the bar its ${report.three_way.bar}, and each small dot a seed. ${metric.less_is_better ? "Less" : "More"} is better.` +
       (infinite ? " A mark at the right edge is infinite: failed, or never reached." : ""),
     ...metric.protocols.filter((s) => s.skipped).map((s) => `${s.title}: not compared: ${s.skipped}`),
     report.three_way.note,

@@ -40,7 +40,7 @@ def comparison_document(compared: Comparison, command: str) -> Document:
                 "metric": title_of(v.metric, compared.target),
                 **{name: getattr(v, name) for name in ("a", "b", "outcome", "sentence")},
             }
-            for v in compared.verdicts
+            for v in compared.findings
         ],
         "notes": list(compared.notes),
         "optimizers": labels,

@@ -1,5 +1,6 @@
 """The protocols of a comparison side by side: for each metric, every arm with its median, interval and runs."""
 
+import math
 from typing import Any
 
 from momentum_jax.analysis import median_interval, proportion_interval
@@ -16,7 +17,11 @@ _MOST_DOTS = 100
 
 
 def protocols_part(compared: Comparison) -> dict[str, Any]:
-    """For each metric that was judged: every protocol with its arms, or with the reason why it was left out."""
+    """For each metric that was judged: every protocol with its arms, or with the reason why it was left out.
+
+    An arm has the interval of its median, or the range of its runs if the comparison has too few for verdicts.
+    """
+    ranges = not compared.findings
     metrics = dict.fromkeys(verdict.metric for verdict in compared.verdicts)
     most = max(len(arm.seeds) for protocol in compared.protocols.values() for arm in protocol.arms.values())
     note = f"Of {most} runs the first {_MOST_DOTS} are dots; medians and intervals are of all."
@@ -31,26 +36,33 @@ def protocols_part(compared: Comparison) -> dict[str, Any]:
                     {
                         "title": protocol.title,
                         "skipped": protocol.skipped,
-                        "arms": [_arm(metric, label, arm) for label, arm in protocol.arms.items()],
+                        "arms": [_arm(metric, label, arm, ranges=ranges) for label, arm in protocol.arms.items()],
                     }
                     for protocol in compared.protocols.values()
                 ],
             }
             for metric in metrics
         ],
+        "bar": "range" if ranges else "95 % interval",
         "note": note if most > _MOST_DOTS else "",
     }
 
 
-def _arm(metric: str, label: str, arm: Arm) -> dict[str, Any]:
+def _arm(metric: str, label: str, arm: Arm, *, ranges: bool) -> dict[str, Any]:
     values = arm.values[metric]
-    interval = proportion_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
+    if ranges:
+        low, high = (values.min(), values.max()) if len(values) > 1 and metric != "failed" else (math.nan, math.nan)
+    else:
+        interval = (
+            proportion_interval(int(values.sum()), len(values)) if metric == "failed" else median_interval(values)
+        )
+        low, high = interval.low, interval.high
     return {
         "label": label,
         "detail": _detail(arm.trial),
         "value": json_number(median_of(metric, values)),
-        "low": json_number(interval.low),
-        "high": json_number(interval.high),
+        "low": json_number(low),
+        "high": json_number(high),
         "values": [json_number(value) for value in values[:_MOST_DOTS]],
     }
 
