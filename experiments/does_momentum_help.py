@@ -64,7 +64,7 @@ def main() -> None:
         mj.Config(seeds=arguments.seeds, iterations=arguments.iterations, optimizers=OPTIMIZERS),
         space=SPACE,
         trials=arguments.trials,
-        tuning_seeds=arguments.tuning_seeds,
+        tuning_seeds=range(arguments.seeds, arguments.seeds + arguments.tuning_seeds),
         target=TARGET,
         folder=arguments.folder,
         progress=line_progress(sys.stderr),
