@@ -316,7 +316,7 @@ def _warn_of_few_seeds(cfg: Config, planned: Mapping[str, PlannedProtocol], opti
     pairs = sum(math.comb(len(labels), 2) for labels in compared)
     few = note_on_few_seeds(len(cfg.seed_tuple), pairs, options.level)
     if few is not None:
-        warnings.warn(few, stacklevel=3)
+        warnings.warn(few, stacklevel=4)
 
 
 def _trials_to_judge(cfg: Config, planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:

@@ -24,7 +24,6 @@ from momentum_jax.training.loop import CHUNK, Interrupted, interruptible
 from momentum_jax.training.sampling import numerics
 
 
-@interruptible()
 def sweep(
     cfg: Config,
     space: Space,
@@ -87,8 +86,9 @@ def sweep(
     """
     check_integer("chunk", chunk, 1)
     trials = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
-    plan = plan_sweep(cfg, trials, task, metrics)
-    with make_workers(cluster, devices, layout) as workers:
+    with interruptible(), contextlib.ExitStack() as stack:
+        plan = plan_sweep(cfg, trials, task, metrics)
+        workers = stack.enter_context(make_workers(cluster, devices, layout))
         return run_sweep(plan, workers, folder, keep_params=keep_params, chunk=chunk, progress=progress)
 
 

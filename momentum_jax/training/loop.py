@@ -58,7 +58,6 @@ def interruptible() -> Iterator[None]:
         raise Interrupted(None, 0) from None
 
 
-@interruptible()
 def train(
     cfg: Config,
     *,
@@ -108,7 +107,7 @@ def train(
     devices, metrics, progress = list(devices or default_devices()), metrics or {}, progress or default_progress()
     resolved = resolve_layout(layout, devices)
     seconds = dict.fromkeys(("loading", "compiling", "training", "evaluating"), 0.0)
-    with numerics(cfg.dtype):
+    with interruptible(), numerics(cfg.dtype):
         with timed(seconds, "loading"):
             check_optimizers(cfg.optimizers.items())
             task = resolve_task(cfg, task)
