@@ -13,6 +13,10 @@ class InputError(ValueError):
     """Raised for input that cannot be used. The message says what is allowed instead."""
 
 
+class PrintError(Exception):
+    """Raised where standard output cannot be written, for another reason than that its reader has gone."""
+
+
 def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     """The error for a name that does not exist. It suggests the nearest spelling where one is close.
 

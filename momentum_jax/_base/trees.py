@@ -4,8 +4,11 @@ A tree is taken apart by `flatten` into its structure, which JSON can hold, and 
 `pack` writes both into one npz file.
 """
 
+import hashlib
 import io
 import json
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,10 +20,20 @@ import numpy as np
 from jaxtyping import PyTree
 
 from momentum_jax._base.errors import InputError
+from momentum_jax._base.reading import check_depth, digest_of, parse_json, reason
 
 
 def json_bytes(value: Any) -> bytes:
-    """A value as UTF-8 JSON text that ends with a newline; NaN and infinities raise `ValueError`."""
+    """A value as UTF-8 JSON text that ends with a newline.
+
+    Raises:
+      InputError: it is nested deeper than `parse_json` reads.
+      ValueError: it holds NaN or infinities.
+    """
+    try:
+        check_depth(value)
+    except ValueError as error:
+        raise InputError(f"what is to be saved cannot be read again: {error}") from error
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -36,15 +49,48 @@ def pack(tree: PyTree[np.ndarray], about: Any) -> bytes:
 def unpack(content: bytes) -> tuple[Any, Any]:
     """The pytree and the description that `pack` was given.
 
+    No array is larger than the content: `pack` does not compress.
+
     Raises:
       ValueError: the content is damaged, or `pack` did not write it.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as leaves:
-            head = json.loads(leaves["json"].tobytes())
-            return unflatten(head["structure"], leaves), head["about"]
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, TypeError) as error:
-        raise ValueError(str(error)) from error
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("it is compressed, so this program did not write it")
+            if sum(member.file_size for member in members) > len(content):
+                raise ValueError("its arrays are larger than the file")
+            leaves = {member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members}
+        head = parse_json(leaves["json"].tobytes())
+        return unflatten(head["structure"], leaves), head["about"]
+    except (
+        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, MemoryError),
+        *(ValueError, LookupError, TypeError, AttributeError),
+    ) as error:
+        raise ValueError(reason(error)) from error
+
+
+def _read_array(content: bytes) -> np.ndarray:
+    """The array of an npy file, which fills it to the end."""
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "biufc" or min(shape, default=0) < 0 or size != len(content) - stream.tell():
+        raise ValueError(f"an array of {dtype} with the shape {shape} is not what it holds")
+    stream.seek(0)
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def digest_of_tree(tree: PyTree[np.ndarray], about: Any) -> str:
+    """The SHA-256 of a pytree's structure, bits and description, in hexadecimal."""
+    structure, leaves = flatten(tree)
+    digest = hashlib.sha256(digest_of([structure, about, [leaf.shape for leaf in leaves.values()]]).encode())
+    for leaf in leaves.values():
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
 
 
 def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
@@ -69,7 +115,7 @@ def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
         if node is None:
             return {"none": []}
         array = array_of(node)
-        if array.dtype == object:
+        if array.dtype.kind not in "biufcV":
             raise InputError(
                 f"parameters of type {type(node).__name__} cannot be saved: dicts, lists and tuples of arrays can"
             )
@@ -96,12 +142,21 @@ def unflatten(structure: Any, leaves: Mapping[str, np.ndarray]) -> Any:
         ((kind, value),) = node.items()
         if kind == "leaf":
             name, dtype = value
-            array = leaves[name]
-            return array if str(array.dtype) == dtype else array.view(dtype)
+            return _with_dtype(leaves[name], dtype)
         if kind == "dict":
             return {key: walk(entry) for key, entry in value}
         if kind == "none":
             return None
-        return (list if kind == "list" else tuple)(map(walk, value))
+        return {"list": list, "tuple": tuple}[kind](map(walk, value))
 
     return walk(structure)
+
+
+def _with_dtype(array: np.ndarray, name: str) -> np.ndarray:
+    """A leaf with its own dtype, whose bits were stored as integers if NumPy does not have it."""
+    if str(array.dtype) == name:
+        return array
+    dtype = np.dtype(name)
+    if dtype.kind != "V" or dtype.type is np.void or array.dtype != f"u{dtype.itemsize}":
+        raise ValueError(f"a leaf of {array.dtype} cannot be one of {dtype}")
+    return array.view(dtype)

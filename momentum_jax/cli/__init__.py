@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from momentum_jax._base.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, PrintError, unknown
 
 COMMANDS = ("train", "sweep", "compare", "report", "status", "paths", "optimizers")
 
@@ -29,15 +29,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise unknown("command", name, COMMANDS)
         # Imported here, so that Ctrl-C during these slow imports is handled too.
         importlib.import_module(f"momentum_jax.cli.{name}").main(rest, began)
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise PrintError(error.strerror) from error
     except InputError as error:
         _exit(2, str(error))
     except KeyboardInterrupt as error:
         _exit(130, str(error) or "interrupted")
-    except OSError as error:
+    except (BrokenPipeError, PrintError) as error:
         # Python flushes standard output again when it exits; without this the flush would fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _exit(1, f"cannot print: {error.strerror}")
+        _exit(1, f"cannot print: {getattr(error, 'strerror', error)}")
 
 
 def _exit(code: int, message: str) -> None:

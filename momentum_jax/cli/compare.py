@@ -24,7 +24,7 @@ from momentum_jax.cli.arguments import (
 )
 from momentum_jax.cli.jax_setup import set_up_jax
 from momentum_jax.cli.repeat import comparison_command
-from momentum_jax.cli.terminal import console, counted, print_table, show_progress
+from momentum_jax.cli.terminal import console, counted, having_saved, print_table, show_progress
 from momentum_jax.comparison import procedure as comparison
 from momentum_jax.comparison.metrics import median_of, metric_of
 from momentum_jax.comparison.protocols import Protocol
@@ -46,8 +46,8 @@ judged with other seeds, by paired differences with intervals. Without arguments
 
 Finished runs are kept in a folder, and the same command continues from there. The page is report.html in it.
 
-Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used,
-130 interrupted (what was finished is saved)."""
+Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
+cannot be written (what was saved before is said), 130 interrupted (what was finished is saved)."""
 
 _FOLDER = "folder for the runs and the page; by default one under runs/ named after the dataset and the config."
 _DEFAULT_OPTIMIZERS = ("sgd", "momentum")
@@ -94,7 +94,8 @@ def main(argv: Sequence[str], _: float) -> None:
     cfg = config_of(arguments)
     folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-comparison-{cfg.digest[:8]}"
     compared = _compare(cfg, arguments, folder)
-    write_page(compared, folder / PAGE, comparison_command(compared))
+    with having_saved("the runs are", folder):
+        write_page(compared, folder / PAGE, comparison_command(compared))
     _print_comparison(console(quiet=arguments.quiet), compared)
     console(quiet=arguments.quiet).print(f"written: {folder}{os.sep} with {PAGE}")
 

@@ -34,7 +34,7 @@ is the sum of the angles between successive steps, in radians. Overshoot is how 
 it ends nearest to, as a proportion of the distance from its start to that minimum. A path has diverged if it ends
 outside the window and higher than it began.
 
-Exit codes: 0 drawn, 2 an argument cannot be used."""
+Exit codes: 0 drawn, 2 an argument cannot be used or a file cannot be written."""
 
 _DEFAULT = (
     "by default sgd, momentum and nesterov at one learning rate, 1 over the largest curvature at the start, and "
@@ -66,11 +66,7 @@ def main(argv: Sequence[str], _: float) -> None:
     start = check_start(landscape, np.asarray(arguments.start or landscape.start))
     paths = _follow(landscape, start, arguments)
     folder = arguments.out or pathlib.Path("runs") / f"paths-{slug(name)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_figure(paths_figure(landscape, paths), folder / "paths")
-    except OSError as error:
-        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
+    save_figure(paths_figure(landscape, paths), folder / "paths")
     title = f"{landscape.name}: {arguments.iterations} iterations from ({_coordinates(start.tolist())})"
     _print_paths(console(quiet=arguments.quiet), title, landscape, paths)
     console(quiet=arguments.quiet).print(f"written: {folder}{os.sep} with paths.png and paths.svg")

@@ -1,12 +1,13 @@
 """`momentum-jax report`: writes the page of a comparison, a sweep or trainings."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.cli.arguments import flag, parse, positional
 from momentum_jax.cli.repeat import comparison_command, result_command
-from momentum_jax.cli.terminal import console
+from momentum_jax.cli.terminal import console, having_saved
 from momentum_jax.comparison.folder import HEAD
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.report import PAGE, write_figures, write_page
@@ -18,7 +19,7 @@ DESCRIPTION = """Writes the page of what momentum-jax compare, sweep or train le
     momentum-jax report runs/a runs/b --out both.html     (two trainings of one task, judged against each other)
     momentum-jax report runs/mnist-comparison-0123abcd --figures paper
 
-Exit codes: 0 written, 2 an argument cannot be used."""
+Exit codes: 0 written, 2 an argument cannot be used or a file cannot be written."""
 
 _FLAGS = [
     positional("folders", tuple[pathlib.Path, ...], "DIR [DIR ...]"),
@@ -41,18 +42,19 @@ def main(argv: Sequence[str], _: float) -> None:
     write_page(shown, page, command)
     written = [page]
     if arguments.figures is not None:
-        written += write_figures(shown, arguments.figures)
+        with having_saved(f"{page.name} is", page.parent):
+            written += write_figures(shown, arguments.figures)
     for path in written:
         console().print(f"written: {path}")
 
 
 def _load(folders: Sequence[pathlib.Path]) -> tuple[Comparison | list[Result], str]:
     """What the folders hold, and the command that repeats it."""
-    if len(folders) == 1 and (folders[0] / HEAD).exists():
+    if len(folders) == 1 and os.path.lexists(folders[0] / HEAD):
         compared = Comparison.load(folders[0])
         return compared, comparison_command(compared)
     for folder in folders:
-        if (folder / HEAD).exists():
+        if os.path.lexists(folder / HEAD):
             raise InputError(f"{str(folder)!r} holds a comparison, which has a page of its own; show it alone")
     results = [Result.load(folder) for folder in folders]
     return results, "\n".join(map(result_command, results))

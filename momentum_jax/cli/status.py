@@ -1,15 +1,13 @@
 """`momentum-jax status`: shows the progress of a sweep, from another terminal."""
 
 import datetime
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from momentum_jax._base.errors import InputError
 from momentum_jax.cli.arguments import parse, positional
 from momentum_jax.cli.terminal import console
-from momentum_jax.results.store import STATUS, count_runs, in_use, read_head
+from momentum_jax.results.store import count_runs, in_use, read_head, read_status
 
 DESCRIPTION = (
     "Shows the progress of the sweep in a folder: runs finished and failed, speed, memory, and the time that is left."
@@ -25,10 +23,7 @@ def main(argv: Sequence[str], _: float) -> None:
     fields = [positional("folder", pathlib.Path, "DIR")]
     folder = parse(argv, "momentum-jax status", DESCRIPTION, fields).folder
     read_head(folder)
-    try:
-        status = json.loads((folder / STATUS).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} has no report on its sweep yet: {error}") from error
+    status = read_status(folder)
     # A sweep that is killed after it wrote runs and before it wrote its report leaves a report that is too old.
     finished, failed = count_runs(folder)
     console().print("\n".join(_lines(status | {"finished": finished, "failed": failed}, running=in_use(folder))))

@@ -22,7 +22,7 @@ from momentum_jax.cli.arguments import (
     switch,
 )
 from momentum_jax.cli.jax_setup import set_up_jax
-from momentum_jax.cli.terminal import console, counted, print_table, show_progress
+from momentum_jax.cli.terminal import console, counted, having_saved, print_table, show_progress
 from momentum_jax.comparison.wording import warnings_of_trials
 from momentum_jax.config import Config
 from momentum_jax.report import heatmap_figure, save_figure
@@ -41,8 +41,8 @@ Finished runs are kept in a folder. However the command ended, the same command 
     momentum-jax sweep --grid learning_rate=1e-3:1:log --search sobol --budget 32 --out runs/search
     momentum-jax status runs/search
 
-Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used,
-130 interrupted (what was finished is saved)."""
+Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
+cannot be written (what was saved before is said), 130 interrupted (what was finished is saved)."""
 
 _FOLDER = "folder for the runs; by default one under runs/ named after the dataset and the sweep."
 _GRID = (
@@ -89,7 +89,8 @@ def main(argv: Sequence[str], _: float) -> None:
             if stop.result is None:
                 raise KeyboardInterrupt from None
             result, interrupted_at = stop.result, stop.done
-    save_figure(heatmap_figure(result), folder / "heatmap")
+    with having_saved("the runs are", folder):
+        save_figure(heatmap_figure(result), folder / "heatmap")
     _print_result(console(quiet=arguments.quiet), result, folder)
     if interrupted_at is not None:
         raise KeyboardInterrupt(

@@ -1,22 +1,54 @@
 """Prints text, tables and progress for all commands."""
 
 import contextlib
+import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import rich.box
 import rich.progress
 from rich.console import Console
 from rich.table import Table
 
+from momentum_jax._base.errors import InputError, PrintError
 from momentum_jax._base.progress import Progress, line_progress, no_progress
+from momentum_jax._base.reading import reason
+
+
+class _Console(Console):
+    """A console whose errors are known to be those of printing."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with printing():
+            super().print(*objects, **options)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Turns the `OSError` of a block that prints into a `PrintError`, but for that of a broken pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PrintError(reason(error)) from error
+
+
+@contextlib.contextmanager
+def having_saved(what: str, folder: pathlib.Path) -> Iterator[None]:
+    """Adds to an error about a file what was saved, and where, before the block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; {what} saved in {str(folder)!r}") from error
 
 
 def console(*, quiet: bool = False) -> Console:
     """Standard output as a Rich console that prints every text as it is, without markup, emoji or highlighting."""
     # Without a terminal there is no width to fold tables to.
     width = None if sys.stdout.isatty() else 10_000
-    return Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    return _Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 @contextlib.contextmanager

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from rich.console import Console
 
+from momentum_jax._base.errors import InputError
+from momentum_jax._base.reading import reason
 from momentum_jax.analysis import first_reached, smooth_curve
 from momentum_jax.cli.agreement import agreements
 from momentum_jax.cli.arguments import config_flags, config_of, output_flags, parse, slug
 from momentum_jax.cli.jax_setup import set_up_jax
-from momentum_jax.cli.terminal import console, counted, print_table, show_progress
+from momentum_jax.cli.terminal import console, counted, having_saved, print_table, show_progress
 from momentum_jax.config import Config
 from momentum_jax.report import losses_figure, save_figure
 from momentum_jax.results.result import Result
@@ -32,8 +34,9 @@ check Momentum against.
 Other commands, each with --help: momentum-jax sweep (grids of runs), status (progress of a sweep), compare (does
 momentum help here), report (a page of results), paths (optimizers on a landscape), optimizers (a list).
 
-Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used,
-130 interrupted (what was finished is saved, and the same command continues from there)."""
+Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
+cannot be written (what was saved before is said), 130 interrupted (what was finished is saved, and the same command
+continues from there)."""
 
 _FOLDER = "folder for the result; by default one under runs/ named after the dataset and the config."
 _CHECKPOINT = "checkpoint.npz"
@@ -60,7 +63,8 @@ def main(argv: Sequence[str], began: float) -> None:
 
     result, interrupted_at = _train(cfg, folder, quiet=arguments.quiet)
     began = time.perf_counter()
-    save_figure(losses_figure(result), folder / "losses")
+    with having_saved("the result is", folder):
+        save_figure(losses_figure(result), folder / "losses")
     seconds = {"importing": importing, **result.provenance["seconds"], "drawing": time.perf_counter() - began}
     _print_result(console(quiet=arguments.quiet), result, seconds, folder)
     if interrupted_at is not None:
@@ -86,7 +90,12 @@ def _train(cfg: Config, folder: pathlib.Path, *, quiet: bool) -> tuple[Result, i
             result, interrupted_at = stop.result, stop.done
     result.save(folder)
     if interrupted_at is None:
-        (folder / _CHECKPOINT).unlink(missing_ok=True)
+        try:
+            (folder / _CHECKPOINT).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the result is saved, but {str(folder / _CHECKPOINT)!r} cannot be removed: {reason(error)}"
+            ) from error
     return result, interrupted_at
 
 

@@ -4,80 +4,92 @@
 and "seconds_per_step" from the end of the judging. A protocol's "trials" are positions in the sweep of the judging.
 """
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.files import left_behind, write_atomically
+from momentum_jax._base.files import lock, remove_left_behind, write_atomically
+from momentum_jax._base.reading import read_sealed, reason, seal
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.results.fingerprint import first_difference
 
 HEAD, TUNING, JUDGING = "comparison.json", "tuning", "judging"
-FORMAT = 2
+# 3: with a digest.
+FORMAT = 3
+_LOCK = f".{HEAD}.lock"
+_SCHEMA = {
+    "plan": {
+        "config": dict,
+        "tuning_seeds": [int],
+        "tune_by": str,
+        "trials": int,
+        "schedules_replaced": [str],
+        "contained": [[str]],
+    },
+    "judging?": {
+        "judge_by": ([str], type(None)),
+        "target": (float, type(None)),
+        "margin": (float, type(None)),
+        "level": float,
+    },
+    "protocols?": {str: {"title": str, "skipped": (str, type(None)), "trials": {str: int}}},
+    "seconds_per_step?": {str: [[float]]},
+}
 
 
-def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What `comparison.json` holds, after it was begun if the folder is new or empty.
+@contextlib.contextmanager
+def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Opens a folder for this process alone, and gives what `comparison.json` holds; begins it in a new folder.
 
     Raises:
-      InputError: the folder cannot be written, or holds something else or another comparison.
+      InputError: the folder cannot be written, is in use, or holds something else or another comparison.
     """
     plan = json.loads(json_bytes(dict(plan)))
-    try:
-        if not (folder / HEAD).exists():
-            return _begin(folder, plan)
-    except OSError as error:
-        raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
-    head = read_head(folder)
-    difference = first_difference(head["plan"], plan)
-    if difference is not None:
-        raise InputError(f"output folder {str(folder)!r} holds another comparison: {difference}; choose another folder")
-    return head
-
-
-def _begin(folder: pathlib.Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    # A process that is killed while it begins leaves a temporary file, which must not keep the next one out.
-    if folder.exists() and set(folder.iterdir()) - set(left_behind(folder, HEAD)):
-        raise InputError(
-            f"output folder {str(folder)!r} holds files that are not a comparison of this program; choose another"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in left_behind(folder, HEAD):
-        path.unlink()
-    head = {"format": FORMAT, "plan": plan}
-    write_head(folder, head)
-    return head
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(folder / _LOCK, f"output folder {str(folder)!r}", "comparison"))
+            remove_left_behind(folder, HEAD)
+            there = {path.name for path in folder.iterdir()}
+        except OSError as error:
+            raise InputError(f"output folder {str(folder)!r} cannot be written: {reason(error)}") from error
+        if HEAD not in there:
+            if there - {_LOCK}:
+                raise InputError(
+                    f"output folder {str(folder)!r} holds files that are not a comparison of this program; choose "
+                    "another"
+                )
+            write_head(folder, {"format": FORMAT, "plan": plan})
+        head = read_head(folder)
+        difference = first_difference(head["plan"], plan)
+        if difference is not None:
+            raise InputError(
+                f"output folder {str(folder)!r} holds another comparison: {difference}; choose another folder"
+            )
+        yield head
 
 
 def read_head(folder: pathlib.Path) -> dict[str, Any]:
     """What `comparison.json` holds.
 
     Raises:
-      InputError: there is none, or it has another format.
+      InputError: there is none, or it is damaged or has another format.
     """
-    try:
-        head = json.loads((folder / HEAD).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} holds no comparison: {error}") from error
-    found = head.get("format") if isinstance(head, dict) else None
-    if found != FORMAT:
-        raise InputError(
-            f"{str(folder)!r} holds a comparison in format {found!r}, and this version of the program reads format "
-            f"{FORMAT} only; read it with the version that wrote it, or compare again in another folder"
-        )
-    assert isinstance(head, dict)
-    return head
+    return read_sealed(folder / HEAD, "comparison", FORMAT, _SCHEMA)
 
 
 def write_head(folder: pathlib.Path, head: Mapping[str, Any]) -> None:
     """Writes `comparison.json`, whole or not at all.
 
     Raises:
-      InputError: it cannot be written.
+      InputError: it cannot be written; what was there before is intact.
     """
     try:
-        write_atomically(folder / HEAD, json_bytes(dict(head)))
+        write_atomically(folder / HEAD, json_bytes(seal(head)))
     except OSError as error:
-        raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+        raise InputError(
+            f"cannot write {str(folder / HEAD)!r}: {reason(error)}; the finished runs are intact, and the same call "
+            "goes on from there"
+        ) from error

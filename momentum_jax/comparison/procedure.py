@@ -148,7 +148,7 @@ def compare(
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(make_workers(cluster, None, layout))
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
-        head = open_head(folder, plan.values | texts | {"own_task": own_task})
+        head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
         tuning = run_sweep(tuning_plan, workers, folder / TUNING, progress=_named(progress, "tuning"))
         planned["tuned"] = plan_tuned(plan, tuning)
         trials_to_judge = _trials_to_judge(cfg, planned)

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from momentum_jax._base.errors import InputError, unknown
 from momentum_jax.analysis import least_for_median, simultaneous_level
 from momentum_jax.comparison.arms import Arm, arm_of
-from momentum_jax.comparison.folder import JUDGING, TUNING, read_head
+from momentum_jax.comparison.folder import HEAD, JUDGING, TUNING, read_head
 from momentum_jax.comparison.judging import judge
 from momentum_jax.comparison.metrics import METRICS, TIMES
 from momentum_jax.comparison.protocols import Protocol
@@ -117,7 +117,17 @@ class Comparison:
             difference = first_difference(result.config.to_json(), asked)
             if difference is not None:
                 raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
+        _check_positions(head, results[JUDGING])
         return comparison_of(head, results[TUNING], results[JUDGING])
+
+
+def _check_positions(head: Mapping[str, Any], judged: Result) -> None:
+    """Refuses a head whose protocols and times are not of the trials that were judged."""
+    trials = {label: len(own) for label, own in (judged.trials or {}).items()}
+    positions = {(label, at) for entry in head["protocols"].values() for label, at in entry["trials"].items()}
+    times = {label: len(of_trials) for label, of_trials in head.get("seconds_per_step", trials).items()}
+    if any(not 0 <= at < trials.get(label, 0) for label, at in positions) or times != trials:
+        raise InputError(f"{HEAD} is damaged: its protocols or times are not of the trials that were judged")
 
 
 class JudgingOptions(NamedTuple):

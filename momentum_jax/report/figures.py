@@ -9,7 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from momentum_jax._base.files import write_atomically
+from momentum_jax._base.errors import InputError
+from momentum_jax._base.files import remove_left_behind, write_atomically
+from momentum_jax._base.reading import reason
 from momentum_jax.analysis import smooth_curve
 from momentum_jax.results.result import Result
 
@@ -95,7 +97,7 @@ def save_figure(figure: Figure, stem: pathlib.Path, *, pdf: bool = False) -> lis
     Each file is written whole or not at all, and the same figure gives the same bytes.
 
     Raises:
-      OSError: a file cannot be written.
+      InputError: a file cannot be written.
     """
     # Without dates, files depend on the figure alone.
     dates: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}} | (
@@ -108,5 +110,19 @@ def save_figure(figure: Figure, stem: pathlib.Path, *, pdf: bool = False) -> lis
         with mpl.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none", "pdf.fonttype": 42}):
             figure.savefig(content, format=kind, dpi=150 if figure.get_figwidth() > 5 else 300, metadata=metadata)
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
-        write_atomically(paths[-1], content.getvalue())
+        write_file(paths[-1], content.getvalue())
     return paths
+
+
+def write_file(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file of a report, whole or not at all, and its folder if that is missing.
+
+    Raises:
+      InputError: it cannot be written; what was there before is intact.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(path.parent, path.name)
+        write_atomically(path, content)
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {reason(error)}") from error

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.files import write_atomically
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.tuning import tuning_losses
 from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.document import Document, comparison_document, sweep_document, training_document
-from momentum_jax.report.figures import losses_figure, save_figure
+from momentum_jax.report.figures import losses_figure, save_figure, write_file
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
 from momentum_jax.results.result import Result
@@ -32,7 +31,7 @@ def write_page(shown: Comparison | Sequence[Result], path: pathlib.Path, command
     Raises:
       InputError: the file cannot be written, or the results are not of one task.
     """
-    _write(path, page(_document(shown, command)).encode())
+    write_file(path, page(_document(shown, command)).encode())
 
 
 def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:
@@ -41,13 +40,7 @@ def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) ->
     Raises:
       InputError: a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [
-            path for name, figure in _figures(shown).items() for path in save_figure(figure, folder / name, pdf=True)
-        ]
-    except OSError as error:
-        raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+    return [path for name, figure in _figures(shown).items() for path in save_figure(figure, folder / name, pdf=True)]
 
 
 def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
@@ -81,11 +74,3 @@ def _comparison_figures(compared: Comparison) -> dict[str, Figure]:
         heatmap = heatmap_figure(compared.tuning, losses, title_of_tuning(compared.plan))
         figures |= {"tuning": tuning_figure(compared), "heatmap": heatmap}
     return figures
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from momentum_jax._base.reading import check_schema, memory_bytes, parse_json, reason
 from momentum_jax._base.trees import pack, unpack
 from momentum_jax.results.record import Record
 
@@ -46,12 +47,24 @@ def records_to_parquet(table: Any, records: Sequence[Record]) -> bytes:
 
 
 def records_from_parquet(content: bytes) -> tuple[Any, list[Record]]:
-    """Reads the table and the records that `records_to_parquet` was given."""
-    table = read_parquet(content)
-    kinds = json.loads(table.schema.metadata[_KINDS])
+    """Reads the table and the records that `records_to_parquet` was given.
+
+    Raises:
+      ValueError: the content is damaged, or `records_to_parquet` did not write it.
+    """
+    try:
+        return _records_of(read_parquet(content))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"it does not hold runs: {reason(error)}") from error
+
+
+def _records_of(table: Any) -> tuple[Any, list[Record]]:
+    kinds = parse_json(table.schema.metadata[_KINDS])
+    check_schema(kinds, {str: [list]})
     arrays = {name: _arrays_of(table.column(name), of_rows) for name, of_rows in kinds.items()}
     params = table.column(_PARAMS) if _PARAMS in table.column_names else None
     diverged_at, failed = table.column("diverged_at").to_pylist(), table.column("failed").to_pylist()
+    check_schema({"diverged_at": diverged_at, "failed": failed}, {"diverged_at": [(int, type(None))], "failed": [bool]})
     records = [
         Record(
             losses=arrays["losses"][i],
@@ -72,20 +85,52 @@ def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
     """Reads a Parquet file's table, or some of its columns, without pyarrow's threads.
 
     A process that ends while those threads start is aborted now and then.
+
+    Raises:
+      ValueError: the content is no Parquet file, or needs more memory than there is.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
-        return file.read(columns=columns, use_threads=False)
+    try:
+        with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
+            _check_size(file.metadata)
+            return file.read(columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise ValueError(reason(error)) from error
+
+
+def _check_size(metadata: Any) -> None:
+    """Refuses what needs more memory than there is; a few bytes can stand for any number of equal values."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    # No value is wider than eight bytes, but for those of binary columns, which are as long as they are written.
+    size = sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
+    if size > memory_bytes():
+        raise ValueError(f"it needs {size / 2**30:.0f} GiB, which is more than the memory")
 
 
 def _arrays_of(column: Any, kinds: Sequence[Sequence[Any]]) -> list[np.ndarray]:
-    """The array of each row of a list column, given its dtype and shape."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    ends = np.cumsum([math.prod(shape) for _, *shape in kinds])
-    rows = np.split(flat, ends[:-1])
-    return [row.astype(dtype, copy=False).reshape(shape) for row, (dtype, *shape) in zip(rows, kinds, strict=True)]
+    """The array of each row of a list column, given its dtype and shape.
+
+    Raises:
+      ValueError: a row has another length, or values of another dtype.
+    """
+    lists = column.combine_chunks()
+    flat = lists.flatten()
+    lengths = [math.prod(shape) for _, *shape in kinds]
+    if lists.value_lengths().to_pylist() != lengths or lists.null_count or flat.null_count:
+        raise ValueError("an array is not as long as its shape says")
+    flat = flat.to_numpy(zero_copy_only=False)
+    dtypes = [np.dtype(name) for name, *_ in kinds]
+    # As `_list_column` stores them: all rows of a column in one dtype.
+    if kinds and flat.dtype != np.result_type(*(np.float32 if dtype.kind == "V" else dtype for dtype in dtypes)):
+        raise ValueError(f"arrays of {', '.join({dtype.name for dtype in dtypes})} are not stored as {flat.dtype}")
+    rows = np.split(flat, np.cumsum(lengths)[:-1])
+    return [
+        row.astype(dtype, copy=False).reshape(shape)
+        for row, dtype, (_, *shape) in zip(rows, dtypes, kinds, strict=True)
+    ]
 
 
 def _histories(record: Record) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """`Result`: the arrays of a set of runs, in memory and on disk."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
 from momentum_jax._base.errors import InputError
+from momentum_jax._base.reading import reason
 from momentum_jax._base.trees import array_of, flatten, json_bytes, unflatten
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
 from momentum_jax.results.parquet import records_from_parquet, records_to_parquet
@@ -19,11 +19,11 @@ from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result_folder import (
     CONFIG,
     RUNS,
-    check_output_folder,
     read_result_folder,
     write_result_folder,
 )
-from momentum_jax.results.store import HEAD, digests_of, read_head, read_records, trials_from_json
+from momentum_jax.results.store import HEAD, described_by, digests_of, read_head, read_records
+from momentum_jax.results.stored import check_records
 from momentum_jax.results.tables import FINALS, ITERATIONS, describe, with_finals
 from momentum_jax.space import Trial
 
@@ -156,7 +156,6 @@ class Result:
         folder = pathlib.Path(folder)
         if self.trials is not None:
             raise InputError("a sweep is kept in the folder that it is given: mj.sweep(…, folder=…)")
-        check_output_folder(folder, self.config)
         table = self.table()
         table = table.append_column(ITERATIONS, [[self.iterations] * len(table)])
         contents = {
@@ -164,7 +163,7 @@ class Result:
             RUNS: records_to_parquet(table, [record for label in self.config.optimizers for record in self._of(label)]),
         }
         about = {"provenance": self.provenance, "evaluation_iterations": self.evaluation_iterations.tolist()}
-        write_result_folder(folder, contents, about)
+        write_result_folder(folder, self.config, contents, about)
 
     def _of(self, label: str) -> list[Record]:
         """The records of a label's runs, seed by seed."""
@@ -191,7 +190,7 @@ class Result:
             incomplete or not of one saving; a sweep none of whose runs is finished.
         """
         folder = pathlib.Path(folder)
-        return _load_sweep(folder) if (folder / HEAD).exists() else _load_training(folder)
+        return _load_sweep(folder) if os.path.lexists(folder / HEAD) else _load_training(folder)
 
 
 def from_records(
@@ -268,21 +267,29 @@ def sweep_result(
 
 
 def _load_training(folder: pathlib.Path) -> Result:
-    summary, contents = read_result_folder(folder)
-    config = Config.from_json(json.loads(contents[CONFIG]))
-    table, records = records_from_parquet(contents[RUNS])
+    summary, config, content = read_result_folder(folder)
     seeds = len(config.seed_tuple)
-    # The digests say that config and rows are of one saving, so rows are in the order of the config's labels.
-    by_label = {label: [records[i * seeds : (i + 1) * seeds]] for i, label in enumerate(config.optimizers)}
-    iterations = table.column(ITERATIONS)[0].values.to_numpy()
-    evaluation_iterations = np.asarray(summary["evaluation_iterations"], np.int64)
-    return from_records(config, by_label, iterations, evaluation_iterations, summary["provenance"])
+    try:
+        table, records = records_from_parquet(content)
+        if len(records) != seeds * len(config.optimizers):
+            raise ValueError("the number of its runs is not that of the config")
+        # The digests say that config and rows are of one saving, so rows are in the order of the config's labels.
+        by_label = {label: records[i * seeds : (i + 1) * seeds] for i, label in enumerate(config.optimizers)}
+        iterations = table.column(ITERATIONS)[0].values.to_numpy()
+        if not np.issubdtype(iterations.dtype, np.integer):
+            raise ValueError("its iterations are not integers")
+        evaluation_iterations = np.asarray(summary["evaluation_iterations"], np.int64)
+        check_records(by_label, len(iterations), len(evaluation_iterations))
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise InputError(f"{str(folder)!r}: {RUNS} cannot be used: {reason(error)}") from error
+    runs = {label: [own] for label, own in by_label.items()}
+    return from_records(config, runs, iterations, evaluation_iterations, summary["provenance"])
 
 
 def _load_sweep(folder: pathlib.Path) -> Result:
     head = read_head(folder)
-    config, trials = Config.from_json(head["config"]), trials_from_json(head["trials"])
-    records = read_records(folder, digests_of(head, config, trials))
+    config, trials = described_by(folder, head)
+    records = read_records(folder, config, digests_of(head, config, trials))
     provenance = {name: head[name] for name in ("versions", "environment", "data")}
     return sweep_result(config, trials, records, provenance)
 

@@ -1,34 +1,51 @@
 """A sweep's folder: finished runs in Parquet parts, written by one process at a time."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import pathlib
-import socket
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.files import left_behind, write_atomically
+from momentum_jax._base.files import is_locked, lock, remove_left_behind, write_atomically
 from momentum_jax._base.machine import versions
+from momentum_jax._base.reading import read_bytes, read_sealed, reason, seal
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.parquet import read_parquet, records_from_parquet, records_to_parquet
 from momentum_jax.results.record import Record, Run
+from momentum_jax.results.stored import check_records, config_of, count_evaluations, count_recorded
 from momentum_jax.results.tables import FINALS, describe, with_finals
 from momentum_jax.space import Trial
 
-HEAD, PARTS, DAMAGED, LOCK, STATUS = "sweep.json", "parts", "damaged", "lock", "status.json"
-# Of sweep.json and comparison.json.
+HEAD, PARTS, DAMAGED, STATUS = "sweep.json", "parts", "damaged", "status.json"
+LOCK = f".{HEAD}.lock"
+# 3: digests in sweep.json and status.json, and of what the functions compute.
 FORMAT = 3
 # Fields of a config that may differ among the runs of a sweep.
 _OF_EACH_RUN = ("optimizers", "seeds", "batch_size")
+_HEAD_SCHEMA = {
+    "config": dict,
+    "trials": {str: [{"name": str, "hyperparameters": dict, "batch_size": int, "program": str}]},
+    "data": str,
+    "environment": {str: str},
+    "versions": {str: str},
+}
+_STATUS_SCHEMA = {
+    "runs": int,
+    "finished": int,
+    "failed": int,
+    "runs_per_second": float,
+    "seconds_left": (float, type(None)),
+    "memory_bytes": float,
+    "updated": float,
+}
+# The end of the year 9999.
+_LATEST = 253_402_300_799
 # Characters of its digest that name a part.
 _NAME_LENGTH = 16
 
@@ -40,12 +57,14 @@ class Store:
 
     Attributes:
       folder: where it is.
+      cfg: of the sweep.
       digests: the digest of each run, in the order of the table; see `run_digests`.
       finished: the records of the runs that are known to be in the folder.
     """
 
     def __init__(self, folder: pathlib.Path, cfg: Config, trials: Trials, digests: dict[Run, str]):
         self.folder = folder
+        self.cfg = cfg
         self.digests = digests
         self.finished: dict[Run, Record] = {}
         sizes = {trial.batch_size for of_label in trials.values() for trial in of_label}
@@ -78,15 +97,15 @@ class Store:
     def read_finished(self) -> dict[Run, Record]:
         """Reads the runs that are in the folder; a damaged part is set aside, with a warning."""
         try:
-            self.finished = read_records(self.folder, self.digests, set_aside=True)
+            self.finished = read_records(self.folder, self.cfg, self.digests, set_aside=True)
         except OSError as error:
-            raise InputError(f"the runs in {str(self.folder)!r} cannot be read: {error.strerror}") from error
+            raise InputError(f"the runs in {str(self.folder)!r} cannot be read: {reason(error)}") from error
         return self.finished
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Writes what `momentum-jax status` shows. A sweep does not need it, so a full disk is no error here."""
         with contextlib.suppress(OSError):
-            write_atomically(self.folder / STATUS, json_bytes(dict(status)))
+            write_atomically(self.folder / STATUS, json_bytes(seal({"format": FORMAT, **status})))
 
 
 def sweep_digest(cfg: Config, trials: Trials) -> str:
@@ -148,42 +167,44 @@ def open_store(folder: pathlib.Path, head: Mapping[str, Any], cfg: Config, trial
     """
     with contextlib.ExitStack() as stack:
         try:
-            there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-            unfinished = {path.name for path in left_behind(folder, HEAD)}
-            if HEAD not in there and there - {LOCK, PARTS} - unfinished:
+            stack.enter_context(lock(folder / LOCK, f"output folder {str(folder)!r}", "sweep"))
+            remove_left_behind(folder, HEAD)
+            remove_left_behind(folder, STATUS)
+            remove_left_behind(folder / PARTS)
+            there = {path.name for path in folder.iterdir()}
+            if HEAD not in there and there - {LOCK, PARTS}:
                 raise InputError(
                     f"output folder {str(folder)!r} holds files that are not a sweep of this program; choose another"
                 )
-            (folder / PARTS).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_lock(folder))
-            if (folder / HEAD).exists():
+            if HEAD in there:
                 # The versions that the sweep began with are kept for those who want to repeat it.
                 head = {**head, "versions": _refuse_another(folder, head)["versions"]}
-            write_atomically(folder / HEAD, json_bytes(dict(head)))
-            for path in [*left_behind(folder / PARTS), *left_behind(folder, HEAD), *left_behind(folder, STATUS)]:
-                path.unlink()
+            write_atomically(folder / HEAD, json_bytes(seal(head)))
+            (folder / PARTS).mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
         yield Store(folder, cfg, trials, digests_of(head, cfg, trials))
 
 
-def read_head(folder: pathlib.Path, name: str = HEAD, what: str = "sweep") -> dict[str, Any]:
-    """Reads what the sweep in a folder is, or what something else is that is kept in a file of this kind.
+def read_head(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads what the sweep in a folder is.
 
     Raises:
-      InputError: there is none, or one of another version of this program.
+      InputError: there is none, or one that is damaged or of another version of this program.
     """
-    try:
-        head = json.loads((folder / name).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} holds no {what}: {error}") from error
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        found = head.get("format") if isinstance(head, dict) else None
-        raise InputError(
-            f"{str(folder)!r}: {name} is not of this version of the program: it has format {found!r}, and this "
-            f"version reads and writes format {FORMAT}; use the version that wrote it, or choose another folder"
-        )
-    return head
+    return read_sealed(folder / HEAD, "sweep", FORMAT, _HEAD_SCHEMA)
+
+
+def read_status(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads what `Store.write_status` wrote.
+
+    Raises:
+      InputError: there is nothing, or it is damaged.
+    """
+    status = read_sealed(folder / STATUS, "report on its sweep", FORMAT, _STATUS_SCHEMA)
+    if not (0 <= status["updated"] <= _LATEST and 0 <= (status["seconds_left"] or 0) <= _LATEST):
+        raise InputError(f"{str(folder)!r}: {STATUS} is damaged: its times are not possible")
+    return status
 
 
 def trials_to_json(trials: Trials) -> dict[str, list[dict[str, Any]]]:
@@ -201,36 +222,76 @@ def trials_from_json(values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
     return {label: tuple(map(trial, of_label)) for label, of_label in values.items()}
 
 
+def described_by(folder: pathlib.Path, head: Mapping[str, Any]) -> tuple[Config, dict[str, tuple[Trial, ...]]]:
+    """The config and the trials of the sweep that the head of a folder describes.
+
+    Raises:
+      InputError: it describes none.
+    """
+    try:
+        config, trials = config_of(head["config"]), trials_from_json(head["trials"])
+        if set(trials) != set(config.optimizers) or not all(trials.values()):
+            raise ValueError("its trials are not of the optimizers of its config")
+    except ValueError as error:
+        raise InputError(f"{str(folder)!r}: {HEAD} holds {reason(error)}") from error
+    return config, trials
+
+
 def digests_of(head: Mapping[str, Any], cfg: Config, trials: Trials) -> dict[Run, str]:
     """The digest of each run of the sweep that a head describes."""
     programs = {label: [entry["program"] for entry in own] for label, own in head["trials"].items()}
     return run_digests(cfg, trials, programs)
 
 
-def read_records(folder: pathlib.Path, digests: Mapping[Run, str], *, set_aside: bool = False) -> dict[Run, Record]:
+def read_records(
+    folder: pathlib.Path, cfg: Config, digests: Mapping[Run, str], *, set_aside: bool = False
+) -> dict[Run, Record]:
     """Reads all runs of the intact parts of a folder.
 
     A part whose name is not the digest of its content is damaged. It is left out with a warning, and moved to another
     folder if it is to be set aside. Runs of other digests than these are left out: they are of trials or seeds that
     were asked for before.
+
+    Raises:
+      InputError: a part cannot be read, or its runs are not of this config though their digests are.
+      OSError: a damaged part cannot be set aside.
     """
     runs = {digest: run for run, digest in digests.items()}
     found: dict[Run, Record] = {}
     for path in sorted((folder / PARTS).glob("*.parquet")):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:_NAME_LENGTH] != path.stem:
+        try:
+            of_part, records = _read_part(path)
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be read: {reason(error)}") from error
+        except ValueError:
             _leave_out_damaged(path, folder / DAMAGED if set_aside else None)
             continue
-        table, records = records_from_parquet(content)
-        of_part = zip(table.column("digest").to_pylist(), records, strict=True)
-        found |= {runs[digest]: record for digest, record in of_part if digest in runs}
+        found |= {runs[key]: record for key, record in zip(of_part, records, strict=True) if key in runs}
+    by_label: dict[str, list[Record]] = {}
+    for run, record in found.items():
+        by_label.setdefault(run.label, []).append(record)
+    try:
+        check_records(by_label, count_recorded(cfg), count_evaluations(cfg))
+    except ValueError as error:
+        raise InputError(f"the runs in {str(folder / PARTS)!r} cannot be used: {error}") from error
     return found
+
+
+def _read_part(path: pathlib.Path) -> tuple[list[str], list[Record]]:
+    """The digests and the records of the runs in a part; `ValueError` if it is damaged."""
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest()[:_NAME_LENGTH] != path.stem:
+        raise ValueError("its name is not the digest of its content")
+    table, records = records_from_parquet(content)
+    if "digest" not in table.column_names:
+        raise ValueError("it has no digests of runs")
+    return table.column("digest").to_pylist(), records
 
 
 def count_runs(folder: pathlib.Path) -> tuple[int, int]:
     """Counts the finished runs of the sweep in a folder, and those of them that failed."""
     head = read_head(folder)
-    known = set(digests_of(head, Config.from_json(head["config"]), trials_from_json(head["trials"])).values())
+    known = set(digests_of(head, *described_by(folder, head)).values())
     failed: dict[str, bool] = {}
     for path in (folder / PARTS).glob("*.parquet"):
         failed |= {digest: value for digest, value in _failed_in(path).items() if digest in known}
@@ -239,34 +300,7 @@ def count_runs(folder: pathlib.Path) -> tuple[int, int]:
 
 def in_use(folder: pathlib.Path) -> bool:
     """Whether a sweep is running in a folder."""
-    try:
-        with (folder / LOCK).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-    with (folder / LOCK).open("a+") as file:
-        # `in_use` holds the lock for a moment.
-        for last in (False, False, True):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if last:
-                    file.seek(0)
-                    by = file.read().strip() or "starting"
-                    raise InputError(f"output folder {str(folder)!r} is in use by another sweep ({by})") from None
-                time.sleep(0.05)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+    return is_locked(folder / LOCK)
 
 
 def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,8 +356,8 @@ def _leave_out_damaged(path: pathlib.Path, aside: pathlib.Path | None) -> None:
 def _failed_in(path: pathlib.Path) -> dict[str, bool]:
     """By digest, whether each run of a part failed."""
     try:
-        table = read_parquet(path.read_bytes(), ["digest", "failed"])
+        table = read_parquet(read_bytes(path), ["digest", "failed"])
         return dict(zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError):
         # A damaged part; the sweep sets it aside when it is resumed.
         return {}

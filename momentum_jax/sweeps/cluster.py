@@ -195,7 +195,10 @@ def _start_or_join(ray: Any, address: str, workers: int) -> None:
     if workers:
         # Ray asks for no password: without this address anyone on the network could run code here.
         loopback: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
-        ray.init("local", num_cpus=workers * _cores_each(workers), include_dashboard=False, **loopback, **quiet)
+        try:
+            ray.init("local", num_cpus=workers * _cores_each(workers), include_dashboard=False, **loopback, **quiet)
+        except OSError as error:
+            raise InputError(f"Ray cannot start, for want of a file: {error}") from error
         return
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)

@@ -1,18 +1,41 @@
 """A training's state on disk: one npz, written whole or not at all, without pickles."""
 
+import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.files import left_behind, write_atomically
-from momentum_jax._base.trees import pack, unpack
+from momentum_jax._base.files import lock, remove_left_behind, write_atomically
+from momentum_jax._base.reading import DIGEST, read_bytes, reason, shown
+from momentum_jax._base.trees import digest_of_tree, pack, unpack
 from momentum_jax.results.fingerprint import first_difference
 
-# 2: the whole state as one tree.
-FORMAT = 2
+# 3: with a digest of state and identity.
+FORMAT = 3
+
+
+@contextlib.contextmanager
+def locked(path: str | pathlib.Path | None) -> Iterator[None]:
+    """Keeps a checkpoint to the caller; None is none.
+
+    Raises:
+      InputError: another training uses it, or its folder cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    path, what = pathlib.Path(path), f"checkpoint {str(path)!r}"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(path.with_name(f".{path.name}.lock"), what, "training"))
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{what} cannot be written: {reason(error)}") from error
+        yield
 
 
 class Checkpoint:
@@ -36,31 +59,35 @@ class Checkpoint:
         Raises:
           InputError: the file is damaged, of another version of the program, or of another training.
         """
+        remove_left_behind(self.path.parent, self.path.name)
         try:
-            for path in left_behind(self.path.parent, self.path.name):
-                path.unlink()
-            content = self.path.read_bytes()
+            content = read_bytes(self.path)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise InputError(f"checkpoint {str(self.path)!r} cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"checkpoint {str(self.path)!r} cannot be read: {reason(error)}") from error
         try:
             state, about = unpack(content)
         except ValueError as error:
-            raise InputError(
-                f"checkpoint {str(self.path)!r} is damaged, or no checkpoint; move it away to begin anew: {error}"
-            ) from error
-        there = about.get("format") if isinstance(about, Mapping) else None
+            raise self._damaged(error) from error
+        there = about.get("format") if isinstance(about, dict) else None
         if there != FORMAT:
             raise InputError(
-                f"checkpoint {str(self.path)!r} is of another version of this program (format {there}, not {FORMAT}); "
-                "move it away to begin anew"
+                f"checkpoint {str(self.path)!r} is of another version of this program (format {shown(there)}, not "
+                f"{FORMAT}); move it away to begin anew"
             )
+        if about.pop(DIGEST, None) != digest_of_tree(state, about):
+            raise self._damaged("its digest is of another content")
         difference = first_difference(about, self.identity)
         if difference is not None:
             raise InputError(f"checkpoint {str(self.path)!r} is of another training: {difference}; move it away")
         saved: dict[str, Any] = state
         return saved
+
+    def _damaged(self, why: object) -> InputError:
+        return InputError(
+            f"checkpoint {str(self.path)!r} is damaged, or no checkpoint; move it away to begin anew: {why}"
+        )
 
     def is_due(self) -> bool:
         """Whether the least time since the last writing has passed."""
@@ -74,9 +101,10 @@ class Checkpoint:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, pack(state, self.identity))
+            about = {**self.identity, DIGEST: digest_of_tree(state, self.identity)}
+            write_atomically(self.path, pack(state, about))
         except OSError as error:
             raise InputError(
-                f"checkpoint {str(self.path)!r} cannot be written: {error.strerror}; the one before is intact"
+                f"checkpoint {str(self.path)!r} cannot be written: {reason(error)}; the one before is intact"
             ) from error
         self._last = time.monotonic()

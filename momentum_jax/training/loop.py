@@ -13,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Int32
 
-from momentum_jax._base.errors import check_integer, check_real, unknown
+from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
 from momentum_jax._base.machine import environment, provenance
 from momentum_jax._base.progress import Progress, default_progress, no_progress
+from momentum_jax._base.trees import flatten
 from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.results.fingerprint import computed_by, data_digest, function_names, identity
 from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, from_records
 from momentum_jax.space import Trial
 from momentum_jax.tasks import Metric, Params, Task
-from momentum_jax.training.checkpoint import Checkpoint
+from momentum_jax.training.checkpoint import Checkpoint, locked
 from momentum_jax.training.compile import Program, States, compile_runs
 from momentum_jax.training.devices import default_devices, resolve_layout
 from momentum_jax.training.groups import group_runs
@@ -93,7 +94,7 @@ def train(
 
     Raises:
       InputError: something in the config or the arguments cannot be used; nothing has been compiled then. Or the
-        checkpoint is damaged, of another training, or cannot be written.
+        checkpoint is damaged, of another training, in use by one, or cannot be written.
       Interrupted: a KeyboardInterrupt, with the result so far.
 
     >>> import momentum_jax as mj
@@ -107,7 +108,7 @@ def train(
     devices, metrics, progress = list(devices or default_devices()), metrics or {}, progress or default_progress()
     resolved = resolve_layout(layout, devices)
     seconds = dict.fromkeys(("loading", "compiling", "training", "evaluating"), 0.0)
-    with interruptible(), numerics(cfg.dtype):
+    with interruptible(), numerics(cfg.dtype), locked(checkpoint):
         with timed(seconds, "loading"):
             check_optimizers(cfg.optimizers.items())
             task = resolve_task(cfg, task)
@@ -227,9 +228,14 @@ def snapshot(program: Program, state: State) -> dict[str, Any]:
 
 
 def restore(program: Program, state: State, saved: dict[str, Any] | None) -> State:
-    """The state that a snapshot was made of, by a program of the same runs; without a snapshot the state given."""
+    """The state that a snapshot was made of, by a program of the same runs; without a snapshot the state given.
+
+    Raises:
+      InputError: the snapshot is not of these runs.
+    """
     if saved is None:
         return state
+    _check_snapshot(program, state, saved)
     for history, of_group in zip(state.histories, saved["histories"], strict=True):
         for whole, part in zip(jax.tree.leaves(history), of_group, strict=True):
             whole[:, : part.shape[1]] = part
@@ -244,6 +250,27 @@ def restore(program: Program, state: State, saved: dict[str, Any] | None) -> Sta
         diverged_at=list(saved["diverged_at"]),
         evaluations={int(step): values for step, values in saved["evaluations"].items()},
     )
+
+
+def _check_snapshot(program: Program, state: State, saved: Mapping[str, Any]) -> None:
+    try:
+        step, evaluations = int(saved["step"]), saved["evaluations"]
+        runs = sum(len(there.positions) for there in state.groups)
+        expected = snapshot(program, state._replace(step=step))
+        fits = 0 <= step <= program.cfg.iterations and _form({**saved, "evaluations": {}}) == _form(expected)
+        names = {tuple(values) for values in evaluations.values()}
+        fits &= len(names) <= 1 and all(0 < int(at) <= step for at in evaluations)
+        fits &= all(a.shape == (runs,) for values in evaluations.values() for a in values.values())
+    except (LookupError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise InputError("the checkpoint does not hold the state of these runs; move it away to begin anew")
+
+
+def _form(tree: Any) -> Any:
+    """Structure, dtypes and shapes of a tree, in a form that compares."""
+    structure, leaves = flatten(tree)
+    return structure, [leaf.shape for leaf in leaves.values()]
 
 
 def make_records(program: Program, state: State) -> dict[Run, Record]:

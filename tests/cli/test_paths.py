@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_named(main, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["paths", "--iterations", "2", *STUDY, "--out", "file"])
     assert stopped.value.code == 2
-    assert "output folder 'file' cannot be written: File exists" in capsys.readouterr().err
+    assert "cannot write 'file/paths.png': File exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

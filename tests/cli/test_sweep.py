@@ -1,6 +1,5 @@
 """`momentum-jax sweep` and `momentum-jax status`."""
 
-import json
 import pathlib
 import re
 import subprocess
@@ -11,7 +10,7 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax.cli import jax_setup
-from momentum_jax.results.store import open_store
+from momentum_jax.results.store import open_store, read_head
 from momentum_jax.space import make_trials
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
@@ -128,7 +127,7 @@ def test_batch_sizes_of_a_range_are_trained(sweep):
 def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
     sweep(*ONE, "--grid", "learning_rate=0.01,0.1,1.0", "--out", "o")
     result = mj.Result.load("o")
-    head = json.loads(pathlib.Path("o/sweep.json").read_text())
+    head = read_head(pathlib.Path("o"))
     identity = {name: head[name] for name in head if name not in ("format", "trials", "versions")}
     with open_store(pathlib.Path("o"), result.config, result.trials, identity, {}):
         lines = status(main, capsys, "o")

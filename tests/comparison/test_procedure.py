@@ -1,7 +1,6 @@
 """Comparisons against the same work done by hand with `sweep` and `train`."""
 
 import dataclasses
-import json
 import shutil
 
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from momentum_jax.training import compile as programs
 from momentum_jax.training.loop import Interrupted
 from tests.comparison.small import OPTIMIZERS, SEEDS, SPACE
 from tests.compiling import compile_quickly, quick_options
+from tests.sealing import rewrite_sealed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,13 +136,12 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     assert loaded.findings == ()
     assert any("unfinished, 12 runs are still to come" in note for note in loaded.notes)
     assert any(note.startswith("verdicts need 7 seeds, not 1, for 3 pairs of") for note in loaded.notes)
-    head = json.loads((copy / HEAD).read_bytes())
-    other = head | {"plan": head["plan"] | {"config": head["plan"]["config"] | {"batch_size": 9}}}
-    (copy / HEAD).write_text(json.dumps(other))
+    rewrite_sealed(
+        copy / HEAD, lambda head: head | {"plan": head["plan"] | {"config": head["plan"]["config"] | {"batch_size": 9}}}
+    )
     with pytest.raises(mj.InputError, match="is not of this comparison: batch_size is 8, not 9"):
         mj.Comparison.load(copy)
-    del head["protocols"]
-    (copy / HEAD).write_text(json.dumps(head))
+    rewrite_sealed(copy / HEAD, lambda head: {name: value for name, value in head.items() if name != "protocols"})
     with pytest.raises(mj.InputError, match=r"tuning in .* is unfinished"):
         mj.Comparison.load(copy)
 

@@ -174,7 +174,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tm
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("momentum_jax._base.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(mj.InputError, match=r"cannot write '.*losses\.png': No space left on device"):
         save_figure(losses_figure(result_of(falling())), tmp_path / "losses")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("losses.png", b"old")]
 

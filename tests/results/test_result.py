@@ -47,7 +47,8 @@ ROUND_TRIPS = {
     "special numbers in float32 histories": with_specials(np.float32),
     "special numbers in float64 histories": with_specials(np.float64),
     "special numbers in evaluations": make_result(
-        evaluations={"train_loss": {label: specials(np.float32) for label in Config().optimizers}}
+        evaluations={"train_loss": {label: specials(np.float32) for label in Config().optimizers}},
+        evaluation_iterations=np.arange(specials(np.float32).shape[1]),
     ),
     "no evaluations": make_result(evaluations={}),
     "fewer iterations than the config's": make_result(Config(iterations=2000, seeds=2)),

@@ -25,6 +25,7 @@ from momentum_jax._base.errors import InputError
 from momentum_jax.results import store
 from momentum_jax.space import make_trials
 from momentum_jax.sweeps import batches
+from tests.sealing import rewrite_sealed
 
 OPTIMIZERS = {
     "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
@@ -83,8 +84,8 @@ def folder(finished, tmp_path):
 
 
 def contents(folder):
-    """Every file and its bytes, but for the lock, which says who was here."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+    """Every file and its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def parts(folder):
@@ -159,12 +160,14 @@ def test_runs_that_are_not_of_the_sweep_are_left_out(folder, finished, tmp_path)
 
 
 def change_head(folder, path, value):
-    head = json.loads((folder / "sweep.json").read_bytes())
-    entry = head
-    for name in path[:-1]:
-        entry = entry[name]
-    entry[path[-1]] = value
-    (folder / "sweep.json").write_text(json.dumps(head))
+    def change(head):
+        entry = head
+        for name in path[:-1]:
+            entry = entry[name]
+        entry[path[-1]] = value
+        return head
+
+    rewrite_sealed(folder / "sweep.json", change)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +245,7 @@ time.sleep(600)
 
 def test_a_folder_is_for_one_sweep_at_a_time_and_free_as_soon_as_that_is_dead(folder, finished):
     assert not store.in_use(folder)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder / "lock")], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder / store.LOCK)], stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout.readline() == b"held\n"
             assert store.in_use(folder)
@@ -264,7 +267,7 @@ def test_the_lock_of_a_running_sweep_is_the_operating_systems_and_names_its_proc
         if not seen:
             with pytest.raises(InputError, match=f"process {os.getpid()} on "):
                 sweep(tmp_path)
-            with (tmp_path / "lock").open() as file, pytest.raises(BlockingIOError):
+            with (tmp_path / store.LOCK).open() as file, pytest.raises(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             seen.append(store.in_use(tmp_path))
 
@@ -274,9 +277,9 @@ def test_the_lock_of_a_running_sweep_is_the_operating_systems_and_names_its_proc
 
 def test_what_a_killed_process_was_writing_is_cleared_away(folder, finished, tmp_path):
     killed = [
-        folder / "parts" / ".0123.parquet.abcdefgh",
-        folder / ".sweep.json.abcdefgh",
-        folder / ".status.json.a_c4efgh",
+        folder / "parts" / ".0123.parquet.0123456789abcdef.tmp",
+        folder / ".sweep.json.0123456789abcdef.tmp",
+        folder / ".status.json.fedcba9876543210.tmp",
     ]
     for path in killed:
         path.write_bytes(b"half")
@@ -284,10 +287,10 @@ def test_what_a_killed_process_was_writing_is_cleared_away(folder, finished, tmp
     assert not any(path.exists() for path in killed)
     # Killed before the first file was whole.
     (tmp_path / "new" / "parts").mkdir(parents=True)
-    (tmp_path / "new" / "lock").touch()
-    (tmp_path / "new" / ".sweep.json.abcdefgh").write_bytes(b"half")
+    (tmp_path / "new" / store.LOCK).touch()
+    (tmp_path / "new" / ".sweep.json.0123456789abcdef.tmp").write_bytes(b"half")
     assert sweep(tmp_path / "new") == finished[1]
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"lock", "parts", "status.json", "sweep.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"parts", "status.json", "sweep.json"}
 
 
 def no_space_from(monkeypatch, module, name, number, which):

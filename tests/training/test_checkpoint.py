@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.trees import pack, unpack
+from momentum_jax._base.trees import digest_of_tree, pack, unpack
 
 OPTIMIZERS = {
     "momentum": mj.OptimizerConfig("momentum", learning_rate=0.1, momentum=0.9),
@@ -200,7 +201,7 @@ def test_what_is_no_checkpoint_is_refused_and_left_as_it_is(tmp_path, content):
 def test_the_checkpoint_of_another_version_is_refused_and_left_as_it_is(tmp_path, about, there):
     content = pack({"done": np.int64(3)}, about)
     (tmp_path / "place").write_bytes(content)
-    with pytest.raises(InputError, match=rf"is of another version of this program \(format {there}, not 2\); move it"):
+    with pytest.raises(InputError, match=rf"is of another version of this program \(format {there}, not 3\); move it"):
         train(ONE, tmp_path / "place")
     assert (tmp_path / "place").read_bytes() == content
 
@@ -241,7 +242,7 @@ def test_a_place_that_cannot_be_read_or_written_is_told(tmp_path):
     with pytest.raises(InputError, match="folder' cannot be read: Is a directory"):
         train(ONE, tmp_path / "folder")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be read: Not a directory"):
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
         train(ONE, tmp_path / "file" / "place")
 
 
@@ -262,11 +263,98 @@ def test_a_writing_that_fails_is_told_and_leaves_the_one_before(tmp_path, place,
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away_and_nothing_else(tmp_path):
-    names = [".place.abcd_fg8", ".place.npz.abcd_fg8", ".other.abcd_fg8"]
+    names = [f".{name}.0123456789abcdef.tmp" for name in ("place", "place.npz", "other")]
     for name in names:
         (tmp_path / name).write_bytes(b"half")
     train(ONE, tmp_path / "place")
     assert sorted(path.name for path in tmp_path.iterdir()) == [*sorted(names[1:]), "place"]
+
+
+def test_a_second_training_with_the_same_checkpoint_is_refused_and_disturbs_nothing(tmp_path):
+    seen = []
+
+    def meanwhile(phase, done, total):
+        if not seen:
+            before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+            with pytest.raises(InputError, match=rf"place' is in use by another training \(process {os.getpid()} on "):
+                train(ONE, tmp_path / "place")
+            assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+            seen.append(phase)
+
+    same(train(ONE, tmp_path / "place", progress=meanwhile), train(ONE, None))
+    # Refused before it compiled anything.
+    assert seen == ["compiling"]
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def change(place, edit):
+    """The content of a checkpoint whose state was edited, with a digest that is right."""
+    state, about = unpack(place)
+    del about["sha256"]
+    edit(state)
+    return pack(state, {**about, "sha256": digest_of_tree(state, about)})
+
+
+def test_another_number_in_it_is_found_though_the_archive_is_whole(tmp_path, place):
+    state, about = unpack(place)
+    state["runs"][0][0][...] += 1
+    (tmp_path / "place").write_bytes(pack(state, about))
+    with pytest.raises(InputError, match="is damaged, or no checkpoint; .* its digest is of another content"):
+        train(ONE, tmp_path / "place", metrics=METRICS)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda state: state.pop("step"),
+        lambda state: state.update(step=np.int64(31)),
+        lambda state: state.update(step=np.int64(-1)),
+        lambda state: state.update(step=np.float32(20)),
+        lambda state: state.update(runs=state["runs"] * 2),
+        lambda state: state["runs"][0].__setitem__(0, state["runs"][0][0][:1]),
+        lambda state: state["runs"][0].__setitem__(0, state["runs"][0][0].astype(np.float64)),
+        lambda state: state["histories"][0].pop(),
+        lambda state: state.update(histories=[[a[:, :1] for a in of] for of in state["histories"]]),
+        lambda state: state.update(diverged_at=None),
+        lambda state: state.update(evaluations={"x": {}}),
+        lambda state: state.update(evaluations={"10": {"train_loss": np.zeros(3)}}),
+        lambda state: state.update(evaluations=[]),
+    ],
+)
+def test_a_state_of_another_form_is_refused_though_its_digest_is_right(tmp_path, place, edit):
+    (tmp_path / "place").write_bytes(change(place, edit))
+    with pytest.raises(InputError, match="the checkpoint does not hold the state of these runs; move it away"):
+        train(ONE, tmp_path / "place", metrics=METRICS)
+
+
+def compressed(content):
+    with np.load(io.BytesIO(content)) as arrays:
+        sink = io.BytesIO()
+        np.savez_compressed(sink, **arrays)
+    return sink.getvalue()
+
+
+def of_forty_terabytes(content):
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        header = io.BytesIO()
+        shape = {"descr": "<f8", "fortran_order": False, "shape": (5 * 10**12,)}
+        np.lib.format.write_array_header_1_0(header, shape)
+        archive.writestr("leaf_0.npy", header.getvalue())
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("hostile", [compressed, of_forty_terabytes])
+def test_a_small_file_that_asks_for_much_memory_is_refused(tmp_path, place, hostile):
+    (tmp_path / "place").write_bytes(hostile(place))
+    with pytest.raises(InputError, match="is damaged, or no checkpoint; .* (compressed|is not what it holds)"):
+        train(ONE, tmp_path / "place", metrics=METRICS)
+
+
+def test_a_pipe_in_its_place_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "place")
+    with pytest.raises(InputError, match="place' cannot be read: place is not a regular file"):
+        train(ONE, tmp_path / "place")
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "1"])
