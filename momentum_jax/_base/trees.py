@@ -4,6 +4,7 @@ A tree is taken apart by `flatten` into its structure, which JSON can hold, and 
 `pack` writes both into one npz file.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.reading import check_depth, digest_of, parse_json, reason
+from momentum_jax._base.reading import check_depth, digest_of, parse_json, reason, shown
 
 
 def json_bytes(value: Any) -> bytes:
@@ -154,9 +155,23 @@ def unflatten(structure: Any, leaves: Mapping[str, np.ndarray]) -> Any:
 
 def _with_dtype(array: np.ndarray, name: str) -> np.ndarray:
     """A leaf with its own dtype, whose bits were stored as integers if NumPy does not have it."""
-    if str(array.dtype) == name:
+    dtype = dtype_named(name)
+    if array.dtype == dtype:
         return array
-    dtype = np.dtype(name)
-    if dtype.kind != "V" or dtype.type is np.void or array.dtype != f"u{dtype.itemsize}":
+    if dtype.kind != "V" or array.dtype != f"u{dtype.itemsize}":
         raise ValueError(f"a leaf of {array.dtype} cannot be one of {dtype}")
     return array.view(dtype)
+
+
+def dtype_named(name: Any) -> np.dtype[Any]:
+    """The dtype of numbers that has a name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    is_name = isinstance(name, str) and name.lstrip("<>").isidentifier()
+    with contextlib.suppress(TypeError):
+        dtype = np.dtype(name) if is_name else np.dtype(object)
+        if dtype.kind in "biufcV" and dtype.type is not np.void:
+            return dtype
+    raise ValueError(f"{shown(name)} is no dtype of numbers")

@@ -27,6 +27,13 @@ _SCHEMA = {
         "tune_by": str,
         "trials": int,
         "schedules_replaced": [str],
+        "space": {str: {str: str}},
+        "search": str,
+        "search_seed": int,
+        "validation": int,
+        "learning_rate": (str, type(None)),
+        "effective_learning_rate": (str, type(None)),
+        "own_task": bool,
         "contained": [[str]],
     },
     "judging?": {

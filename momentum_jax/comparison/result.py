@@ -105,7 +105,7 @@ class Comparison:
         """
         folder = pathlib.Path(folder)
         head = read_head(folder)
-        if "protocols" not in head:
+        if not {"protocols", "judging"} <= set(head):
             raise InputError(
                 f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
             )
@@ -125,8 +125,12 @@ def _check_positions(head: Mapping[str, Any], judged: Result) -> None:
     """Refuses a head whose protocols and times are not of the trials that were judged."""
     trials = {label: len(own) for label, own in (judged.trials or {}).items()}
     positions = {(label, at) for entry in head["protocols"].values() for label, at in entry["trials"].items()}
-    times = {label: len(of_trials) for label, of_trials in head.get("seconds_per_step", trials).items()}
-    if any(not 0 <= at < trials.get(label, 0) for label, at in positions) or times != trials:
+    times = head.get("seconds_per_step")
+    fit = times is None or (
+        {label: len(of_trials) for label, of_trials in times.items()} == trials
+        and all(rounds and min(rounds) > 0 for of_trials in times.values() for rounds in of_trials)
+    )
+    if not fit or any(not 0 <= at < trials.get(label, 0) for label, at in positions):
         raise InputError(f"{HEAD} is damaged: its protocols or times are not of the trials that were judged")
 
 
@@ -158,7 +162,7 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Co
         protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
     losses = tuning_losses(tuning, plan["tune_by"])
     notes = [*notes_on_skipped(protocols), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
-    options = JudgingOptions(**head["judging"])
+    options = JudgingOptions(*(head["judging"][name] for name in JudgingOptions._fields))
     target = options.target
     if target is None and options.times:
         target, why = _target_of_tuning(tuning, plan["tune_by"])

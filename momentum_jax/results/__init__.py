@@ -1,9 +1,9 @@
 """What runs leave behind, in memory and on disk.
 
 `record` is what one run leaves, `result` the arrays of many runs, `tables` their descriptions as rows. `parquet` turns
-records into rows and back, `result_folder` and `store` write the folders of a training and of a sweep, and
-`fingerprint` says what a folder or checkpoint belongs to. This room reads and writes; it trains nothing and judges
-nothing.
+records into rows and back, `result_folder` and `store` write the folders of a training and of a sweep, `stored` checks
+what was read from them, and `fingerprint` says what a folder or checkpoint belongs to. This room reads and writes; it
+trains nothing and judges nothing.
 """
 
 from momentum_jax.results.result import Result

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from momentum_jax._base.reading import check_schema, memory_bytes, parse_json, reason
-from momentum_jax._base.trees import pack, unpack
+from momentum_jax._base.trees import dtype_named, pack, unpack
 from momentum_jax.results.record import Record
 
 _KINDS = b"momentum_jax"
@@ -118,11 +118,12 @@ def _arrays_of(column: Any, kinds: Sequence[Sequence[Any]]) -> list[np.ndarray]:
     """
     lists = column.combine_chunks()
     flat = lists.flatten()
+    check_schema([shape for _, *shape in kinds], [[int]], "shape")
     lengths = [math.prod(shape) for _, *shape in kinds]
     if lists.value_lengths().to_pylist() != lengths or lists.null_count or flat.null_count:
         raise ValueError("an array is not as long as its shape says")
     flat = flat.to_numpy(zero_copy_only=False)
-    dtypes = [np.dtype(name) for name, *_ in kinds]
+    dtypes = [dtype_named(name) for name, *_ in kinds]
     # As `_list_column` stores them: all rows of a column in one dtype.
     if kinds and flat.dtype != np.result_type(*(np.float32 if dtype.kind == "V" else dtype for dtype in dtypes)):
         raise ValueError(f"arrays of {', '.join({dtype.name for dtype in dtypes})} are not stored as {flat.dtype}")

@@ -70,7 +70,7 @@ def read_result_folder(folder: pathlib.Path) -> tuple[dict[str, Any], Config, by
     try:
         config = config_of(parse_json(contents[CONFIG]))
     except ValueError as error:
-        raise InputError(f"{str(folder)!r}: {CONFIG} holds {reason(error)}") from error
+        raise InputError(f"{str(folder)!r}: {CONFIG} is not of this program: {reason(error)}") from error
     return summary, config, contents[RUNS]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import is_locked, lock, remove_left_behind, write_atomically
 from momentum_jax._base.machine import versions
-from momentum_jax._base.reading import read_bytes, read_sealed, reason, seal
+from momentum_jax._base.reading import check_schema, read_bytes, read_sealed, reason, seal
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
@@ -233,7 +233,7 @@ def described_by(folder: pathlib.Path, head: Mapping[str, Any]) -> tuple[Config,
         if set(trials) != set(config.optimizers) or not all(trials.values()):
             raise ValueError("its trials are not of the optimizers of its config")
     except ValueError as error:
-        raise InputError(f"{str(folder)!r}: {HEAD} holds {reason(error)}") from error
+        raise InputError(f"{str(folder)!r}: {HEAD} is not of this program: {reason(error)}") from error
     return config, trials
 
 
@@ -357,7 +357,9 @@ def _failed_in(path: pathlib.Path) -> dict[str, bool]:
     """By digest, whether each run of a part failed."""
     try:
         table = read_parquet(read_bytes(path), ["digest", "failed"])
-        return dict(zip(table.column("digest").to_pylist(), table.column("failed").to_pylist(), strict=True))
+        digests, failed = table.column("digest").to_pylist(), table.column("failed").to_pylist()
+        check_schema([digests, failed], [([str], [bool])])
+        return dict(zip(digests, failed, strict=True))
     except (OSError, ValueError, LookupError):
         # A damaged part; the sweep sets it aside when it is resumed.
         return {}

@@ -21,10 +21,10 @@ def config_of(values: Any) -> Config:
     try:
         config = Config.from_json(values)
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"no config of this program: {reason(error)}") from error
+        raise ValueError(reason(error)) from error
     difference = first_difference(values, config.to_json())
     if difference is not None:
-        raise ValueError(f"no config of this program: {difference}")
+        raise ValueError(difference)
     return config
 
 

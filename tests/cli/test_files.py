@@ -10,6 +10,7 @@ import pytest
 import momentum_jax as mj
 from momentum_jax import cli
 from momentum_jax.report import figures
+from momentum_jax.sweeps import cluster
 from tests.results.made import make_result
 
 TRAINING = ["--hidden-sizes", "4", "--iterations", "3", "--batch-size", "4", "--quiet"]
@@ -112,3 +113,13 @@ def test_a_folder_of_an_impossible_name_is_refused_in_one_line(main, capsys, nam
         code, line = failure(main, [command, name], capsys)
         assert code == 2
         assert "holds no" in line
+
+
+def test_a_ray_that_cannot_write_its_files_is_not_called_an_error_of_printing():
+    class Ray:
+        @staticmethod
+        def init(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied", "/nowhere/.ray")
+
+    with pytest.raises(mj.InputError, match=r"^Ray cannot start, for want of a file: .*Permission denied: '/nowhere"):
+        cluster._start_or_join(Ray, "local:1", 1)

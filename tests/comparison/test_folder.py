@@ -15,6 +15,13 @@ PLAN = {
     "tuning_seeds": (2, 5),
     "tune_by": "test_loss",
     "schedules_replaced": [],
+    "space": {"sgd": {"learning_rate": "0.001:1:log"}},
+    "search": "random",
+    "search_seed": 0,
+    "validation": 10,
+    "learning_rate": None,
+    "effective_learning_rate": None,
+    "own_task": False,
     "contained": [["momentum", "sgd"]],
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import io
 import json
 import os
@@ -10,13 +11,15 @@ import shutil
 
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.files import write_atomically
+from momentum_jax._base.files import lock, write_atomically
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
+from momentum_jax.results import parquet, result_folder
 from momentum_jax.results.result import Result
 from momentum_jax.results.result_folder import check_output_folder
 from tests.results.made import FILES, RECORDED, make_result, with_leaf
@@ -259,3 +262,95 @@ def test_a_result_of_the_earlier_format_is_neither_read_nor_written_over(tmp_pat
         with pytest.raises(InputError, match=r"holds a result of format 1, and this version .* format 2, whose runs"):
             attempt()
     assert contents(tmp_path) == before
+
+
+def rewrite(folder, name, content):
+    """Replaces a file of a result, with digests that agree with it."""
+    (folder / name).write_bytes(content)
+    summary = json.loads((folder / "result.json").read_bytes())
+    summary["sha256"][name] = hashlib.sha256(content).hexdigest()
+    summary["sha256"]["result.json"] = result_folder._digest_of_summary(summary)
+    (folder / "result.json").write_text(json.dumps(summary))
+
+
+def with_column(folder, name, column):
+    table = pq.read_table(folder / "runs.parquet")
+    sink = io.BytesIO()
+    pq.write_table(table.set_column(table.column_names.index(name), name, column(table.column(name))), sink)
+    rewrite(folder, "runs.parquet", sink.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "words"),
+    [
+        ("losses", lambda c: c.cast(pa.large_list(pa.float64())), "float32 are not stored as float64"),
+        ("losses", lambda c: pa.array([row.as_py()[:-1] for row in c], c.type), "not as long as its shape says"),
+        ("losses", lambda c: pa.nulls(len(c), c.type), "not as long as its shape says"),
+        ("failed", lambda c: pa.array(["no"] * len(c)), r"failed\[0\] must be true or false, not 'no'"),
+        ("diverged_at", lambda c: pa.array([1.5] * len(c)), r"diverged_at\[0\] must be an integer, not 1.5"),
+        ("iterations", lambda c: pa.array([[0.5] * RECORDED] * len(c)), "its iterations are not integers"),
+        ("iterations", lambda c: pa.array([[0, 1]] * len(c)), "do not have 2 entries"),
+        ("params", lambda c: pa.array([b"x"] * len(c)), "File is not a zip file"),
+    ],
+)
+def test_runs_of_other_dtypes_and_shapes_are_refused_though_their_digests_are_right(tmp_path, name, column, words):
+    make_result().save(tmp_path)
+    with_column(tmp_path, name, column)
+    with pytest.raises(InputError, match=f"runs.parquet cannot be used: .*{words}"):
+        Result.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("runs.parquet", b"garbage" * 9, "runs.parquet cannot be used: Parquet magic bytes not found"),
+        ("config.json", b"{}", "config.json is not of this program: dataset is not there"),
+        ("config.json", b"[]", "config.json is not of this program: a config is an object"),
+        ("config.json", b"[" * 10_000, "config.json is not of this program: it is nested more than 200 deep"),
+    ],
+)
+def test_garbage_is_refused_though_its_digest_is_right(tmp_path, name, content, words):
+    make_result().save(tmp_path)
+    rewrite(tmp_path, name, content)
+    with pytest.raises(InputError, match=words):
+        Result.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, name):
+    make_result().save(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"holds no complete result: {name} is not a regular file"):
+        Result.load(tmp_path)
+
+
+def test_a_few_bytes_that_stand_for_more_than_the_memory_are_refused(tmp_path, monkeypatch):
+    make_result().save(tmp_path)
+    monkeypatch.setattr(parquet, "memory_bytes", lambda: 100)
+    with pytest.raises(
+        InputError, match=r"runs.parquet cannot be used: it needs .* GiB, which is more than the memory"
+    ):
+        Result.load(tmp_path)
+
+
+def test_a_folder_into_which_another_writes_is_refused_and_left_as_it_is(tmp_path):
+    make_result().save(tmp_path)
+    with lock(tmp_path / ".result.json.lock", "it", "training"):
+        before = contents(tmp_path)
+        for attempt in (
+            lambda: make_result().save(tmp_path),
+            lambda: check_output_folder(tmp_path, make_result().config),
+        ):
+            with pytest.raises(InputError, match=rf"is in use by another training \(process {os.getpid()} on "):
+                attempt()
+        assert contents(tmp_path) == before
+        assert Result.load(tmp_path) == make_result()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_nothing_else(tmp_path):
+    left = [tmp_path / f".{name}.0123456789abcdef.tmp" for name in (*FILES, "mine")]
+    for path in left:
+        path.write_bytes(b"half")
+    make_result().save(tmp_path)
+    assert sorted(contents(tmp_path)) == sorted([*FILES, left[-1].name])

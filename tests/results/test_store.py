@@ -4,7 +4,6 @@ import errno
 import fcntl
 import hashlib
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -23,6 +22,7 @@ import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
 from momentum_jax.results import store
+from momentum_jax.results.parquet import records_from_parquet, records_to_parquet
 from momentum_jax.space import make_trials
 from momentum_jax.sweeps import batches
 from tests.sealing import rewrite_sealed
@@ -394,3 +394,63 @@ def test_hyperparameters_may_have_the_names_of_the_stores_own_columns(tmp_path):
     assert result.losses["odd"].tobytes() == reference.losses["sgd"].tobytes()
     assert result.table().column("seed").to_pylist() == [0, 1, 0, 1]
     assert result.table().column("hyperparameter.digest").to_pylist() == [0.1, 0.1, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("content", [b"null", b"[]", b"{}", b"", b"[" * 10_000, b'{"format": 3, "runs": 12}'], ids=str)
+def test_a_status_that_is_damaged_is_refused_in_one_line(folder, content):
+    assert store.read_status(folder)["finished"] == RUNS
+    (folder / "status.json").write_bytes(content[:40] if content[:2] == b"[[" else content)
+    with pytest.raises(InputError, match=r"status\.json|report on its sweep") as error:
+        store.read_status(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("change", [{"updated": 1e300}, {"seconds_left": -1}, {"finished": True}, {"runs": None}])
+def test_a_status_of_impossible_numbers_is_refused_though_its_digest_is_right(folder, change):
+    rewrite_sealed(folder / "status.json", lambda status: status | change)
+    with pytest.raises(InputError, match=r"status\.json is damaged"):
+        store.read_status(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trials": {}}, "trials are not of the optimizers"),
+        ({"trials": {"sgd": []}}, "trials are not of the optimizers"),
+        ({"trials": {"sgd": [{"name": "sgd"}]}}, r"trials\.sgd\[0\]\.hyperparameters is missing"),
+        ({"config": {}}, "dataset is not there"),
+        ({"versions": None}, "versions must be an object, not None"),
+    ],
+)
+def test_a_head_of_another_form_is_refused_though_its_digest_is_right(folder, change, words):
+    rewrite_sealed(folder / "sweep.json", lambda head: head | change)
+    with pytest.raises(InputError, match=rf"sweep\.json is (damaged|not of this program): .*{words}"):
+        mj.Result.load(folder)
+
+
+def test_a_changed_digit_of_the_head_is_found(folder):
+    text = (folder / "sweep.json").read_text()
+    (folder / "sweep.json").write_text(text.replace('"learning_rate": 0.1', '"learning_rate": 0.2', 1))
+    for attempt in (sweep, mj.Result.load):
+        with pytest.raises(InputError, match=r"sweep\.json is damaged: its digest is of another content"):
+            attempt(folder)
+
+
+def test_garbage_and_pipes_among_the_parts_are_left_out_though_their_names_are_right(folder, finished):
+    name = hashlib.sha256(b"garbage").hexdigest()[:16]
+    (folder / "parts" / f"{name}.parquet").write_bytes(b"garbage")
+    os.mkfifo(folder / "parts" / "0123456789abcdef.parquet")
+    assert store.count_runs(folder) == (RUNS, 0)
+    with pytest.warns(UserWarning, match="is damaged; its runs are left out"):
+        assert mj.Result.load(folder) == finished[1]
+
+
+def test_a_part_of_shorter_runs_is_refused_though_its_name_and_digests_are_right(folder):
+    path = parts(folder)[0]
+    table, records = records_from_parquet(path.read_bytes())
+    short = [record._replace(losses=record.losses[:-1]) for record in records]
+    content = records_to_parquet(table, short)
+    path.with_stem(hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
+    path.unlink()
+    with pytest.raises(InputError, match=r"cannot be used: the (runs|histories) of"):
+        mj.Result.load(folder)

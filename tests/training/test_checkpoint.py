@@ -299,7 +299,7 @@ def test_another_number_in_it_is_found_though_the_archive_is_whole(tmp_path, pla
     state, about = unpack(place)
     state["runs"][0][0][...] += 1
     (tmp_path / "place").write_bytes(pack(state, about))
-    with pytest.raises(InputError, match="is damaged, or no checkpoint; .* its digest is of another content"):
+    with pytest.raises(InputError, match=r"is damaged, or no checkpoint; .* its digest is of another content"):
         train(ONE, tmp_path / "place", metrics=METRICS)
 
 
@@ -347,7 +347,7 @@ def of_forty_terabytes(content):
 @pytest.mark.parametrize("hostile", [compressed, of_forty_terabytes])
 def test_a_small_file_that_asks_for_much_memory_is_refused(tmp_path, place, hostile):
     (tmp_path / "place").write_bytes(hostile(place))
-    with pytest.raises(InputError, match="is damaged, or no checkpoint; .* (compressed|is not what it holds)"):
+    with pytest.raises(InputError, match=r"is damaged, or no checkpoint; .* (compressed|is not what it holds)"):
         train(ONE, tmp_path / "place", metrics=METRICS)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from momentum_jax._base.errors import InputError, unknown
-from momentum_jax._base.files import write_atomically
+from momentum_jax._base.files import remove_left_behind, write_atomically
 from momentum_jax.tasks.datasets._dataset import Dataset
 
 _FIELDS = ("x_train", "y_train", "x_test", "y_test")
@@ -147,6 +147,7 @@ def _write_cache(path: pathlib.Path, dataset: Dataset) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(path.parent, path.name)
         write_atomically(path, content.getvalue())
     except OSError:
         # Without a cache the dataset is only decoded again next time.
