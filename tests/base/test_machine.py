@@ -12,7 +12,7 @@ def test_an_environment_has_the_precision_of_matrix_products_where_it_is_not_the
     with jax.default_matmul_precision(precision):
         described = environment(device, "map")
     assert described.pop("matmul_precision", None) == precision
-    assert described.keys() == {"jaxlib", "platform", "device", "instruction_set", "layout"}
+    assert described.keys() == {"jax", "jaxlib", "platform", "device", "instruction_set", "layout"}
 
 
 def test_a_provenance_has_versions_devices_and_data():

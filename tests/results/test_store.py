@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import itertools
+import json
 import os
 import pathlib
 import shutil
