@@ -51,6 +51,8 @@ _SCHEMA = {
 def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Opens a folder for this process alone, and gives what `comparison.json` holds; begins it in a new folder.
 
+    A comparison may go on with other seeds to judge with: they are in the plan that is given.
+
     Raises:
       InputError: the folder cannot be written, is in use, or holds something else or another comparison.
     """
@@ -70,12 +72,17 @@ def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[st
                 )
             write_head(folder, {"format": FORMAT, "plan": plan})
         head = read_head(folder)
-        difference = first_difference(head["plan"], plan)
+        difference = first_difference(_without_seeds(head["plan"]), _without_seeds(plan))
         if difference is not None:
             raise InputError(
                 f"output folder {str(folder)!r} holds another comparison: {difference}; choose another folder"
             )
-        yield head
+        yield {**head, "plan": plan}
+
+
+def _without_seeds(plan: Mapping[str, Any]) -> dict[str, Any]:
+    config = plan.get("config", {})
+    return {**plan, "config": {name: value for name, value in config.items() if name != "seeds"}}
 
 
 def read_head(folder: pathlib.Path) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def compare(
       margin: optimizers are called equivalent if they differ by at most this proportion of the other's median (in
         accuracies and proportions of failed runs: by at most this much).
       level: the confidence level that the intervals of one metric have together.
-      folder: where the runs are kept, and from where the same call goes on; by default nowhere.
+      folder: where the runs are kept, and from where the same call goes on; by default nowhere. A call with other
+        seeds to judge with uses what is there too.
       task: your own problem, in place of the config's dataset and network.
       layout: as in `train`.
       cluster: as in `sweep`. Iterations are timed on this machine all the same.

@@ -13,6 +13,7 @@ from momentum_jax.comparison import procedure, tuning
 from momentum_jax.comparison import result as results
 from momentum_jax.comparison.folder import HEAD, JUDGING, read_head
 from momentum_jax.comparison.wording import title_of_tuning
+from momentum_jax.sweeps import batches
 from momentum_jax.sweeps.driver import run_sweep
 from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import LocalDevices
@@ -102,6 +103,23 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     assert {v.metric for v in wider.verdicts} == {"mean_loss"}
     outcomes = [{v.outcome for v in c.verdicts} for c in (compared, wider)]
     assert [("equivalent" in found) for found in outcomes] == [False, True]
+
+
+def test_a_comparison_with_more_seeds_keeps_its_tuning_and_its_runs(cfg, compared, folder, tmp_path, monkeypatch):
+    grown, trained = shutil.copytree(folder, tmp_path / "c"), []
+    plan = batches.plan_batches
+    monkeypatch.setattr(batches, "plan_batches", lambda program: trained.extend(them := plan(program)) or them)
+    more = dataclasses.replace(cfg, seeds=(*SEEDS, 100, 200))
+    wider = mj.compare(more, space=SPACE, trials=3, tuning_seeds=2, folder=grown)
+    assert {run.seed for batch in trained for run in batch} == {100, 200}
+    assert wider.tuning == compared.tuning
+    for name, protocol in compared.protocols.items():
+        for label, arm in protocol.arms.items():
+            assert wider.protocols[name].arms[label].trial == arm.trial
+            np.testing.assert_array_equal(
+                wider.protocols[name].arms[label].losses_before[: len(SEEDS)], arm.losses_before
+            )
+    assert repr(mj.Comparison.load(grown).verdicts) == repr(wider.verdicts)
 
 
 def test_a_folder_of_another_comparison_or_of_something_else_is_refused(cfg, compared, folder, tmp_path):
