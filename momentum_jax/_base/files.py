@@ -139,7 +139,8 @@ def _create_temporary(path: pathlib.Path) -> tuple[pathlib.Path, BinaryIO]:
 def _take(path: pathlib.Path, what: str, kind: str) -> IO[str]:
     # `is_locked` holds the lock for a moment, and one that is being removed is not to be taken.
     for _ in range(3):
-        file = path.open("a+")
+        # A link would lead to a file of someone else's.
+        file = open(path, "a+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):

@@ -16,10 +16,11 @@ from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import open_regular
 
 DEPTH = 200
-MOST_JSON_BYTES = 2**28
+MOST_JSON_BYTES = 2**26
 DIGEST = "sha256"
 _NAMES = {str: "text", int: "an integer", float: "a finite number", bool: "true or false", type(None): "null"}
-_SHORT = 60
+# Characters of a value, and of a reason, in a message.
+_SHORT, _LONG = 60, 300
 
 
 def memory_bytes() -> int:
@@ -139,7 +140,8 @@ def read_sealed(path: pathlib.Path, what: str, form: int, schema: Any) -> dict[s
 def reason(error: Exception) -> str:
     """What went wrong, in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
+    return line if len(line) <= _LONG else f"{line[:_LONG]}…"
 
 
 def shown(value: Any) -> str:

@@ -21,21 +21,24 @@ import numpy as np
 from jaxtyping import PyTree
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.reading import check_depth, digest_of, parse_json, reason, shown
+from momentum_jax._base.reading import MOST_JSON_BYTES, check_depth, digest_of, parse_json, reason, shown
 
 
 def json_bytes(value: Any) -> bytes:
     """A value as UTF-8 JSON text that ends with a newline.
 
     Raises:
-      InputError: it is nested deeper than `parse_json` reads.
+      InputError: it is nested deeper, or longer, than is read again.
       ValueError: it holds NaN or infinities.
     """
     try:
         check_depth(value)
     except ValueError as error:
         raise InputError(f"what is to be saved cannot be read again: {error}") from error
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    content = (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    if len(content) > MOST_JSON_BYTES:
+        raise InputError(f"what is to be saved cannot be read again: as JSON it has {len(content)} bytes")
+    return content
 
 
 def pack(tree: PyTree[np.ndarray], about: Any) -> bytes:

@@ -6,13 +6,14 @@ import math
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from momentum_jax._base.errors import InputError, check_real, unknown
 from momentum_jax._base.progress import Progress, default_progress
+from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.folder import JUDGING, TUNING, open_head, write_head
 from momentum_jax.comparison.metrics import TIMES
@@ -148,7 +149,7 @@ def compare(
     texts = {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(make_workers(cluster, None, layout))
-        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
+        folder = stack.enter_context(_temporary_folder()) if folder is None else pathlib.Path(folder)
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
         tuning = run_sweep(tuning_plan, workers, folder / TUNING, progress=_named(progress, "tuning"))
         planned["tuned"] = plan_tuned(plan, tuning)
@@ -161,6 +162,16 @@ def compare(
             head["seconds_per_step"] = _seconds_per_step(judged, task, progress)
             write_head(folder, head)
         return comparison_of(head, tuning, judged)
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[pathlib.Path]:
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(f"the runs need a temporary folder, or one that is given: {reason(error)}") from error
+    with folder as name:
+        yield pathlib.Path(name)
 
 
 def compare_results(

@@ -117,21 +117,22 @@ class Comparison:
             difference = first_difference(result.config.to_json(), asked)
             if difference is not None:
                 raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
-        _check_positions(head, results[JUDGING])
+        _check_head(head, results[JUDGING])
         return comparison_of(head, results[TUNING], results[JUDGING])
 
 
-def _check_positions(head: Mapping[str, Any], judged: Result) -> None:
-    """Refuses a head whose protocols and times are not of the trials that were judged."""
+def _check_head(head: Mapping[str, Any], judged: Result) -> None:
+    """Refuses a head whose protocols and times are not of the trials that were judged, or with impossible options."""
     trials = {label: len(own) for label, own in (judged.trials or {}).items()}
     positions = {(label, at) for entry in head["protocols"].values() for label, at in entry["trials"].items()}
-    times = head.get("seconds_per_step")
-    fit = times is None or (
-        {label: len(of_trials) for label, of_trials in times.items()} == trials
-        and all(rounds and min(rounds) > 0 for of_trials in times.values() for rounds in of_trials)
-    )
-    if not fit or any(not 0 <= at < trials.get(label, 0) for label, at in positions):
-        raise InputError(f"{HEAD} is damaged: its protocols or times are not of the trials that were judged")
+    times, options = head.get("seconds_per_step"), head["judging"]
+    fit = all(0 <= at < trials.get(label, 0) for label, at in positions)
+    fit &= 0.5 <= options["level"] < 1 and (options["margin"] or 0) >= 0
+    if times is not None:
+        fit &= {label: len(of_trials) for label, of_trials in times.items()} == trials
+        fit &= all(rounds and min(rounds) > 0 for of_trials in times.values() for rounds in of_trials)
+    if not fit:
+        raise InputError(f"{HEAD} is damaged: its protocols, times or options are not of what was judged")
 
 
 class JudgingOptions(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from momentum_jax._base.reading import check_schema, memory_bytes, parse_json, reason
+from momentum_jax._base.reading import check_schema, parse_json, reason
 from momentum_jax._base.trees import dtype_named, pack, unpack
 from momentum_jax.results.record import Record
 
@@ -84,30 +84,20 @@ def _records_of(table: Any) -> tuple[Any, list[Record]]:
 def read_parquet(content: bytes, columns: Sequence[str] | None = None) -> Any:
     """Reads a Parquet file's table, or some of its columns, without pyarrow's threads.
 
-    A process that ends while those threads start is aborted now and then.
+    A process that ends while those threads start is aborted now and then. Check a digest of the content first: pyarrow
+    can abort the process on a damaged footer.
 
     Raises:
-      ValueError: the content is no Parquet file, or needs more memory than there is.
+      ValueError: the content is no Parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
-            _check_size(file.metadata)
             return file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise ValueError(reason(error)) from error
-
-
-def _check_size(metadata: Any) -> None:
-    """Refuses what needs more memory than there is; a few bytes can stand for any number of equal values."""
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    # No value is wider than eight bytes, but for those of binary columns, which are as long as they are written.
-    size = sum(max(column.total_uncompressed_size, 8 * column.num_values) for column in columns)
-    if size > memory_bytes():
-        raise ValueError(f"it needs {size / 2**30:.0f} GiB, which is more than the memory")
 
 
 def _arrays_of(column: Any, kinds: Sequence[Sequence[Any]]) -> list[np.ndarray]:

@@ -279,13 +279,17 @@ def read_records(
 
 def _read_part(path: pathlib.Path) -> tuple[list[str], list[Record]]:
     """The digests and the records of the runs in a part; `ValueError` if it is damaged."""
-    content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest()[:_NAME_LENGTH] != path.stem:
-        raise ValueError("its name is not the digest of its content")
-    table, records = records_from_parquet(content)
+    table, records = records_from_parquet(_read_intact(path))
     if "digest" not in table.column_names:
         raise ValueError("it has no digests of runs")
     return table.column("digest").to_pylist(), records
+
+
+def _read_intact(path: pathlib.Path) -> bytes:
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest()[:_NAME_LENGTH] != path.stem:
+        raise ValueError("its name is not the digest of its content")
+    return content
 
 
 def count_runs(folder: pathlib.Path) -> tuple[int, int]:
@@ -356,7 +360,7 @@ def _leave_out_damaged(path: pathlib.Path, aside: pathlib.Path | None) -> None:
 def _failed_in(path: pathlib.Path) -> dict[str, bool]:
     """By digest, whether each run of a part failed."""
     try:
-        table = read_parquet(read_bytes(path), ["digest", "failed"])
+        table = read_parquet(_read_intact(path), ["digest", "failed"])
         digests, failed = table.column("digest").to_pylist(), table.column("failed").to_pylist()
         check_schema([digests, failed], [([str], [bool])])
         return dict(zip(digests, failed, strict=True))

@@ -316,7 +316,7 @@ def attack(folder, rng):
     else:
         path.write_text(json.dumps(mutate(json.loads(content), rng)))
     summary_path = folder / "result.json"
-    with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         summary = json.loads(summary_path.read_bytes()) if summary_path.exists() else {}
         for name in summary.get("sha256", {}):
             if name != "result.json":

@@ -19,7 +19,7 @@ from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import lock, write_atomically
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
-from momentum_jax.results import parquet, result_folder
+from momentum_jax.results import result_folder
 from momentum_jax.results.result import Result
 from momentum_jax.results.result_folder import check_output_folder
 from tests.results.made import FILES, RECORDED, make_result, with_leaf
@@ -322,15 +322,6 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path, name):
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match=f"holds no complete result: {name} is not a regular file"):
-        Result.load(tmp_path)
-
-
-def test_a_few_bytes_that_stand_for_more_than_the_memory_are_refused(tmp_path, monkeypatch):
-    make_result().save(tmp_path)
-    monkeypatch.setattr(parquet, "memory_bytes", lambda: 100)
-    with pytest.raises(
-        InputError, match=r"runs.parquet cannot be used: it needs .* GiB, which is more than the memory"
-    ):
         Result.load(tmp_path)
 
 
