@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 # A longer list of allowed names is left out of the message.
 _MOST_LISTED = 20
+_LONGEST_SHOWN = 100
 
 
 class InputError(ValueError):
@@ -15,6 +16,26 @@ class InputError(ValueError):
 
 class PrintError(Exception):
     """Raised where standard output cannot be written, for another reason than that its reader has gone."""
+
+
+def summary(error: Exception) -> str:
+    """The kind of an error that somebody else's code raised, and the first line of its message.
+
+    >>> summary(KeyError("velocity"))
+    "KeyError: 'velocity'"
+    """
+    first, *_ = [*str(error).splitlines(), ""]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value as one line of bounded length.
+
+    >>> shown([[1, 2], [3, 4]])
+    '[[1, 2], [3, 4]]'
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
@@ -46,9 +67,8 @@ def check_real(what: str, value: object, low: float, high: float, *, below_high:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = is_number and low <= value <= sys.float_info.max  # type: ignore[operator]
     if not (inside and (value < high if below_high else value <= high)):  # type: ignore[operator]
-        allowed = (
-            f"finite and at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
-        )
+        bound = "" if low == -math.inf else f" and at least {low:g}"
+        allowed = f"finite{bound}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
         raise InputError(f"{what} must be {allowed}, not {value!r}")
 
 

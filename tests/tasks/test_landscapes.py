@@ -242,6 +242,11 @@ def test_a_landscape_of_ones_own_takes_lists_and_refuses_other_shapes():
     for field, wrong in (("window", [[-2, 2]]), ("minima", [0, 0]), ("minima", [[0, 0, 0]]), ("domain", [-2, 2])):
         with pytest.raises(InputError, match=f"{field} of landscape 'own' must have the shape"):
             landscapes.Landscape(**{**own, "window": [[-2, 2], [-3, 3]], field: wrong})
+    for field, wrong in (("start", ["a", "b"]), ("window", [[1], [2, 3]]), ("minima", object())):
+        with pytest.raises(InputError, match=f"{field} of landscape 'own' must be an array of numbers"):
+            landscapes.Landscape(**{**own, "window": [[-2, 2], [-3, 3]], field: wrong})
+    with pytest.raises(InputError, match="function of landscape 'own' must be a function of a point, not 3"):
+        landscapes.Landscape(**{**own, "window": [[-2, 2], [-3, 3]], "function": 3})
 
 
 def test_a_rotation_may_be_rounded_to_float32_but_not_to_three_digits():
@@ -267,6 +272,7 @@ def test_the_same_words_give_the_same_landscape_lists_and_arrays_too():
 @pytest.mark.parametrize(
     ("name", "parameters", "said"),
     [
+        ([], {}, "landscape: unknown []"),
         ("rosenbrok", {}, "landscape: unknown 'rosenbrok'; did you mean 'rosenbrock'?"),
         ("double_well", {"tild": 0.1}, "parameter of landscape 'double_well': unknown 'tild'; did you mean 'tilt'?"),
         ("valley", {"tilt": 0.1}, "parameter of landscape 'valley': unknown 'tilt'"),

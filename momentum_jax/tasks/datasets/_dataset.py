@@ -5,7 +5,7 @@ import functools
 import hashlib
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Int32, Int64, UInt8
 
 from momentum_jax._base.errors import InputError, check_integer
 
@@ -17,6 +17,10 @@ Labels = Int32[np.ndarray, " examples"]
 class Dataset:
     """Labelled images, flattened, with one byte per value.
 
+    Examples are in canonical order, that of the SHA-256 of their bytes, not in that of the files. So the rows that
+    `batch_indices` gives are rows of `x_train`. To replay a run with the files themselves, look the rows up in
+    `file_rows`: `dataset.file_rows[batch_indices(cfg, seed)]`.
+
     Attributes:
       x_train: uint8 [examples, features], 0 to 255.
       y_train: int32 [examples], 0 to num_classes − 1.
@@ -25,6 +29,9 @@ class Dataset:
       image_shape: the shape of an image, (height, width), or (height, width, channels) for several channels.
       num_classes: the number of classes.
       source: where the data came from, for the provenance of a result.
+      file_rows: int64 [examples], the row of each training example in its source, counted from 0: in the IDX file of
+        the training images (for "mnist", in the original one), or in the order in which tensorflow-datasets gives the
+        split "train". None if the dataset was not loaded from a source.
     """
 
     x_train: Images
@@ -34,10 +41,11 @@ class Dataset:
     image_shape: tuple[int, ...]
     num_classes: int
     source: str
+    file_rows: Int64[np.ndarray, " examples"] | None = None
 
     @functools.cached_property
     def digest(self) -> str:
-        """The SHA-256, in hexadecimal, of the shapes and of all images and labels in order; not of the source."""
+        """The SHA-256, in hexadecimal, of the shapes and of all images and labels in order; not of their source."""
         sha = hashlib.sha256(repr((self.image_shape, self.num_classes, len(self.y_test))).encode())
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             sha.update(np.ascontiguousarray(array).data)
@@ -46,7 +54,8 @@ class Dataset:
     def split_validation(self, n: int, seed: int = 0) -> "Dataset":
         """The dataset for tuning: n training examples are held out and replace the test set, which is left out.
 
-        `numpy.random.default_rng(seed)` draws the n examples. Both parts keep the canonical order.
+        `numpy.random.default_rng(seed)` draws the n examples, which are rows of the canonical order. Both parts keep
+        that order, and `file_rows` remains that of the training examples.
 
         Raises:
           InputError: n is less than 1, or not less than the number of training examples.
@@ -59,6 +68,7 @@ class Dataset:
             x_test=self.x_train[held_out],
             y_test=self.y_train[held_out],
             source=f"{self.source}, {n} training examples held out by seed {seed}",
+            file_rows=None if self.file_rows is None else self.file_rows[~held_out],
         )
 
     @classmethod
@@ -73,20 +83,34 @@ class Dataset:
         """The dataset of images and labels: checked, flattened and in canonical order.
 
         Args:
-          train: uint8 images [examples, height, width] or [examples, height, width, channels], and integer labels.
+          train: uint8 images [examples, height, width] or [examples, height, width, channels], and integer labels
+            [examples]. `file_rows` are their rows.
           test: likewise.
           num_classes: the number of classes; None for the largest training label + 1.
           source: where the data came from.
 
         Raises:
-          InputError: there are no examples, counts or image sizes differ, or a label is outside the classes.
+          InputError: arrays have other dtypes or dimensions, there are no examples or pixels, counts or image sizes
+            differ, or a label is outside the classes.
         """
+        for name, (images, labels) in (("training", train), ("test", test)):
+            if images.dtype != np.uint8 or images.ndim not in (3, 4):
+                raise InputError(
+                    f"{source}: {name} images must be uint8 [examples, height, width] or with channels last, not "
+                    f"{images.dtype} of shape {images.shape}"
+                )
+            if labels.dtype.kind not in "iu" or labels.ndim != 1:
+                raise InputError(
+                    f"{source}: {name} labels must be integers [examples], not {labels.dtype} of shape {labels.shape}"
+                )
         image_shape = _image_shape(train[0])
         if _image_shape(test[0]) != image_shape:
             raise InputError(
                 f"{source}: training images are {image_shape}, test images {_image_shape(test[0])}; "
                 "images must have one size"
             )
+        if 0 in image_shape:
+            raise InputError(f"{source}: images of {'×'.join(map(str, image_shape))} have no pixels")
         arrays: dict[str, np.ndarray] = {}
         for name, part, (images, labels) in (("training", "train", train), ("test", "test", test)):
             if len(images) != len(labels):
@@ -97,8 +121,11 @@ class Dataset:
             wrong = labels[(labels < 0) | (labels >= classes)]
             if len(wrong):
                 raise InputError(f"{source}: {name} label {wrong[0]} is outside the classes 0 to {classes - 1}")
-            x, y = canonical_order(images.reshape(len(images), -1), labels.astype(np.int32))
-            arrays |= {f"x_{part}": x, f"y_{part}": y}
+            x, y = images.reshape(len(images), -1), labels.astype(np.int32)
+            rows = canonical_order(x, y)
+            arrays |= {f"x_{part}": x[rows], f"y_{part}": y[rows]}
+            if part == "train":
+                arrays["file_rows"] = rows
         return cls(**arrays, image_shape=image_shape, num_classes=classes, source=source)
 
 
@@ -114,16 +141,15 @@ def draw_held_out(examples: int, n: int, seed: int) -> Bool[np.ndarray, " exampl
     return held_out
 
 
-def canonical_order(x: Images, y: Labels) -> tuple[Images, Labels]:
-    """Sorts examples by the SHA-256 of their bytes (the label last, as a little-endian int32).
+def canonical_order(x: Images, y: Labels) -> Int64[np.ndarray, " examples"]:
+    """The rows of examples in the order of the SHA-256 of their bytes (the label last, as a little-endian int32).
 
     The order depends only on the set of examples, not on the order in which a source gives them. It has nothing to do
     with what the images show, so that every prefix is a random sample.
     """
     tails = y.astype("<i4")
     digests = [hashlib.sha256(row.tobytes() + tail.tobytes()).digest() for row, tail in zip(x, tails, strict=True)]
-    order = sorted(range(len(digests)), key=digests.__getitem__)
-    return np.ascontiguousarray(x[order]), np.ascontiguousarray(y[order])
+    return np.asarray(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
 
 def _image_shape(images: np.ndarray) -> tuple[int, ...]:

@@ -15,10 +15,11 @@ def load_dataset(name: str) -> Dataset:
 
     Args:
       name: "mnist" (embedded, no network), "tfds:NAME" (an image-classification dataset of tensorflow-datasets),
-        or the path of a folder with the four MNIST-style IDX files, gzipped or not.
+        or the path of a folder with the four MNIST-style IDX files, gzipped or not, in it or in a folder of it.
 
     Returns:
-      A `Dataset`: images uint8 [examples, features], labels int32 [examples].
+      A `Dataset`: images uint8 [examples, features], labels int32 [examples]; its `file_rows` are the rows in the
+      source's own order.
 
     Raises:
       InputError: the name is unknown, or files are missing or damaged.

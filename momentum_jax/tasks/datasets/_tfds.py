@@ -5,17 +5,18 @@ import importlib.util
 import io
 import json
 import pathlib
+import re
 import zipfile
 import zlib
 from typing import Any
 
 import numpy as np
 
-from momentum_jax._base.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, summary, unknown
 from momentum_jax._base.files import remove_left_behind, write_atomically
 from momentum_jax.tasks.datasets._dataset import Dataset
 
-_FIELDS = ("x_train", "y_train", "x_test", "y_test")
+_FIELDS = ("x_train", "y_train", "x_test", "y_test", "file_rows")
 _RANDOM_ACCESS = ("array_record", "parquet")
 
 
@@ -29,23 +30,58 @@ def load_tfds(name: str) -> Dataset:
       name: a name for `tfds.builder`, such as "fashion_mnist", "cifar10" or "emnist/letters".
 
     Raises:
-      InputError: the dataset is unknown, is no classification of images of one size, or needs a package that is not
-        installed.
+      InputError: the dataset is unknown, is no classification of images of one size, needs a package that is not
+        installed, or what is prepared is damaged; the message then names the folder.
     """
     import platformdirs
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name)
-    except tfds.core.DatasetNotFoundError:
-        raise unknown("tensorflow-datasets' dataset", name, tfds.list_builders(with_community_datasets=False)) from None
-    except (AttributeError, AssertionError, ImportError, ValueError, TypeError) as error:
-        raise InputError(f"tfds:{name}: {str(error).splitlines()[0]}") from error
+    builder = _builder(tfds, name)
     if not builder.info.splits:
         builder = _prepare(tfds, name)
+    cache = platformdirs.user_cache_path("momentum_jax") / "tfds"
+    try:
+        return _read_prepared(builder, name, cache)
+    except InputError:
+        raise
+    except Exception as error:
+        # What damaged files make TFDS, its readers and its decoders raise has no common class.
+        raise _damaged(name, builder.data_path, summary(error)) from error
+
+
+def _builder(tfds: Any, name: str) -> Any:
+    """TFDS's builder of a dataset, whether prepared or not.
+
+    Raises:
+      InputError: the dataset is unknown, or what says what is prepared is damaged.
+    """
+    folder = pathlib.Path(tfds.core.constants.DATA_DIR, *re.split("[/:]", name))
+    try:
+        builder = tfds.builder(name)
+    except Exception as error:
+        # As above.
+        if name and folder.is_dir():
+            raise _damaged(name, folder, summary(error)) from error
+        if isinstance(error, tfds.core.DatasetNotFoundError):
+            known = tfds.list_builders(with_community_datasets=False)
+            raise unknown("tensorflow-datasets' dataset", name, known) from None
+        raise InputError(f"tfds:{name}: {summary(error)}") from error
+    if not builder.info.splits and pathlib.Path(builder.data_path).is_dir():
+        raise _damaged(name, builder.data_path, "there are no splits")
+    return builder
+
+
+def _damaged(name: str, folder: Any, reason: str) -> InputError:
+    return InputError(
+        f"tfds:{name}: what is prepared in {str(folder)!r} is damaged: {reason}; move that folder away and prepare the "
+        "dataset again"
+    )
+
+
+def _read_prepared(builder: Any, name: str, cache: pathlib.Path) -> Dataset:
+    """Reads a prepared dataset, from the cache if it has been decoded before."""
     _check_readable(builder, name)
-    fingerprint = _fingerprint(builder)
-    cache = platformdirs.user_cache_path("momentum_jax") / "tfds" / f"{fingerprint}.npz"
+    cache = cache / f"{_fingerprint(builder)}.npz"
     source = f"tfds:{builder.info.full_name}"
     cached = _read_cache(cache, source)
     if cached is not None:
@@ -72,7 +108,7 @@ def _prepare(tfds: Any, name: str) -> Any:
         builder.download_and_prepare()
     except Exception as error:
         # TFDS passes on whatever its downloaders, decoders and checksums raise.
-        raise InputError(f"tfds:{name} could not be downloaded and prepared: {error}") from error
+        raise InputError(f"tfds:{name} could not be downloaded and prepared: {summary(error)}") from error
     return builder
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import hashlib
 import io
 import math
 import pathlib
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax.tasks.datasets import Dataset, _mnist, embed_mnist, load_dataset
 from momentum_jax.tasks.datasets._dataset import canonical_order
@@ -46,21 +48,16 @@ EXAMPLES = st.integers(1, 12).flatmap(
 @given(EXAMPLES)
 def test_the_canonical_order_does_not_depend_on_the_order_given(examples):
     x, y, order = examples
-    x_sorted, y_sorted = canonical_order(x, y)
-    x_again, y_again = canonical_order(x[order], y[order])
-    np.testing.assert_array_equal(x_sorted, x_again)
-    np.testing.assert_array_equal(y_sorted, y_again)
-    assert sorted(zip(x.tolist(), y.tolist(), strict=True)) == sorted(
-        zip(x_sorted.tolist(), y_sorted.tolist(), strict=True)
-    )
-    assert (x_sorted.dtype, y_sorted.dtype) == (np.uint8, np.int32)
+    rows, again = canonical_order(x, y), canonical_order(x[order], y[order])
+    np.testing.assert_array_equal(x[rows], x[order][again])
+    np.testing.assert_array_equal(y[rows], y[order][again])
+    assert sorted(rows) == list(range(len(y)))
 
 
 def test_the_canonical_order_does_not_change_between_versions():
     # Sorted by hand with hashlib.sha256(bytes([pixel, label, 0, 0, 0])): a changed order changes every run's batches.
-    x, y = canonical_order(np.arange(5, dtype=np.uint8)[:, None], np.arange(5, dtype=np.int32))
-    assert y.tolist() == [4, 2, 0, 1, 3]
-    assert x[:, 0].tolist() == y.tolist()
+    rows = canonical_order(np.arange(5, dtype=np.uint8)[:, None], np.arange(5, dtype=np.int32))
+    assert rows.tolist() == [4, 2, 0, 1, 3]
 
 
 def test_a_prefix_of_mnist_is_a_random_sample(mnist):
@@ -83,9 +80,39 @@ def test_the_embedded_mnist_is_the_original(mnist):
 
 
 def test_the_embedded_mnist_is_in_canonical_order(mnist):
-    x, y = canonical_order(mnist.x_test, mnist.y_test)
-    np.testing.assert_array_equal(x, mnist.x_test)
-    np.testing.assert_array_equal(y, mnist.y_test)
+    np.testing.assert_array_equal(canonical_order(mnist.x_test, mnist.y_test), np.arange(10_000))
+
+
+def test_the_file_rows_of_the_embedded_mnist_are_those_of_the_original_file(mnist):
+    original = np.argsort(mnist.file_rows)
+    images = struct.pack(">4I", 0x803, 60_000, 28, 28) + mnist.x_train[original].tobytes()
+    labels = struct.pack(">2I", 0x801, 60_000) + mnist.y_train[original].astype(np.uint8).tobytes()
+    # The SHA-256 of train-images-idx3-ubyte and train-labels-idx1-ubyte as published, unpacked.
+    assert (hashlib.sha256(images).hexdigest(), hashlib.sha256(labels).hexdigest()) == (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    )
+
+
+def test_batches_are_found_again_in_the_files(tmp_path):
+    images, labels = images_and_labels(12)
+    dataset = make_dataset((images, labels))
+    write_idx_folder(tmp_path, dataset)
+    cfg = mj.Config(dataset=str(tmp_path), iterations=3, batch_size=4)
+    batches = mj.batch_indices(cfg, 0)
+    loaded = load_dataset(str(tmp_path))
+    in_files = loaded.file_rows[batches]
+    np.testing.assert_array_equal(images.reshape(12, -1)[in_files], loaded.x_train[batches])
+    np.testing.assert_array_equal(labels[in_files], loaded.y_train[batches])
+    assert loaded.file_rows.tolist() != list(range(12))
+
+
+def test_the_training_part_of_a_validation_split_keeps_its_file_rows():
+    images, labels = images_and_labels(12)
+    split = make_dataset((images, labels)).split_validation(5)
+    np.testing.assert_array_equal(images.reshape(12, -1)[split.file_rows], split.x_train)
+    by_hand = dataclasses.replace(make_dataset(), file_rows=None)
+    assert by_hand.split_validation(5).file_rows is None
 
 
 def npz_of(**changes):
@@ -155,10 +182,21 @@ def test_one_changed_label_is_noticed(monkeypatch, tmp_path, mnist):
         load_dataset("mnist")
 
 
-def write_idx_folder(folder: pathlib.Path, dataset: Dataset, rng: np.random.Generator):
-    """Writes the four files of a dataset with its examples in a random order; the test images are gzipped."""
+def test_two_changed_file_rows_are_noticed(monkeypatch, tmp_path, mnist):
+    rows = mnist.file_rows.copy()
+    rows[:2] = rows[1::-1]
+    np.savez(
+        tmp_path / "mnist.npz", **({field: getattr(mnist, field) for field in _mnist.FIELDS} | {"file_rows": rows})
+    )
+    monkeypatch.setattr(_mnist, "PATH", tmp_path / "mnist.npz")
+    with pytest.raises(InputError, match=r"is damaged .*install momentum-jax again"):
+        load_dataset("mnist")
+
+
+def write_idx_folder(folder: pathlib.Path, dataset: Dataset):
+    """Writes the four files that a dataset may have come from; the test images are gzipped and in another order."""
     for part, x, y in (("train", dataset.x_train, dataset.y_train), ("t10k", dataset.x_test, dataset.y_test)):
-        order = rng.permutation(len(y))
+        order = np.argsort(dataset.file_rows) if part == "train" else np.arange(len(y))[::-1]
         images = struct.pack(">4I", 0x803, len(y), *dataset.image_shape) + x[order].tobytes()
         if part == "t10k":
             (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images, compresslevel=1))
@@ -168,8 +206,8 @@ def write_idx_folder(folder: pathlib.Path, dataset: Dataset, rng: np.random.Gene
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
 
 
-def test_the_embedded_file_is_rebuilt_from_the_four_original_files(monkeypatch, tmp_path, mnist, rng):
-    write_idx_folder(tmp_path, mnist, rng)
+def test_the_embedded_file_is_rebuilt_from_the_four_original_files(monkeypatch, tmp_path, mnist):
+    write_idx_folder(tmp_path, mnist)
     rebuilt = tmp_path / "mnist.npz"
     writestr = zipfile.ZipFile.writestr
     with monkeypatch.context() as patch:
@@ -185,22 +223,31 @@ def test_the_embedded_file_is_rebuilt_from_the_four_original_files(monkeypatch, 
     assert load_dataset("mnist").digest == _mnist.DIGEST
 
 
-def test_building_twice_gives_the_same_bytes(monkeypatch, tmp_path, rng):
+def test_building_twice_gives_the_same_bytes(monkeypatch, tmp_path):
     dataset = make_dataset()
     monkeypatch.setattr(embed_mnist, "DIGEST", dataset.digest)
+    monkeypatch.setattr(embed_mnist, "ROWS_DIGEST", _mnist.rows_digest(dataset))
     for name, now in (("a", 1e9), ("b", 1.5e9)):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         (tmp_path / name).mkdir()
-        write_idx_folder(tmp_path / name, dataset, rng)
+        write_idx_folder(tmp_path / name, dataset)
         embed_mnist.write_mnist(tmp_path / name, tmp_path / f"{name}.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_nothing_but_the_original_mnist_is_embedded(tmp_path, rng):
-    write_idx_folder(tmp_path, make_dataset(), rng)
+def test_nothing_but_the_original_mnist_is_embedded(tmp_path):
+    write_idx_folder(tmp_path, make_dataset())
     with pytest.raises(InputError, match="does not hold the original MNIST: its digest is"):
         embed_mnist.write_mnist(tmp_path, tmp_path / "mnist.npz")
     assert not (tmp_path / "mnist.npz").exists()
+
+
+def test_the_original_mnist_in_another_order_is_not_embedded(monkeypatch, tmp_path):
+    dataset = make_dataset()
+    monkeypatch.setattr(embed_mnist, "DIGEST", dataset.digest)
+    write_idx_folder(tmp_path, dataset)
+    with pytest.raises(InputError, match="not in the order of the original MNIST"):
+        embed_mnist.write_mnist(tmp_path, tmp_path / "mnist.npz")
 
 
 @pytest.mark.parametrize(
@@ -242,6 +289,12 @@ def test_images_of_one_channel_are_images_without_channels():
         (None, (images_and_labels(8)[0], np.full(8, 4)), None, "test label 4 is outside the classes 0 to 3"),
         ((images_and_labels(12)[0], np.full(12, -1)), None, 4, "training label -1 is outside the classes 0 to 3"),
         (None, None, 3, "training label 3 is outside the classes 0 to 2"),
+        (images_and_labels(12, shape=(0, 0)), images_and_labels(8, shape=(0, 0)), None, "images of 0×0 have no pixels"),
+        (images_and_labels(12, shape=(4, 0)), images_and_labels(8, shape=(4, 0)), None, "images of 4×0 have no pixels"),
+        ((np.ones((12, 2, 3)), np.zeros(12, int)), None, None, r"training images must be uint8 .* not float64"),
+        (images_and_labels(12, shape=(6,)), None, None, r"training images must be uint8 .* of shape \(12, 6\)"),
+        (None, (images_and_labels(8)[0], np.zeros(8)), None, "test labels must be integers .* not float64"),
+        ((images_and_labels(12)[0], np.zeros((12, 1), int)), None, None, r"training labels .* of shape \(12, 1\)"),
     ],
 )
 def test_images_and_labels_that_do_not_fit_are_refused_by_source(train, test, num_classes, said):
@@ -256,11 +309,11 @@ def test_a_validation_split_divides_the_training_set_and_keeps_the_order(n, seed
     assert (len(split.y_test), len(split.y_train)) == (n, 12 - n)
     assert split.digest == dataset.split_validation(n, seed).digest
     for x, y in ((split.x_train, split.y_train), (split.x_test, split.y_test)):
-        np.testing.assert_array_equal(canonical_order(x, y)[0], x)
-        np.testing.assert_array_equal(canonical_order(x, y)[1], y)
-    both = canonical_order(np.concatenate([split.x_train, split.x_test]), np.concatenate([split.y_train, split.y_test]))
-    np.testing.assert_array_equal(both[0], dataset.x_train)
-    np.testing.assert_array_equal(both[1], dataset.y_train)
+        np.testing.assert_array_equal(canonical_order(x, y), np.arange(len(y)))
+    x, y = np.concatenate([split.x_train, split.x_test]), np.concatenate([split.y_train, split.y_test])
+    both = canonical_order(x, y)
+    np.testing.assert_array_equal(x[both], dataset.x_train)
+    np.testing.assert_array_equal(y[both], dataset.y_train)
 
 
 def test_a_validation_split_depends_on_its_seed_and_says_so_in_the_source():

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -132,10 +133,14 @@ def test_a_dataset_is_decoded_once_and_then_read_from_the_cache(prepared_dir, ca
     second = load_dataset("tfds:mnist_png")
     assert decodings == ["train", "test"]
     assert len(list(cache.iterdir())) == 1
+    # Rows in the order in which TFDS gives the examples.
+    images = np.stack([example["image"] for example in tfds.builder("mnist_png").as_data_source(split="train")])
+    np.testing.assert_array_equal(images.reshape(500, -1)[first.file_rows], first.x_train)
     for field in ("digest", "image_shape", "num_classes", "source"):
         assert getattr(second, field) == getattr(first, field)
-    for field in ("x_train", "y_train", "x_test", "y_test"):
+    for field in ("x_train", "y_train", "x_test", "y_test", "file_rows"):
         assert getattr(second, field).dtype == getattr(first, field).dtype
+    np.testing.assert_array_equal(second.file_rows, first.file_rows)
 
 
 def as_npy(path):
@@ -157,6 +162,13 @@ def without_labels(path):
     np.savez(path, **fields)
 
 
+def without_rows(path):
+    with np.load(path) as arrays:
+        fields = dict(arrays)
+    del fields["file_rows"]
+    np.savez(path, **fields)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -165,10 +177,11 @@ def without_labels(path):
         lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
         with_other_pixels,
         without_labels,
+        without_rows,
         as_npy,
         lambda path: path.unlink(),
     ],
-    ids=["empty", "text", "truncated", "other pixels", "no labels", "a npy", "gone"],
+    ids=["empty", "text", "truncated", "other pixels", "no labels", "of an older version", "a npy", "gone"],
 )
 def test_a_damaged_cache_is_decoded_and_written_again(prepared_dir, cache, decodings, damage):
     load_dataset("tfds:mnist_png")
@@ -180,6 +193,43 @@ def test_a_damaged_cache_is_decoded_and_written_again(prepared_dir, cache, decod
     assert file.stat().st_size == sound
     load_dataset("tfds:mnist_png")
     assert len(decodings) == 4
+
+
+def emptied(path):
+    for file in path.parent.iterdir():
+        file.unlink()
+
+
+SHARD = "mnist_png-train.array_record-00000-of-00001"
+DAMAGE = {
+    "truncated shard": (SHARD, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])),
+    "empty shard": (SHARD, lambda path: path.write_bytes(b"")),
+    "shard of something else": (SHARD, lambda path: path.write_bytes(b"x" * 100_000)),
+    "missing shard": (SHARD, lambda path: path.unlink()),
+    "empty info": ("dataset_info.json", lambda path: path.write_bytes(b"")),
+    "info in no encoding": ("dataset_info.json", lambda path: path.write_bytes(b"\xff\xfe")),
+    "half the info": ("dataset_info.json", lambda path: path.write_bytes(path.read_bytes()[:300])),
+    "info of nothing": ("dataset_info.json", lambda path: path.write_bytes(b"{}")),
+    "deep info": ("dataset_info.json", lambda path: path.write_bytes(b"[" * 100_000)),
+    "no info": ("dataset_info.json", lambda path: path.unlink()),
+    "no files": ("dataset_info.json", emptied),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_prepared_dataset_is_refused_with_its_name_and_its_folder(
+    prepared, data_dir, cache, tensorflow_is, damage
+):
+    tensorflow_is(True)
+    name, change = DAMAGE[damage]
+    folder = data_dir / "mnist_png"
+    shutil.copytree(prepared / "mnist_png", folder)
+    change(folder / "1.0.0" / name)
+    with pytest.raises(InputError) as error:
+        load_dataset("tfds:mnist_png")
+    assert str(error.value).startswith(f"tfds:mnist_png: what is prepared in '{folder}")
+    assert "\n" not in str(error.value)
+    assert not cache.exists()
 
 
 def test_a_dataset_that_was_prepared_anew_is_decoded_anew(data_dir, decodings):
