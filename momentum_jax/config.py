@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
+from momentum_jax._base.errors import InputError, check_integer, check_real, shown, unknown
 from momentum_jax.optimizers.description import OptimizerConfig, plain
 
 Sampling = Literal["with_replacement", "epochs"]
@@ -19,6 +19,7 @@ WeightInit = Literal["he", "xavier"]
 DType = Literal["float32", "float64", "bfloat16"]
 
 MAX_SEED = 2**32 - 1
+_EXAMPLE = 'mj.OptimizerConfig("momentum", learning_rate=0.01)'
 
 
 def _tutorial_optimizers() -> dict[str, OptimizerConfig]:
@@ -90,7 +91,10 @@ class Config:
                 raise InputError(f"{name} must be a sequence of integers, not {getattr(self, name)!r}")
             self._set(name, tuple(map(plain, getattr(self, name))))
         if not isinstance(self.optimizers, Mapping):
-            raise InputError(f"optimizers must map labels to OptimizerConfig, not {self.optimizers!r}")
+            raise InputError(
+                f"optimizers must map labels to OptimizerConfig, not {shown(self.optimizers)}; write "
+                f'{{"a": {_EXAMPLE}}}'
+            )
         self._set("optimizers", dict(self.optimizers))
         self._check()
         # Equal numbers have equal JSON, and so equal digests.
@@ -145,7 +149,10 @@ class Config:
             if not (isinstance(label, str) and label.isprintable() and label.strip() == label != ""):
                 raise InputError(f"an optimizer's label must be printable text, not {label!r}")
             if not isinstance(optimizer, OptimizerConfig):
-                raise InputError(f"optimizers[{label!r}] must be an OptimizerConfig, not {optimizer!r}")
+                raise InputError(
+                    f"optimizers[{label!r}] must be an OptimizerConfig, not {shown(optimizer)}; write "
+                    f"{_as_optimizer(optimizer)}"
+                )
 
     @property
     def seed_tuple(self) -> tuple[int, ...]:
@@ -183,6 +190,11 @@ class Config:
     def digest(self) -> str:
         """SHA-256 of the config's canonical JSON, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _as_optimizer(given: object) -> str:
+    """How an optimizer is written that was given as something else."""
+    return f'mj.OptimizerConfig("{given}", learning_rate=…)' if isinstance(given, str) else _EXAMPLE
 
 
 def recorded_iterations(cfg: Config) -> Int[np.ndarray, " recorded"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from momentum_jax._base.errors import InputError, check_real, unknown
+from momentum_jax._base.errors import InputError, check_real, shown, unknown
 from momentum_jax._base.progress import Progress, default_progress
 from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
@@ -37,7 +37,7 @@ from momentum_jax.sweeps.workers import make_workers
 from momentum_jax.tasks import Task
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted, interruptible
-from momentum_jax.training.validate import evaluation_names, resolve_task
+from momentum_jax.training.validate import check_names, check_types, evaluation_names, resolve_task
 
 SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}
 
@@ -123,6 +123,8 @@ def compare(
     >>> print(comparison.verdict("same", "train_loss", "momentum", "sgd").outcome)
     better
     """
+    check_types(cfg, task, progress=progress, folder=folder)
+    check_names(cfg.optimizers)
     progress = progress or default_progress()
     cfg = _with_labels(cfg, labels)
     options = _judging_options(judge_by, target, margin, level)
@@ -279,6 +281,10 @@ def _check_finished_training(result: Result) -> None:
 
 def _with_labels(cfg: Config, labels: Sequence[str]) -> Config:
     for label in labels:
+        if not isinstance(label, str):
+            raise InputError(
+                f'labels are given one by one, such as compare(cfg, "sgd", "momentum"), not {shown(label)}'
+            )
         if label not in cfg.optimizers:
             raise unknown("optimizer's label", label, cfg.optimizers)
     chosen = {label: cfg.optimizers[label] for label in labels or cfg.optimizers}
@@ -294,8 +300,10 @@ def _check_several(optimizers: Mapping[str, OptimizerConfig]) -> None:
 def _judging_options(
     judge_by: Sequence[str] | None, target: float | None, margin: float | None, level: float
 ) -> JudgingOptions:
-    if isinstance(judge_by, str) or (judge_by is not None and not judge_by):
-        raise InputError(f"judge_by must be one or more metrics in a sequence, not {judge_by!r}")
+    if judge_by is not None:
+        several = isinstance(judge_by, list | tuple) and all(isinstance(name, str) for name in judge_by)
+        if not (several and judge_by):
+            raise InputError(f'judge_by must be one or more names of metrics, such as ["test_loss"], not {judge_by!r}')
     if target is not None:
         check_real("target", target, -math.inf, math.inf)
     if margin is not None:

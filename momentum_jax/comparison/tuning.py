@@ -13,7 +13,7 @@ from momentum_jax._base.errors import InputError, check_integer, unknown
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.comparison.metrics import metric_of
 from momentum_jax.comparison.protocols import PlannedProtocol
-from momentum_jax.config import Config
+from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
 from momentum_jax.space import BATCH_SIZE, Space, Trial, Uniform, Values, axes_of, factory_of, make_trials, text_of_axis
@@ -106,10 +106,12 @@ def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
     own = set(cfg.seed_tuple)
     # NumPy's arrays and integers become Python's.
     given = getattr(given, "tolist", lambda: given)()
-    if isinstance(given, int):
+    if isinstance(given, str) or not isinstance(given, Sequence):
         check_integer("tuning_seeds", given, 1, 1_000_000)
         # Far from the seeds that people give, so that a comparison with more of these keeps its tuning.
         return tuple(itertools.islice((seed for seed in itertools.count(1_000_000) if seed not in own), given))
+    for seed in given:
+        check_integer("tuning_seeds", seed, 0, MAX_SEED)
     shared = sorted(own & set(given))
     if shared:
         raise InputError(

@@ -79,7 +79,7 @@ class Schedule(_Description):
     """
 
     def __init__(self, name: str, /, **parameters: float):
-        if name not in SCHEDULES:
+        if not isinstance(name, str) or name not in SCHEDULES:
             raise unknown("schedule", name, SCHEDULES)
         allowed = SCHEDULES[name]
         for key in parameters:

@@ -22,6 +22,7 @@ from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.loop import CHUNK, Interrupted, interruptible
 from momentum_jax.training.sampling import numerics
+from momentum_jax.training.validate import check_kept, check_names, check_types
 
 
 def sweep(
@@ -84,10 +85,14 @@ def sweep(
     >>> result.losses["sgd"].shape
     (3, 2, 20)
     """
+    check_types(cfg, task, metrics, progress, folder=folder)
+    check_names(cfg.optimizers)
     check_integer("chunk", chunk, 1)
     trials = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
     with interruptible(), contextlib.ExitStack() as stack:
         plan = plan_sweep(cfg, trials, task, metrics)
+        if keep_params:
+            check_kept(cfg, plan.task)
         workers = stack.enter_context(make_workers(cluster, devices, layout))
         return run_sweep(plan, workers, folder, keep_params=keep_params, chunk=chunk, progress=progress)
 

@@ -6,12 +6,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.machine import environment
 from momentum_jax._base.progress import Progress
 from momentum_jax.results.record import Record, Run
 from momentum_jax.sweeps.batches import Job, train_batches
-from momentum_jax.training.devices import check_layout, default_devices, resolve_layout
+from momentum_jax.training.devices import check_layout, resolve_devices, resolve_layout
 from momentum_jax.training.groups import Group
 
 
@@ -37,6 +37,8 @@ def make_workers(cluster: str | None, devices: Sequence[jax.Device] | None, layo
     if cluster is None:
         yield LocalDevices(devices, layout)
         return
+    if not isinstance(cluster, str):
+        raise InputError(f'cluster must be an address, "auto" or "local:N", not {shown(cluster)}')
     if devices is not None:
         raise InputError("devices are those of the workers where cluster is given")
     # Where no cluster is wanted, Ray need not be installed.
@@ -65,4 +67,4 @@ class LocalDevices(NamedTuple):
         return train_batches(job, groups, self._devices(), progress)
 
     def _devices(self) -> list[jax.Device]:
-        return list(self.given or default_devices())
+        return resolve_devices(self.given)

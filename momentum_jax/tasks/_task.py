@@ -1,6 +1,7 @@
 """`Task`, the interface between a problem and its training."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
+from momentum_jax._base.errors import InputError, summary
 from momentum_jax.tasks.datasets import draw_held_out
 
 Params: TypeAlias = PyTree[Any]
@@ -36,13 +38,17 @@ class Task:
     Attributes:
       init: from a key to the initial parameters, a pytree; float leaves are cast to the config's dtype.
       loss: from parameters and a batch (`train` with `batch_size` examples) to a scalar, the mean over the batch.
-      train: the training examples, a pytree of arrays whose leading axis counts them.
+      train: the training examples, a pytree of arrays whose leading axis counts them. Frames and series of pandas and
+        other leaves that NumPy reads become NumPy arrays.
       test: the test examples, likewise, or None.
       evaluate: from parameters, `train` and `test` to scalars by name. The default gives "train_loss" and, with test
         examples, "test_loss": the loss averaged over each set.
       baseline_loss: the training loss of a constant predictor, where that makes sense. A run that ends no better than
         this has failed.
-      provenance: where the data came from; it is kept with the result.
+      provenance: where the data came from, as JSON values by name; it is kept with the result.
+
+    Raises:
+      InputError: NumPy cannot read a leaf of the data.
     """
 
     init: Callable[[Key[Array, ""]], Params]
@@ -52,6 +58,11 @@ class Task:
     evaluate: Callable[[Params, Data, Data | None], Scalars] | None = None
     baseline_loss: float | None = None
     provenance: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for field in ("train", "test"):
+            arrays = jax.tree.map_with_path(functools.partial(_array, field), getattr(self, field))
+            object.__setattr__(self, field, arrays)
 
     @property
     def num_examples(self) -> int:
@@ -74,6 +85,17 @@ class Task:
             test=jax.tree.map(lambda a: np.asarray(a)[held_out], self.train),
             provenance=about | {"held_out": f"{n} training examples by seed {seed}"},
         )
+
+
+def _array(field: str, path: Any, leaf: Any) -> Any:
+    """A leaf of the data as an array: `to_numpy` of pandas, `__array__` of others."""
+    if isinstance(leaf, np.ndarray | jax.Array):
+        return leaf
+    try:
+        return leaf.to_numpy() if hasattr(leaf, "to_numpy") else np.asarray(leaf)
+    except Exception as error:
+        # Whatever the leaf's library raises.
+        raise InputError(f"{field}{jax.tree_util.keystr(path)} of the task is no array: {summary(error)}") from error
 
 
 def mean_over_examples(function: Callable[[Data], PyTree[Array]], data: Data, slice_size: int = 1000) -> PyTree[Array]:

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, Key, UInt8
 
+from momentum_jax._base.errors import InputError, shown, unknown
 from momentum_jax.tasks._task import Params, Scalars, Task, mean_over_examples
 from momentum_jax.tasks.datasets import Dataset
-from momentum_jax.tasks.mlp import MLP
+from momentum_jax.tasks.mlp import ACTIVATIONS, MLP, SCALES
 
 Batch = tuple[UInt8[Array, "batch features"], Int32[Array, " batch"]]
 Tests = tuple[UInt8[Array, "tests features"], Int32[Array, " tests"]]
@@ -31,7 +32,16 @@ def image_classification(
     The loss is the softmax cross-entropy in nats plus 0.5·λ·Σ‖W‖² over the weights, with λ = `l2`. The evaluation gives
     "train_loss" and "test_loss", without the penalty, and "test_accuracy", all over the full sets. The baseline is the
     entropy of the training labels, the least loss of a predictor that does not look at the image.
+
+    Raises:
+      InputError: the dataset is none, or there is no such activation or initialisation.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(f'dataset must be a Dataset, such as mj.load_dataset("mnist"), not {shown(dataset)}')
+    if activation not in [*ACTIVATIONS]:
+        raise unknown("activation", activation, ACTIVATIONS)
+    if isinstance(weight_init, str) and weight_init not in SCALES:
+        raise unknown("weight_init", weight_init, [*SCALES, "a number"])
     init, loss, evaluate = _functions(
         hidden_sizes, dataset.num_classes, activation, weight_init, l2, dataset.x_train.shape[1]
     )

@@ -42,7 +42,7 @@ class Landscape:
       domain: where a path may start, likewise; None for everywhere.
 
     Raises:
-      InputError: an array has the wrong shape.
+      InputError: the function is none, or an array is not of numbers or has the wrong shape.
     """
 
     name: str
@@ -54,12 +54,19 @@ class Landscape:
     domain: Float[np.ndarray, "dimensions 2"] | None = None
 
     def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(
+                f"function of landscape {self.name!r} must be a function of a point, not {self.function!r}"
+            )
         n = np.size(self.start)
         shapes = {"start": (n,), "minima": (-1, n), "window": (n, 2)} | (
             {} if self.domain is None else {"domain": (n, 2)}
         )
         for field, shape in shapes.items():
-            value = np.asarray(getattr(self, field), np.float64)
+            try:
+                value = np.asarray(getattr(self, field), np.float64)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{field} of landscape {self.name!r} must be an array of numbers: {error}") from error
             if value.ndim != len(shape) or value.shape[-1] != shape[-1] or shape[0] not in (-1, value.shape[0]):
                 wanted = list(shape) if shape[0] != -1 else f"[minima, {n}]"
                 raise InputError(
@@ -90,7 +97,7 @@ def make_landscape(name: str, **parameters: Any) -> Landscape:
     Raises:
       InputError: there is no such landscape or parameter, or a value is out of range.
     """
-    if name not in _LANDSCAPES:
+    if not isinstance(name, str) or name not in _LANDSCAPES:
         raise unknown("landscape", name, _LANDSCAPES)
     allowed = inspect.signature(_LANDSCAPES[name]).parameters
     for parameter in parameters:

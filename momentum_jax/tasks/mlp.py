@@ -6,11 +6,13 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "sigmoid": nn.sigmoid,
     "tanh": nn.tanh,
 }
+SCALES = {"he": 2.0, "xavier": 1.0}
+"""The variance of the initial weights by name, times fan_in."""
 
 
 class MLP(nn.Module):
@@ -39,11 +41,11 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch classes"]:
         for size in self.hidden_sizes:
-            x = _ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=self._kernel_init())(x))
+            x = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=self._kernel_init())(x))
         return nn.Dense(self.num_classes, kernel_init=self._kernel_init())(x)
 
     def _kernel_init(self) -> jax.nn.initializers.Initializer:
         if isinstance(self.weight_init, str):
-            scale = {"he": 2.0, "xavier": 1.0}[self.weight_init]
+            scale = SCALES[self.weight_init]
             return nn.initializers.variance_scaling(scale, "fan_in", "normal")
         return nn.initializers.normal(self.weight_init)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int32, PyTree
 
-from momentum_jax._base.errors import unknown
+from momentum_jax._base.errors import InputError, shown, unknown
 from momentum_jax._base.machine import cores
 
 RUNS = "runs"
@@ -25,6 +25,20 @@ def default_devices() -> list[jax.Device]:
     devices = jax.devices()
     if devices[0].platform == "cpu" and len(devices) == 1 < cores():
         _warn_idle_cores(cores())
+    return devices
+
+
+def resolve_devices(given: Sequence[jax.Device] | None) -> list[jax.Device]:
+    """The given devices, or the default ones where None is given.
+
+    Raises:
+      InputError: there is none among them, something else, or one twice.
+    """
+    if given is None:
+        return default_devices()
+    devices = list(given) if isinstance(given, Sequence | np.ndarray) else []
+    if not devices or len(set(map(id, devices))) < len(devices) or not all(isinstance(d, jax.Device) for d in devices):
+        raise InputError(f"devices must be different ones of jax.devices(), in a list, not {shown(given)}")
     return devices
 
 
@@ -175,7 +189,9 @@ def over_runs(function: Callable[..., PyTree[Any]], mesh: Mesh, layout: Layout) 
         # The carry of a run's scan starts from both replicated and laid-out values, which the check refuses.
         check_vma=False,
     )
-    return jax.jit(mapped, compiler_options=_compiler_options(mesh))
+    # Said for arrays of size 0, which XLA would replicate and the next call would then refuse.
+    laid_out = NamedSharding(mesh, PartitionSpec(RUNS))
+    return jax.jit(mapped, out_shardings=laid_out, compiler_options=_compiler_options(mesh))
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, bool]:

@@ -25,11 +25,11 @@ from momentum_jax.space import Trial
 from momentum_jax.tasks import Metric, Params, Task
 from momentum_jax.training.checkpoint import Checkpoint, locked
 from momentum_jax.training.compile import Program, States, compile_runs
-from momentum_jax.training.devices import default_devices, resolve_layout
+from momentum_jax.training.devices import resolve_devices, resolve_layout
 from momentum_jax.training.groups import group_runs
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
 from momentum_jax.training.step import History
-from momentum_jax.training.validate import abstract_batch, check_optimizers, resolve_task
+from momentum_jax.training.validate import abstract_batch, check_names, check_optimizers, check_types, resolve_task
 
 CHUNK = 100
 
@@ -103,9 +103,11 @@ def train(
     >>> result.losses["sgd"].shape
     (2, 20)
     """
+    check_types(cfg, task, metrics, progress, checkpoint=checkpoint)
+    check_names(cfg.optimizers)
     check_integer("chunk", chunk, 1)
     check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
-    devices, metrics, progress = list(devices or default_devices()), metrics or {}, progress or default_progress()
+    devices, metrics, progress = resolve_devices(devices), metrics or {}, progress or default_progress()
     resolved = resolve_layout(layout, devices)
     seconds = dict.fromkeys(("loading", "compiling", "training", "evaluating"), 0.0)
     with interruptible(), numerics(cfg.dtype), locked(checkpoint):
@@ -115,13 +117,14 @@ def train(
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
             groups = group_runs(cfg, task, metrics, runs)
+            saved, before = None, None
+            if checkpoint is not None:
+                about = identity(cfg, task, metrics, environment(devices[0], resolved))
+                about["programs"] = [group.program_digest(cfg, task) for group in groups]
+                saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
+                before = saved.read()
             program = compile_runs(cfg, task, groups, devices, resolved, chunk, progress)
-            state, saved = initial_state(program, runs), None
-        if checkpoint is not None:
-            about = identity(cfg, task, metrics, environment(devices[0], resolved))
-            about["programs"] = [group.program_digest(cfg, task) for group in groups]
-            saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
-            state = restore(program, state, saved.read())
+            state = restore(program, initial_state(program, runs), before)
         with contextlib.suppress(KeyboardInterrupt):
             # A Ctrl-C may have cut this evaluation short before.
             with timed(seconds, "evaluating"):
@@ -308,12 +311,21 @@ def make_records(program: Program, state: State) -> dict[Run, Record]:
 def batch_indices(cfg: Config, seed: int, *, task: Task | None = None) -> Int32[np.ndarray, "iterations batch"]:
     """The examples that a run of this seed sees: rows of the task's training data, by iteration.
 
+    Without a task they are rows of `load_dataset(cfg.dataset).x_train`, whose order is the canonical one, not that of
+    the files. `file_rows` of the dataset gives the rows in the files:
+
+    >>> import momentum_jax as mj
+    >>> cfg = Config(iterations=3, batch_size=4)
+    >>> rows = batch_indices(cfg, seed=0)
+    >>> rows.shape
+    (3, 4)
+    >>> mj.load_dataset("mnist").file_rows[rows[0]]  # in train-images-idx3-ubyte
+    array([...])
+
     Raises:
       InputError: the config does not fit its data.
-
-    >>> batch_indices(Config(iterations=3, batch_size=4), seed=0).shape
-    (3, 4)
     """
+    check_types(cfg, task)
     check_integer("seed", seed, 0, MAX_SEED)
     num_examples = resolve_task(cfg, task).num_examples
     with numerics(cfg.dtype):
@@ -339,6 +351,7 @@ def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = No
     >>> params["params"]["Dense_0"]["kernel"].shape
     (784, 5)
     """
+    check_types(cfg, task)
     check_integer("seed", seed, 0, MAX_SEED)
     task = resolve_task(cfg, task)
     if label not in cfg.optimizers:

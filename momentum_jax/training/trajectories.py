@@ -84,19 +84,22 @@ def trajectory(
     starts = check_start(landscape, landscape.start if start is None else start)
     keys = _noise_keys(noise, key, math.prod(starts.shape[:-1]))
     args = (starts.reshape(-1, landscape.dimensions), jnp.asarray(noise, starts.dtype), keys)
-    if isinstance(optimizer, optax.GradientTransformation):
-        paths = _paths(landscape, optax.with_extra_args_support(optimizer), iterations, *args)
-    else:
-        several = [optimizer] if isinstance(optimizer, OptimizerConfig) else optimizer
-        if not (isinstance(several, Sequence) and all(isinstance(one, OptimizerConfig) for one in several)):
-            raise InputError(
-                f"optimizer must be an OptimizerConfig, a list of them or an Optax transformation, not {optimizer!r}"
-            )
-        paths = _of_optimizers(several, landscape, iterations, args)
-        if isinstance(optimizer, OptimizerConfig):
-            paths = Trajectory(*(a[0] for a in paths))
-    leading = paths.diverged.ndim - 1
-    return Trajectory(*(a.reshape(*a.shape[:leading], *starts.shape[:-1], *a.shape[leading + 1 :]) for a in paths))
+    # A path that diverges must not end the others.
+    with jax.debug_nans(False), jax.debug_infs(False):
+        if isinstance(optimizer, optax.GradientTransformation):
+            paths = _paths(landscape, optax.with_extra_args_support(optimizer), iterations, *args)
+        else:
+            several = [optimizer] if isinstance(optimizer, OptimizerConfig) else optimizer
+            if not (isinstance(several, Sequence) and all(isinstance(one, OptimizerConfig) for one in several)):
+                raise InputError(
+                    "optimizer must be an OptimizerConfig, a list of them or an Optax transformation, not "
+                    f"{optimizer!r}"
+                )
+            paths = _of_optimizers(several, landscape, iterations, args)
+            if isinstance(optimizer, OptimizerConfig):
+                paths = Trajectory(*(a[0] for a in paths))
+        leading = paths.diverged.ndim - 1
+        return Trajectory(*(a.reshape(*a.shape[:leading], *starts.shape[:-1], *a.shape[leading + 1 :]) for a in paths))
 
 
 def check_start(landscape: Landscape, start: ArrayLike) -> Float[Array, "... dimensions"]:

@@ -6,6 +6,7 @@ import signal
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,6 +44,31 @@ def test_a_diverging_run_is_recorded_and_its_neighbours_are_untouched():
         assert result.losses[label].tobytes() == tame.losses[label].tobytes()
         assert result.diverged_at[label].tolist() == [-1]
         assert not result.failed[label].any()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("chunk", [10, 100])
+def test_parameters_of_size_0_are_trained_beside_others(devices, chunk, tmp_path):
+    with_empty = mj.Task(
+        init=lambda key: {"w": jnp.zeros(3), "empty": jnp.zeros([0, 3]), "none": jnp.zeros([2, 0])},
+        loss=lambda p, batch: jnp.mean((p["w"][None] - batch) ** 2) + p["empty"].sum() + p["none"].sum(),
+        train=quadratic_task().train,
+    )
+    alone = mj.Task(
+        init=lambda key: {"w": jnp.zeros(3)},
+        loss=lambda p, batch: jnp.mean((p["w"][None] - batch) ** 2),
+        train=quadratic_task().train,
+    )
+    cfg, options = small(seeds=3), {"devices": jax.devices()[:devices], "chunk": chunk}
+    result, expected = (mj.train(cfg, task=task, **options) for task in (with_empty, alone))
+    for label in PAIR:
+        assert result.losses[label].tobytes() == expected.losses[label].tobytes()
+        assert result.params[label]["empty"].shape == (3, 0, 3)
+    result.save(tmp_path / "result")
+    assert mj.Result.load(tmp_path / "result") == result
+    swept = mj.sweep(cfg, {}, task=with_empty, keep_params=True, folder=tmp_path / "sweep", **options)
+    assert swept.params["sgd"]["none"].shape == (1, 3, 2, 0)
+    assert mj.Result.load(tmp_path / "sweep") == swept
 
 
 def test_a_dead_network_has_failed_although_its_loss_is_finite():

@@ -1,11 +1,12 @@
 """Batches and initial weights: functions of the seed alone."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import momentum_jax as mj
-from tests.training.small import PAIR, quadratic_task, small
+from tests.training.small import PAIR, quadratic_task, same_bits, small
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -72,3 +73,17 @@ def test_ones_own_init_draws_the_same_numbers_in_every_dtype():
     task = quadratic_task()
     single, double = (mj.initial_params(small(dtype=d), 0, "sgd", task=task)["w"] for d in ("float32", "float64"))
     np.testing.assert_array_equal(np.asarray(single, np.float64), np.asarray(double))
+
+
+def test_infinities_of_one_run_end_no_training_and_no_path():
+    wild = mj.OptimizerConfig("sgd", learning_rate=1e30)
+    cfg = small(optimizers={"wild": wild, "sgd": PAIR["sgd"]})
+    expected = mj.train(cfg, task=quadratic_task())
+    with jax.debug_infs(True), jax.debug_nans(True):
+        result = mj.train(cfg, task=quadratic_task())
+        path = mj.trajectory([wild, PAIR["sgd"]], "valley")
+        swept = mj.sweep(cfg, {"learning_rate": [0.1, 1e30]}, task=quadratic_task())
+    assert result.failed["wild"].all()
+    same_bits(result, expected)
+    assert path.diverged.tolist() == [True, False]
+    assert swept.failed["sgd"].tolist() == [[False], [True]]
