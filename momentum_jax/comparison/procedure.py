@@ -303,7 +303,9 @@ def _judging_options(
     if judge_by is not None:
         several = isinstance(judge_by, list | tuple) and all(isinstance(name, str) for name in judge_by)
         if not (several and judge_by):
-            raise InputError(f'judge_by must be one or more names of metrics, such as ["test_loss"], not {judge_by!r}')
+            raise InputError(
+                f'judge_by must be one or more metrics by name, such as ["test_loss"], not {shown(judge_by)}'
+            )
     if target is not None:
         check_real("target", target, -math.inf, math.inf)
     if margin is not None:

@@ -20,13 +20,14 @@ def numerics(dtype: str) -> Iterator[None]:
     """Sets JAX's numerics for a run, whatever the ambient settings are, so that the run is the same under all.
 
     64-bit types are on for float64 only, draws are those of the partitionable Threefry, and a NaN or an infinity is
-    recorded, not raised: a diverging run must not end the others.
+    recorded, not raised: a diverging run must not end the others. A guard of transfers is for the user's own code.
     """
     with (
         jax.enable_x64(dtype == "float64"),
         jax.threefry_partitionable(True),
         jax.debug_nans(False),
         jax.debug_infs(False),
+        jax.transfer_guard("allow"),
         jax.disable_jit(False),
     ):
         yield

@@ -75,7 +75,7 @@ def test_ones_own_init_draws_the_same_numbers_in_every_dtype():
     np.testing.assert_array_equal(np.asarray(single, np.float64), np.asarray(double))
 
 
-def test_infinities_of_one_run_end_no_training_and_no_path():
+def test_jaxs_settings_for_debugging_end_no_training_and_no_path():
     wild = mj.OptimizerConfig("sgd", learning_rate=1e30)
     cfg = small(optimizers={"wild": wild, "sgd": PAIR["sgd"]})
     expected = mj.train(cfg, task=quadratic_task())
@@ -87,3 +87,5 @@ def test_infinities_of_one_run_end_no_training_and_no_path():
     same_bits(result, expected)
     assert path.diverged.tolist() == [True, False]
     assert swept.failed["sgd"].tolist() == [[False], [True]]
+    with jax.transfer_guard("disallow"):
+        same_bits(mj.train(cfg, task=quadratic_task()), expected)
