@@ -143,12 +143,12 @@ def _take(path: pathlib.Path, what: str, kind: str) -> IO[str]:
         file = open(path, "a+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
                 file.flush()
                 return file
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:
             file.close()

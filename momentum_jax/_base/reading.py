@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.files import open_regular
 
 DEPTH = 200
@@ -142,12 +142,6 @@ def reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     line = "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
     return line if len(line) <= _LONG else f"{line[:_LONG]}…"
-
-
-def shown(value: Any) -> str:
-    """A value in a message: its beginning, if it is long."""
-    text = repr(value)
-    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
 def _has_form(value: Any, schema: Any, where: str) -> bool:

@@ -20,8 +20,8 @@ import ml_dtypes  # noqa: F401  so that NumPy knows "bfloat16" and others by nam
 import numpy as np
 from jaxtyping import PyTree
 
-from momentum_jax._base.errors import InputError
-from momentum_jax._base.reading import MOST_JSON_BYTES, check_depth, digest_of, parse_json, reason, shown
+from momentum_jax._base.errors import InputError, shown
+from momentum_jax._base.reading import MOST_JSON_BYTES, check_depth, digest_of, parse_json, reason
 
 
 def json_bytes(value: Any) -> bytes:

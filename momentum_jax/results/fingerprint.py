@@ -12,20 +12,21 @@ from jax.tree_util import keystr
 
 from momentum_jax._base.jaxprs import jaxpr_digest
 from momentum_jax.config import Config
-from momentum_jax.tasks import Data, Metric, Task
+from momentum_jax.tasks import Data, Metric, Params, Task
 
 # Characters of JSON up to which a list is shown whole.
 _SHORT = 80
 _data_digests: weakref.WeakKeyDictionary[Task, str] = weakref.WeakKeyDictionary()
 
 
-def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]) -> dict[str, Any]:
+def identity(
+    cfg: Config, task: Task, params: Params, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]
+) -> dict[str, Any]:
     """Returns, as JSON, what the bits of a config's runs depend on: config, data, functions, `environment`.
 
     The functions are known by their names and by what they compute, but for the loss and the metrics: these are part of
-    an iteration, whose digest is known for each optimizer.
+    an iteration, whose digest is known for each optimizer. Of the parameters only shapes and dtypes count.
     """
-    params = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     return {
         "config": cfg.to_json(),
         "data": data_digest(task),
@@ -35,7 +36,7 @@ def identity(cfg: Config, task: Task, metrics: Mapping[str, Metric], surrounding
             keystr(path, simple=True, separator="."): list(leaf.shape)
             for path, leaf in jax.tree.leaves_with_path(params)
         },
-        "computed": computed_by(task),
+        "computed": computed_by(task, params),
         "environment": dict(surroundings),
     }
 
@@ -50,14 +51,13 @@ def data_digest(task: Task) -> str:
     return _data_digests[task]
 
 
-def computed_by(task: Task, batch: Data | None = None) -> dict[str, str]:
-    """Returns, by name, the digests of what the functions of a task compute; the loss needs the shapes of a batch."""
-    init = jax.jit(task.init).trace(jax.random.key(0))
-    traced = {"init": init}
+def computed_by(task: Task, params: Params, batch: Data | None = None) -> dict[str, str]:
+    """Returns, by name, the digests of what the functions of a task compute; that of the loss for a batch only."""
+    traced = {"init": jax.jit(task.init).trace(jax.random.key(0))}
     if task.evaluate is not None:
-        traced["evaluate"] = jax.jit(task.evaluate).trace(init.out_info, task.train, task.test)
+        traced["evaluate"] = jax.jit(task.evaluate).trace(params, task.train, task.test)
     if batch is not None:
-        traced["loss"] = jax.jit(task.loss).trace(init.out_info, batch)
+        traced["loss"] = jax.jit(task.loss).trace(params, batch)
     return {name: jaxpr_digest(there.jaxpr) for name, there in traced.items()}
 
 

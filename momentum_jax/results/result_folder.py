@@ -8,9 +8,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.files import lock, remove_left_behind, write_atomically
-from momentum_jax._base.reading import MOST_JSON_BYTES, check_schema, parse_json, read_bytes, reason, shown
+from momentum_jax._base.reading import MOST_JSON_BYTES, check_schema, parse_json, read_bytes, reason
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.config import Config
 from momentum_jax.results.fingerprint import first_difference

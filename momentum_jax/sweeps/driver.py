@@ -22,7 +22,7 @@ from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.loop import CHUNK, Interrupted, interruptible
 from momentum_jax.training.sampling import numerics
-from momentum_jax.training.validate import check_kept, check_names, check_types
+from momentum_jax.training.validate import abstract_params, check_kept, check_names, check_types
 
 
 def sweep(
@@ -111,7 +111,9 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         stack.enter_context(numerics(cfg.dtype))
         job = Job(cfg, plan.task, workers.environment(), chunk, keep_params)
-        about = identity(cfg, plan.task, plan.metrics, job.environment) | {"keep_params": keep_params}
+        about = identity(cfg, plan.task, abstract_params(cfg, plan.task), plan.metrics, job.environment) | {
+            "keep_params": keep_params
+        }
         provenance = {"versions": versions(), "environment": about["environment"], "data": about["data"]}
         finished: dict[Run, Record] = {}
         store = None

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.files import lock, remove_left_behind, write_atomically
-from momentum_jax._base.reading import DIGEST, read_bytes, reason, shown
+from momentum_jax._base.reading import DIGEST, read_bytes, reason
 from momentum_jax._base.trees import digest_of_tree, pack, unpack
 from momentum_jax.results.fingerprint import first_difference
 

@@ -29,7 +29,14 @@ from momentum_jax.training.devices import resolve_devices, resolve_layout
 from momentum_jax.training.groups import group_runs
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
 from momentum_jax.training.step import History
-from momentum_jax.training.validate import abstract_batch, check_names, check_optimizers, check_types, resolve_task
+from momentum_jax.training.validate import (
+    abstract_batch,
+    abstract_params,
+    check_names,
+    check_optimizers,
+    check_types,
+    resolve_task,
+)
 
 CHUNK = 100
 
@@ -73,9 +80,9 @@ def train(
 ) -> Result:
     """Trains every optimizer of a config with every seed.
 
-    A run draws its batches and initial weights from its seed alone (without `shared_init` the weights from its label
-    too). For one jaxlib and CPU instruction set it has the
-    same bits alone or in company, on any number of devices and for any length of the chunks.
+    A run draws its batches and initial weights from its seed alone; without `shared_init`, the weights from its label
+    too. For one jaxlib and CPU instruction set it has the same bits alone or in company, on any number of devices and
+    for any length of the chunks.
 
     Args:
       cfg: what to run.
@@ -117,9 +124,10 @@ def train(
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
             groups = group_runs(cfg, task, metrics, runs)
+            params = abstract_params(cfg, task)
             saved, before = None, None
             if checkpoint is not None:
-                about = identity(cfg, task, metrics, environment(devices[0], resolved))
+                about = identity(cfg, task, params, metrics, environment(devices[0], resolved))
                 about["programs"] = [group.program_digest(cfg, task) for group in groups]
                 saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
                 before = saved.read()
@@ -144,11 +152,8 @@ def train(
         with contextlib.suppress(KeyboardInterrupt), timed(seconds, "evaluating"):
             state = evaluate(program, state, progress)
         origin = provenance(devices, task.provenance | {"digest": data_digest(task)})
-        origin |= {
-            "functions": function_names(task),
-            "computed": computed_by(task, abstract_batch(task, cfg.batch_size)),
-        }
-        origin |= {"layout": resolved, "seconds": seconds}
+        computed = computed_by(task, params, abstract_batch(task, cfg.batch_size))
+        origin |= {"functions": function_names(task), "computed": computed, "layout": resolved, "seconds": seconds}
         result = _make_result(program, state, origin)
     if state.step < cfg.iterations or state.step not in state.evaluations:
         raise Interrupted(result, state.step)

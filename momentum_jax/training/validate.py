@@ -1,4 +1,4 @@
-"""What is checked of a task and its optimizers before anything compiles."""
+"""What is checked before anything compiles: arguments, the task, its optimizers; and the shapes that follow."""
 
 import contextlib
 import functools
