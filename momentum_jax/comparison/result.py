@@ -130,7 +130,8 @@ def _check_head(head: Mapping[str, Any], judged: Result) -> None:
     fit &= 0.5 <= options["level"] < 1 and (options["margin"] or 0) >= 0
     if times is not None:
         fit &= {label: len(of_trials) for label, of_trials in times.items()} == trials
-        fit &= all(rounds and min(rounds) > 0 for of_trials in times.values() for rounds in of_trials)
+        rounds = [of_trial for of_trials in times.values() for of_trial in of_trials]
+        fit &= len(set(map(len, rounds))) == 1 and all(of_trial and min(of_trial) > 0 for of_trial in rounds)
     if not fit:
         raise InputError(f"{HEAD} is damaged: its protocols, times or options are not of what was judged")
 

@@ -215,3 +215,11 @@ def test_to_look_whether_a_lock_is_held_keeps_no_one_out(tmp_path):
         threading.Timer(0.02, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
         with lock(path, "it", "sweep"):
             pass
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
+    (tmp_path / "letter").write_text("all I have")
+    (tmp_path / "lock").symlink_to("letter")
+    with pytest.raises(OSError, match="symbolic links"), lock(tmp_path / "lock", "it", "sweep"):
+        pass
+    assert (tmp_path / "letter").read_text() == "all I have"
