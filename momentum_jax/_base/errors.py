@@ -1,13 +1,15 @@
 """Errors about wrong input. Their messages name the field, the value, what is allowed and the nearest spelling."""
 
+import contextlib
 import difflib
 import math
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 # A longer list of allowed names is left out of the message.
 _MOST_LISTED = 20
-_LONGEST_SHOWN = 100
+_MOST_SHOWN = 100
 
 
 class InputError(ValueError):
@@ -28,16 +30,6 @@ def summary(error: Exception) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def shown(value: object) -> str:
-    """A value as one line of bounded length.
-
-    >>> shown([[1, 2], [3, 4]])
-    '[[1, 2], [3, 4]]'
-    """
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
-
-
 def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     """The error for a name that does not exist. It suggests the nearest spelling where one is close.
 
@@ -46,33 +38,60 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     """
     names = sorted(allowed)
     by_lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1) if isinstance(value, str) else []
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
     listed = f" Allowed: {', '.join(names) or 'none'}" if len(names) <= _MOST_LISTED else ""
-    return InputError(f"{what}: unknown {value!r}{hint}{listed}")
+    return InputError(f"{what}: unknown {shown(value)}{hint}{listed}")
 
 
-def check_integer(what: str, value: object, low: int, high: int | None = None) -> None:
+def check_choice(what: str, value: object, allowed: Iterable[str]) -> None:
+    """Raises `InputError` unless `value` is one of the allowed names."""
+    if not (isinstance(value, str) and value in allowed):
+        raise unknown(what, value, allowed)
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its repr in one line, and no more than begins a long one.
+
+    >>> shown([[1, 2], [3, 4]])
+    '[[1, 2], [3, 4]]'
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):
+        return f"{type(value).__name__} too large to be shown"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text. It cannot hold halves of surrogate pairs, such as come from undecodable bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_integer(what: str, value: Any, low: int, high: int | None = None) -> None:
     """Raises `InputError` unless `value` is an integer with low ≤ value ≤ high. A bool is no integer here."""
-    value = _plain(value)
+    value = plain_scalar(value)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if not (is_integer and low <= value and (high is None or value <= high)):  # type: ignore[operator]
+    if not (is_integer and low <= value and (high is None or value <= high)):
         upper = "" if high is None else f" and at most {high}"
-        raise InputError(f"{what} must be an integer of at least {low}{upper}, not {value!r}")
+        raise InputError(f"{what} must be an integer of at least {low}{upper}, not {shown(value)}")
 
 
-def check_real(what: str, value: object, low: float, high: float, *, below_high: bool = False) -> None:
+def check_real(what: str, value: Any, low: float, high: float, *, below_high: bool = False) -> None:
     """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high, or < high if `below_high`."""
-    value = _plain(value)
+    value = plain_scalar(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = is_number and low <= value <= sys.float_info.max  # type: ignore[operator]
-    if not (inside and (value < high if below_high else value <= high)):  # type: ignore[operator]
+    inside = is_number and low <= value <= sys.float_info.max
+    if not (inside and (value < high if below_high else value <= high)):
         bound = "" if low == -math.inf else f" and at least {low:g}"
         allowed = f"finite{bound}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
-        raise InputError(f"{what} must be {allowed}, not {value!r}")
+        raise InputError(f"{what} must be {allowed}, not {shown(value)}")
 
 
-def _plain(value: object) -> object:
+def plain_scalar(value: Any) -> Any:
     """A scalar of NumPy or JAX as a Python number; other values as they are."""
-    is_scalar = hasattr(value, "item") and getattr(value, "ndim", None) == 0
-    return value.item() if is_scalar else value  # type: ignore[attr-defined]
+    with contextlib.suppress(NotImplementedError):
+        # A random key of JAX is a scalar without a value.
+        if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+            return value.item()
+    return value

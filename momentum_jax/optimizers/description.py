@@ -8,13 +8,17 @@ import ast
 import dataclasses
 import functools
 import inspect
+import keyword
 import math
+import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
+from momentum_jax._base.errors import InputError, check_integer, check_real, is_utf8, shown, unknown
 from momentum_jax.optimizers.schedules import FORMULAS
 
 SCHEDULES: dict[str, dict[str, float | None]] = {
@@ -25,6 +29,16 @@ SCHEDULES: dict[str, dict[str, float | None]] = {
     for name, formula in FORMULAS.items()
 }
 """Every schedule with its parameters and their defaults; None marks a required one."""
+
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+    "none": None,
+    "nan": math.nan,
+    "inf": math.inf,
+}
+"""What the text form writes as a word, in any case; as a string such a word is quoted."""
+_QUOTED = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*""")
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
@@ -130,25 +144,29 @@ class OptimizerConfig(_Description):
             raise InputError(f"an optimizer is named by a string or given as a factory, not {name!r}")
         super().__init__(name, hyperparameters)
         for key, value in self.items:
+            if keyword.iskeyword(key) or not key.isidentifier() or unicodedata.normalize("NFKC", key) != key:
+                raise InputError(f"a hyperparameter's name must be one that Python functions can have, not {key!r}")
             if not (_is_value(value) or isinstance(value, Schedule)):
                 raise InputError(
                     f"hyperparameter {key} must be a number, a boolean, a string, None, a tuple of these or a "
-                    f"Schedule, not {value!r}"
+                    f"Schedule, not {shown(value)}"
                 )
 
     @classmethod
     def parse(cls, text: str) -> tuple[str, "OptimizerConfig"]:
         """Reads a label and a description from `LABEL=NAME,hyperparameter=value,…`, the form of the command line.
 
+        Label and name may be quoted, as in `'a=b'=sgd`. Values are those of `parse_values`.
+
         >>> OptimizerConfig.parse("fast=momentum,learning_rate=step_decay(init_value=0.1,transition_steps=9,\
 decay_rate=0.5)")[0]
         'fast'
         """
-        label, equals, rest = text.partition("=")
-        if not (equals and label.strip() and rest.partition(",")[0].strip()) or "," in label:
+        label, equals, rest = partition(text, "=")
+        name, _, arguments = partition(rest, ",")
+        if not (equals and label and name) or ("," in label and not _QUOTED.match(text)):
             raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
-        name, hyperparameters = parse_description(rest, text)
-        return label.strip(), cls(name, **hyperparameters)
+        return label, cls(name, **_keywords(arguments, text))
 
     def text(self, label: str) -> str:
         """The text form, which `parse` reads back. Of a factory it holds only the name.
@@ -156,7 +174,9 @@ decay_rate=0.5)")[0]
         >>> OptimizerConfig("momentum", learning_rate=Schedule("constant", value=0.1), momentum=0.9).text("fast")
         'fast=momentum,learning_rate=constant(value=0.1),momentum=0.9'
         """
-        return ",".join([f"{label}={self.name_text}", *(f"{name}={value_text(value)}" for name, value in self.items)])
+        name = quote_if_needed(self.name_text, ",")
+        values = (f"{key}={value_text(value)}" for key, value in self.items)
+        return ",".join([f"{quote_if_needed(label, '=,')}={name}", *values])
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON types, which `from_json` reads back. Of a factory it holds only the name."""
@@ -185,57 +205,72 @@ decay_rate=0.5)")[0]
         return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__qualname__)}"
 
 
-def parse_description(text: str, whole: str | None = None) -> tuple[str, dict[str, Any]]:
+def parse_description(text: str) -> tuple[str, dict[str, Any]]:
     """Reads a name and its parameters from `NAME,parameter=value,…`.
 
     >>> parse_description("quadratic,curvatures=(1,100),rotation=0.5")
     ('quadratic', {'curvatures': (1, 100), 'rotation': 0.5})
 
-    Args:
-      text: the text to read.
-      whole: the longer text that it is part of, for messages.
-
     Raises:
       InputError: the text has another form.
     """
-    name, _, arguments = text.partition(",")
-    whole = whole or text
-    source = f"f({arguments})"
-    call = _expression(source)
-    # The call must end where the source does: "a=1) # b=2" would hide the rest in a comment.
-    if not (
-        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.end_col_offset == len(source.encode())
-    ):
-        raise InputError(f"cannot read the hyperparameters of {whole!r}: they are name=value, comma between")
-    return name.strip(), _keywords(call, whole)
+    name, _, arguments = partition(text, ",")
+    return name, _keywords(arguments, text)
+
+
+def partition(text: str, separator: str) -> tuple[str, str, str]:
+    """Splits a text at the first separator, as `str.partition` does; what comes before may be quoted.
+
+    >>> partition("'a=b'=sgd", "=")
+    ('a=b', '=', 'sgd')
+    """
+    quoted = _QUOTED.match(text)
+    if quoted and text[quoted.end() : quoted.end() + 1] in ("", separator):
+        literal = _expression(quoted[1])
+        if isinstance(literal, ast.Constant):
+            return str(literal.value), text[quoted.end() : quoted.end() + 1], text[quoted.end() + 1 :]
+    head, found, rest = text.partition(separator)
+    return head.strip(), found, rest
+
+
+def quote_if_needed(text: str, separators: str) -> str:
+    """Writes a text as `partition` reads it back: quoted where it holds a separator, outer spaces or a first quote."""
+    plain_text = text == text.strip() != "" and text[0] not in "'\"" and not set(text) & set(separators)
+    return text if plain_text else repr(text)
 
 
 def parse_values(text: str) -> tuple[Any, ...]:
-    """Reads values that are separated by commas: numbers, true, false, none, words, tuples and schedules.
+    """Reads values that are separated by commas: numbers, words, strings, tuples and schedules.
 
-    >>> parse_values("0.1, constant(value=0.2)")
-    (0.1, Schedule('constant', value=0.2))
+    The words true, yes and on are True; false, no and off are False; none, nan and inf have their meaning, all in any
+    case. Any other word is a string. A quoted string stands for itself: `'on'`.
+
+    >>> parse_values("0.1, constant(value=0.2), off, 'off'")
+    (0.1, Schedule('constant', value=0.2), False, 'off')
 
     Raises:
       InputError: the text has another form.
     """
-    node = _expression(f"({text},)")
-    if not (isinstance(node, ast.Tuple) and node.elts):
+    call = _call(text)
+    if call is None or not call.args or call.keywords:
         raise InputError(f"cannot read the values {text!r}: they are numbers, words or schedules, commas between")
-    return tuple(_literal(entry, text) for entry in node.elts)
+    return tuple(_literal(entry, text) for entry in call.args)
 
 
 def value_text(value: Any) -> str:
     """The text form of a hyperparameter's value, which `parse_values` reads back.
 
-    >>> value_text(True), value_text((0.0, 0.9)), value_text("outside")
-    ('true', '(0.0, 0.9)', 'outside')
+    >>> value_text(True), value_text((0.0, None)), value_text("outside"), value_text("none")
+    ('true', '(0.0, none)', 'outside', "'none'")
     """
     if isinstance(value, Schedule):
         return f"{value.name}({','.join(f'{name}={value_text(entry)}' for name, entry in value.items)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(value_text, value))}{',' if len(value) == 1 else ''})"
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) and value.isidentifier() else repr(value)
+    is_word = isinstance(value, str) and value.isascii() and value.isidentifier()
+    return value if is_word and value.lower() not in _WORDS and not keyword.iskeyword(value) else repr(value)
 
 
 def plain(value: Any) -> Any:
@@ -250,34 +285,64 @@ def plain(value: Any) -> Any:
 def _is_value(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_value, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, str):
+        return is_utf8(value)
+    # Python writes no longer integers, so that JSON could not hold one.
+    return value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**1000)
 
 
 def _expression(source: str) -> ast.expr | None:
     """The syntax tree of an expression, or None if the source is not one."""
     try:
-        return ast.parse(source, mode="eval").body
+        with warnings.catch_warnings():
+            # Python warns of odd code, such as an unknown escape in a string; here it is data.
+            warnings.simplefilter("ignore")
+            return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _keywords(call: ast.Call, text: str) -> dict[str, Any]:
+def _call(arguments: str) -> ast.Call | None:
+    """The syntax tree of a call with these arguments, or None if they are not a call's arguments."""
+    source = f"f({arguments})"
+    call = _expression(source)
+    # The call must end where the source does: "a=1) # b=2" would hide the rest in a comment.
+    ends = (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.end_col_offset == len(source.encode())
+    )
+    return call if isinstance(call, ast.Call) and ends else None
+
+
+def _keywords(arguments: str, text: str) -> dict[str, Any]:
+    """The values of `parameter=value,…` by name; `text` is the whole text, for messages."""
+    call = _call(arguments)
+    if call is None:
+        raise InputError(f"cannot read the hyperparameters of {text!r}: they are name=value, comma between")
+    return _keyword_values(call, text)
+
+
+def _keyword_values(call: ast.Call, text: str) -> dict[str, Any]:
     if call.args:
         raise InputError(f"{ast.unparse(call.args[0])!r} in {text!r} has no name: write name=value")
     values: dict[str, Any] = {}
-    for keyword in call.keywords:
-        if keyword.arg is None or keyword.arg in values:
-            raise InputError(f"{ast.unparse(keyword.value)!r} in {text!r} is given twice or without a name")
-        values[keyword.arg] = _literal(keyword.value, text)
+    for entry in call.keywords:
+        if entry.arg is None or entry.arg in values:
+            raise InputError(f"{ast.unparse(entry.value)!r} in {text!r} is given twice or without a name")
+        values[entry.arg] = _literal(entry.value, text)
     return values
 
 
 def _literal(node: ast.expr, text: str) -> Any:
-    words = {"true": True, "false": False, "none": None, "nan": float("nan"), "inf": float("inf")}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return Schedule(node.func.id, **_keywords(node, text))
+        return Schedule(node.func.id, **_keyword_values(node, text))
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(_literal(entry, text) for entry in node.elts)
     if isinstance(node, ast.Name):
-        return words.get(node.id.lower(), node.id)
+        return _WORDS.get(node.id.lower(), node.id)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Name):
+        value = _literal(node.operand, text)
+        if isinstance(value, float):
+            return -value
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):

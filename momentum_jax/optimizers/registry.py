@@ -10,7 +10,7 @@ import jax
 import optax
 import optax.contrib
 
-from momentum_jax._base.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, shown, unknown
 from momentum_jax.optimizers._adaptive_restart import adaptive_restart
 from momentum_jax.optimizers._aggmo import aggmo
 from momentum_jax.optimizers._hyperparameters import CHOICES, RANGES, Range, check_hyperparameter
@@ -137,7 +137,7 @@ def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
     """Splits a description into its static part and its traced hyperparameters.
 
     Traced are floats, the float parameters of schedules, and an integer learning rate. For methods of this package,
-    also all other integers and tuples of numbers.
+    also all other integers and tuples of numbers. Where the default is a boolean, 0 and 1 become booleans.
 
     Raises:
       InputError: an integer is too large for a float.
@@ -147,8 +147,11 @@ def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
     traced: Traced = {}
     tuples: dict[str, int] = {}
     schedules: dict[str, TracedSchedule] = {}
+    switches = {p.name for p in _parameters(config.name) if isinstance(p.default, bool)}
     for key, value in config.items:
-        if isinstance(value, Schedule):
+        if key in switches and not isinstance(value, Schedule):
+            fixed[key] = bool(value) if isinstance(value, int) and value in (0, 1) else value
+        elif isinstance(value, Schedule):
             values = {k: v for k, v in value.items if isinstance(v, float)}
             steps = tuple((k, v) for k, v in value.items if k not in values)
             schedules[key] = TracedSchedule(value.name, steps, tuple(values))
@@ -162,6 +165,14 @@ def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
             fixed[key] = value
     numbers = tuple(key for key in traced if "." not in key)
     return Structure(config.name, _with_repr(fixed), numbers, tuple(tuples.items()), tuple(schedules.items())), traced
+
+
+def _parameters(name: str | Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a factory; none of one that does not exist or does not tell, which `build` refuses."""
+    try:
+        return list(inspect.signature(factory(name)).parameters.values())
+    except (InputError, TypeError, ValueError):
+        return []
 
 
 def _is_number(value: Any) -> bool:
@@ -296,6 +307,21 @@ def _check_arguments(name: str | Callable[..., Any], factory: Callable[..., Any]
     for p in parameters:
         if p.name in names and p.default is p.empty and p.name not in arguments:
             raise InputError(f"{_text(name)} needs the hyperparameter {p.name!r}")
+        # The methods of this package check their own.
+        if p.name in arguments and name not in _METHODS:
+            _check_type(f"{p.name} of {_text(name)}", p, arguments[p.name])
+
+
+def _check_type(what: str, parameter: inspect.Parameter, value: Any) -> None:
+    """Checks a value against the type of the default: Python takes any text for true, and true for 1."""
+    if isinstance(parameter.default, bool):
+        is_tree = "mask" in parameter.name and isinstance(value, tuple)
+        if not (is_tree or isinstance(value, bool)):
+            raise InputError(f"{what} must be True or False, not {shown(value)}; as text also yes, no, on, off, 1 or 0")
+    elif isinstance(parameter.default, str) and not isinstance(value, str):
+        raise InputError(f"{what} must be text, not {shown(value)}")
+    elif isinstance(value, str | bool) and (parameter.name in RANGES or _is_number(parameter.default)):
+        raise InputError(f"{what} must be a number, not {shown(value)}")
 
 
 def _text(name: str | Callable[..., Any]) -> str:

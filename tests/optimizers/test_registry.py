@@ -126,3 +126,48 @@ def test_a_scheduled_momentum_that_reaches_1_is_refused_when_it_is_described(nam
     values = [value for key, value in schedule.items if key.endswith("value")]
     words = message(check, OptimizerConfig(name, learning_rate=0.1, momentum=schedule))
     assert words == f"momentum must be in [0, 1), not {max(values)!r}"
+
+
+def _nesterov_of(value, name="optax.sgd"):
+    """Whether the updates are those of Nesterov's rule: 1.9 times the first gradient rather than once."""
+    _, config = OptimizerConfig.parse(f"a={name},learning_rate=1.0,momentum=0.9,nesterov={value}")
+    check(config)
+    optimizer = build(*split(config))
+    update, _ = optimizer.update(jnp.ones(1), optimizer.init(jnp.ones(1)), jnp.ones(1))
+    return {-1.0: False, -1.9: True}[round(float(update[0]), 6)]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(("true", "True", "yes", "Yes", "on", "ON", "1"), True), (("false", "no", "No", "off", "OFF", "0"), False)],
+)
+def test_words_for_booleans_mean_what_they_say(words, expected):
+    assert {word: _nesterov_of(word) for word in words} == dict.fromkeys(words, expected)
+
+
+@pytest.mark.parametrize("word", ["nope", "'no'", "2", "0.0", "1.0", "none", "(true,)", "constant(value=1)"])
+def test_where_the_default_is_a_boolean_nothing_else_is_taken_for_one(word):
+    _, config = OptimizerConfig.parse(f"a=optax.sgd,learning_rate=1.0,momentum=0.9,nesterov={word}")
+    said = message(check, config)
+    assert "nesterov of optimizer 'optax.sgd' must be True or False, not " in said
+    assert said.endswith("; as text also yes, no, on, off, 1 or 0")
+
+
+def test_a_switch_of_this_package_takes_0_and_1_too():
+    for given, switched in ((1, True), (0, False)):
+        config = OptimizerConfig("momentum", learning_rate=0.1, weight_decay=0.1, decoupled_weight_decay=given)
+        check(config)
+        assert split(config)[0].fixed == (("decoupled_weight_decay", repr(switched), switched),)
+
+
+def test_a_value_has_the_type_of_the_default():
+    for config, words in (
+        (OptimizerConfig("optax.sgd", learning_rate=True), "learning_rate of optimizer 'optax.sgd' must be a number"),
+        (OptimizerConfig("optax.sgd", learning_rate=0.1, momentum="on"), "momentum of optimizer 'optax.sgd' must be a"),
+        (OptimizerConfig("optax.adam", learning_rate=0.1, b1="0.9"), "b1 of optimizer 'optax.adam' must be a number"),
+        (
+            OptimizerConfig("optax.contrib.muon", learning_rate=0.1, preconditioning=True),
+            "preconditioning of optimizer 'optax.contrib.muon' must be text, not True",
+        ),
+    ):
+        assert words in message(check, config)
