@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, shown, unknown
+from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, is_utf8, shown, unknown
 from momentum_jax.optimizers.description import OptimizerConfig, plain
 
 Sampling = Literal["with_replacement", "epochs"]
@@ -20,6 +20,8 @@ DType = Literal["float32", "float64", "bfloat16"]
 
 MAX_SEED = 2**32 - 1
 _EXAMPLE = 'mj.OptimizerConfig("momentum", learning_rate=0.01)'
+MAX_INDEX = 2**31 - 1
+"""What the programs count with, int32, holds no more."""
 
 
 def _tutorial_optimizers() -> dict[str, OptimizerConfig]:
@@ -88,7 +90,7 @@ class Config:
             self._set("seeds", tuple(range(self.seeds)))
         for name in ("seeds", "hidden_sizes"):
             if not isinstance(getattr(self, name), list | tuple | range):
-                raise InputError(f"{name} must be a sequence of integers, not {getattr(self, name)!r}")
+                raise InputError(f"{name} must be a sequence of integers, not {shown(getattr(self, name))}")
             self._set(name, tuple(map(plain, getattr(self, name))))
         if not isinstance(self.optimizers, Mapping):
             raise InputError(
@@ -97,10 +99,10 @@ class Config:
             )
         self._set("optimizers", dict(self.optimizers))
         self._check()
-        # Equal numbers have equal JSON, and so equal digests.
+        # Equal numbers have equal JSON, and so equal digests; the sum makes 0.0 of -0.0.
         for name in ("l2", "weight_init"):
             if not isinstance(getattr(self, name), str):
-                self._set(name, float(getattr(self, name)))
+                self._set(name, float(getattr(self, name)) + 0.0)
 
     def _set(self, name: str, value: object) -> None:
         """Assigns a field while the frozen config is constructed."""
@@ -116,10 +118,10 @@ class Config:
         return hash(self.digest)
 
     def _check(self) -> None:
-        if not (isinstance(self.dataset, str) and self.dataset):
-            raise InputError(f"dataset must be a name or a folder, not {self.dataset!r}")
+        if not (isinstance(self.dataset, str) and self.dataset and is_utf8(self.dataset) and "\0" not in self.dataset):
+            raise InputError(f"dataset must be a name or a folder, in UTF-8, not {shown(self.dataset)}")
         for size in self.hidden_sizes:
-            check_integer("hidden_sizes", size, 1)
+            check_integer("hidden_sizes", size, 1, MAX_INDEX)
         for seed in self.seed_tuple:
             check_integer("seeds", seed, 0, MAX_SEED)
         if not self.seed_tuple:
@@ -127,27 +129,26 @@ class Config:
         repeated = sorted(seed for seed, times in collections.Counter(self.seed_tuple).items() if times > 1)
         if repeated:
             raise InputError(f"seeds must differ; given more than once: {', '.join(map(str, repeated))}")
-        check_integer("iterations", self.iterations, 1, 2**31 - 1)
-        check_integer("batch_size", self.batch_size, 1)
-        check_integer("record_every", self.record_every, 1)
+        check_integer("iterations", self.iterations, 1, MAX_INDEX)
+        check_integer("batch_size", self.batch_size, 1, MAX_INDEX)
+        check_integer("record_every", self.record_every, 1, MAX_INDEX)
         if self.evaluate_every is not None:
-            check_integer("evaluate_every", self.evaluate_every, 1)
+            check_integer("evaluate_every", self.evaluate_every, 1, MAX_INDEX)
         check_real("l2", self.l2, 0, float("inf"))
         for field, choices in (("activation", Activation), ("sampling", Sampling), ("dtype", DType)):
-            if getattr(self, field) not in get_args(choices):
-                raise unknown(field, getattr(self, field), get_args(choices))
+            check_choice(field, getattr(self, field), get_args(choices))
         if isinstance(self.weight_init, str):
             if self.weight_init not in get_args(WeightInit):
                 raise unknown("weight_init", self.weight_init, [*get_args(WeightInit), "a number"])
         else:
             check_real("weight_init", self.weight_init, 0, float("inf"))
         if not isinstance(self.shared_init, bool):
-            raise InputError(f"shared_init must be True or False, not {self.shared_init!r}")
+            raise InputError(f"shared_init must be True or False, not {shown(self.shared_init)}")
         if not self.optimizers:
             raise InputError("optimizers must hold at least one optimizer")
         for label, optimizer in self.optimizers.items():
             if not (isinstance(label, str) and label.isprintable() and label.strip() == label != ""):
-                raise InputError(f"an optimizer's label must be printable text, not {label!r}")
+                raise InputError(f"an optimizer's label must be printable text, not {shown(label)}")
             if not isinstance(optimizer, OptimizerConfig):
                 raise InputError(
                     f"optimizers[{label!r}] must be an OptimizerConfig, not {shown(optimizer)}; write "
@@ -175,13 +176,13 @@ class Config:
         """
         names = [f.name for f in dataclasses.fields(cls)]
         if not isinstance(values, Mapping):
-            raise InputError(f"a config is an object with the fields {', '.join(names)}, not {values!r}")
+            raise InputError(f"a config is an object with the fields {', '.join(names)}, not {shown(values)}")
         for key in values:
             if key not in names:
                 raise unknown("field of the config", key, names)
         entries = values.get("optimizers", {})
         if not isinstance(entries, Mapping):
-            raise InputError(f"optimizers must map labels to a name and hyperparameters, not {entries!r}")
+            raise InputError(f"optimizers must map labels to a name and hyperparameters, not {shown(entries)}")
         optimizers = {label: OptimizerConfig.from_json(entry) for label, entry in entries.items()}
         fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**fields | ({"optimizers": optimizers} if optimizers else {}))

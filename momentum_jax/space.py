@@ -6,17 +6,19 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
-from momentum_jax.config import Config
+from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, plain_scalar, shown, unknown
+from momentum_jax.config import MAX_INDEX, Config
 from momentum_jax.optimizers import registry
-from momentum_jax.optimizers.description import OptimizerConfig, Schedule, parse_values, value_text
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule, parse_values, partition, plain, value_text
 
 BATCH_SIZE = "batch_size"
 SEARCHES = ("grid", "random", "sobol")
+MAX_TRIALS = 100_000
+"""The most trials of one optimizer; to list more would take minutes."""
 _ROUNDS = 64
 
 
@@ -39,6 +41,8 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "low", plain_scalar(self.low))
+        object.__setattr__(self, "high", plain_scalar(self.high))
         check_real("low", self.low, -math.inf, math.inf)
         check_real("high", self.high, -math.inf, math.inf)
         if not self.low < self.high:
@@ -54,7 +58,7 @@ class Uniform:
         Raises:
           InputError: count is not an integer of at least 2.
         """
-        check_integer("count", count, 2)
+        check_integer("count", count, 2, MAX_TRIALS)
         return tuple(self.at(i / (count - 1)) for i in range(count))
 
 
@@ -102,18 +106,20 @@ def make_trials(
     >>> {label: len(of_label) for label, of_label in trials.items()}
     {'sgd': 2, 'momentum': 4, 'optax': 2}
     """
-    if search not in SEARCHES:
-        raise unknown("search", search, SEARCHES)
+    budget, search_seed = plain_scalar(budget), plain_scalar(search_seed)
+    check_choice("search", search, SEARCHES)
     if search == "grid" and budget is not None:
         raise InputError("budget is for search='random' or 'sobol'; a grid has as many trials as it has combinations")
     if search != "grid":
-        check_integer("budget", budget, 1)
+        check_integer("budget", budget, 1, MAX_TRIALS)
     check_integer("search_seed", search_seed, 0)
     axes = axes_of(cfg, space)
     trials = {}
     for label, optimizer in cfg.optimizers.items():
         own, base = axes[label], Trial(optimizer, cfg.batch_size)
         if search == "grid" or not own:
+            listed = [_values(name, values) for name, values in own.items()]
+            check_integer(f"the number of combinations for {label!r}", math.prod(map(len, listed)), 1, MAX_TRIALS)
             trials[label] = _combinations(base, label, own)
         else:
             assert budget is not None
@@ -128,7 +134,7 @@ def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
       InputError: a label or hyperparameter does not exist.
     """
     if not isinstance(space, Mapping):
-        raise InputError(f"what varies is a mapping from names to values, not {space!r}")
+        raise InputError(f"what varies is a mapping from names to values, not {shown(space)}")
     bare = {name: values for name, values in space.items() if not isinstance(values, Mapping)}
     by_label = {name: values for name, values in space.items() if isinstance(values, Mapping)}
     for label in by_label:
@@ -151,6 +157,8 @@ def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
 def parse_axis(text: str) -> tuple[str, Values]:
     """Reads `NAME=VALUE,VALUE,…`, `NAME=LOW:HIGH:log:N`, or for a search `NAME=LOW:HIGH:log`; lin for log likewise.
 
+    NAME may begin with a label and a point. A label that holds "=" is quoted, as in `'a=b'.momentum=0.5`.
+
     >>> parse_axis("momentum.learning_rate=1e-3:1:log:4")
     ('momentum.learning_rate', (0.001, 0.01, 0.1, 1.0))
     >>> parse_axis("momentum=0.5:0.9:lin")
@@ -159,11 +167,15 @@ def parse_axis(text: str) -> tuple[str, Values]:
     Raises:
       InputError: the text is none of these.
     """
-    name, equals, values = text.partition("=")
-    if not (equals and name.strip() and values.strip()):
-        raise InputError(f"what varies is written NAME=VALUE,VALUE,… or NAME=LOW:HIGH:log:N, not {text!r}")
-    if ":" not in values:
-        return name.strip(), parse_values(values)
+    label, point, rest = partition(text, ".")
+    if not (point and text.lstrip()[:1] in ("'", '"')):
+        label, point, rest = "", "", text
+    name, equals, values = rest.partition("=")
+    name = label + point + name.strip()
+    if not (equals and name and values.strip()):
+        raise InputError(f"what varies is written NAME=VALUE,VALUE,… or NAME=LOW:HIGH:log:N, not {shown(text)}")
+    if ":" not in values or "'" in values or '"' in values:
+        return name, parse_values(values)
     low, high, *scale = values.split(":")
     kinds = {"log": LogUniform, "lin": Uniform}
     try:
@@ -172,25 +184,25 @@ def parse_axis(text: str) -> tuple[str, Values]:
         numbers = float(low), float(high)
         count = [int(entry) for entry in scale[1:]]
     except ValueError:
-        raise InputError(f"a range is written LOW:HIGH:log:N or LOW:HIGH:lin:N, not {values!r}") from None
+        raise InputError(f"a range is written LOW:HIGH:log:N or LOW:HIGH:lin:N, not {shown(values)}") from None
     if scale[0] not in kinds:
         raise unknown("scale of a range", scale[0], kinds)
     distribution = kinds[scale[0]](*numbers)
     if not count:
-        return name.strip(), distribution
+        return name, distribution
     grid = distribution.grid(count[0])
-    return name.strip(), tuple(dict.fromkeys(map(round, grid))) if _is_count(name.strip()) else grid
+    return name, tuple(dict.fromkeys(map(round, grid))) if _is_count(name) else grid
 
 
 def text_of_axis(values: Values) -> str:
-    """Writes values as `parse_axis` reads them.
+    """Writes values as `parse_axis` reads them behind the name.
 
     >>> text_of_axis(LogUniform(0.001, 1.0)), text_of_axis([0.5, 0.9])
     ('0.001:1.0:log', '0.5,0.9')
     """
     if isinstance(values, Uniform):
-        return f"{values.low!r}:{values.high!r}:{'log' if isinstance(values, LogUniform) else 'lin'}"
-    return ",".join(value_text(_plain_number(value)) for value in values)
+        return f"{float(values.low)!r}:{float(values.high)!r}:{'log' if isinstance(values, LogUniform) else 'lin'}"
+    return ",".join(value_text(plain(value)) for value in values)
 
 
 def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, OptimizerConfig]) -> Space:
@@ -239,12 +251,13 @@ def factory_of(optimizer: OptimizerConfig) -> Callable[..., Any]:
     return registry.factory(optimizer.name)
 
 
-def _values(name: str, values: Values) -> Sequence[Any]:
+def _values(name: str, values: Any) -> Sequence[Any]:
     if isinstance(values, Uniform):
         raise InputError(f"{name} varies over {values}; a grid needs values: .grid(n) gives n of them")
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
-        raise InputError(f"{name} needs a sequence of at least one value, not {values!r}")
-    return values
+    is_text, is_array = isinstance(values, str | bytes), isinstance(values, np.ndarray) and values.ndim == 1
+    if is_text or not (isinstance(values, Sequence) or is_array) or len(values) == 0:
+        raise InputError(f"{name} needs a sequence of at least one value, not {shown(values)}")
+    return cast(Sequence[Any], values)
 
 
 def _with(base: Trial, label: str, changes: Mapping[str, Any]) -> Trial:
@@ -252,22 +265,18 @@ def _with(base: Trial, label: str, changes: Mapping[str, Any]) -> Trial:
     for name, value in changes.items():
         hyperparameter, dot, parameter = name.partition(".")
         if name == BATCH_SIZE:
-            check_integer(f"{BATCH_SIZE} of {label!r}", value, 1)
+            check_integer(f"{BATCH_SIZE} of {label!r}", value, 1, MAX_INDEX)
             batch_size = int(value)
         elif dot:
             schedule = hyperparameters[hyperparameter]
             if not isinstance(schedule, Schedule):
-                raise InputError(f"{name} of {label!r}: {hyperparameter} is no schedule but {schedule!r}")
+                raise InputError(f"{name} of {label!r}: {hyperparameter} is no schedule but {shown(schedule)}")
             hyperparameters[hyperparameter] = Schedule(
-                schedule.name, **{**schedule.hyperparameters, parameter: _plain_number(value)}
+                schedule.name, **{**schedule.hyperparameters, parameter: plain_scalar(value)}
             )
         else:
             hyperparameters[name] = value
     return Trial(OptimizerConfig(base.optimizer.name, **hyperparameters), batch_size)
-
-
-def _plain_number(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _combinations(base: Trial, label: str, axes: Mapping[str, Values]) -> tuple[Trial, ...]:

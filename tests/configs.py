@@ -38,7 +38,7 @@ HYPERPARAMETERS = st.dictionaries(
 )
 OPTIMIZERS = st.builds(
     lambda name, hyperparameters: OptimizerConfig(name, **hyperparameters),
-    st.text(min_size=1),
+    st.text(min_size=1).filter(str.isprintable),
     HYPERPARAMETERS,
 )
 LABELS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1)

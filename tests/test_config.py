@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import time
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.optimizers.description import SCHEDULES, OptimizerConfig, Schedule
+from momentum_jax.optimizers.description import SCHEDULES, OptimizerConfig, Schedule, parse_values, value_text
+from tests.configs import CONFIGS, HYPERPARAMETERS, LABELS, NAMES, OPTIMIZERS, SCALARS
 
 SGD = OptimizerConfig("sgd", learning_rate=0.1)
 
@@ -49,8 +51,11 @@ def test_many_seeds_are_checked_in_linear_time():
     [
         ("dataset", "", "''"),
         ("dataset", 3, "not 3"),
-        ("hidden_sizes", (10, 0), "at least 1, not 0"),
-        ("hidden_sizes", (1.5,), "an integer of at least 1, not 1.5"),
+        ("dataset", "\udcff", r"in UTF-8, not '\udcff'"),
+        ("dataset", "a\0b", r"not 'a\x00b'"),
+        ("hidden_sizes", (10, 0), "at least 1 and at most 2147483647, not 0"),
+        ("hidden_sizes", (1.5,), "an integer of at least 1 and at most 2147483647, not 1.5"),
+        ("hidden_sizes", (10**30,), f"at most 2147483647, not {10**30}"),
         ("hidden_sizes", 100, "a sequence of integers, not 100"),
         ("activation", "rleu", "unknown 'rleu'; did you mean 'relu'? Allowed: relu, sigmoid, tanh"),
         ("activation", None, "unknown None. Allowed: relu, sigmoid, tanh"),
@@ -66,7 +71,10 @@ def test_many_seeds_are_checked_in_linear_time():
         ("iterations", 2**31, "at most 2147483647, not 2147483648"),
         ("iterations", True, "an integer of at least 1 and at most 2147483647, not True"),
         ("iterations", 10.0, "an integer of at least 1 and at most 2147483647, not 10.0"),
-        ("batch_size", 0, "at least 1, not 0"),
+        ("batch_size", 0, "at least 1 and at most 2147483647, not 0"),
+        ("batch_size", 2**31, "at most 2147483647, not 2147483648"),
+        pytest.param("batch_size", 10**5000, "not int too large to be shown", id="batch_size-unprintable"),
+        ("record_every", 10**30, "at most 2147483647"),
         ("batch_size", False, "not False"),
         ("seeds", 0, "at least 1 and at most 1000000, not 0"),
         ("seeds", -1, "at least 1 and at most 1000000, not -1"),
@@ -92,7 +100,8 @@ def test_many_seeds_are_checked_in_linear_time():
         ),
         ("shared_init", 1, "True or False, not 1"),
         ("dtype", "float23", "unknown 'float23'; did you mean 'float32'? Allowed: bfloat16, float32, float64"),
-        ("evaluate_every", 0, "at least 1, not 0"),
+        ("evaluate_every", 0, "at least 1 and at most 2147483647, not 0"),
+        ("evaluate_every", 10**30, "at most 2147483647"),
         ("evaluate_every", True, "not True"),
     ],
 )
@@ -147,9 +156,9 @@ def test_a_schedule_holds_its_defaults_so_that_leaving_them_out_changes_nothing(
     assert repr(short) == repr(long)
 
 
-@pytest.mark.parametrize("name", ["", None, 3])
+@pytest.mark.parametrize("name", ["", None, 3, "a\0b", "a\nb"])
 def test_an_optimizer_is_named_by_text_or_a_factory(name):
-    with pytest.raises(InputError, match="named by a string or given as a factory"):
+    with pytest.raises(InputError, match="named by a printable string or given as a factory"):
         OptimizerConfig(name)
 
 
@@ -170,6 +179,14 @@ def test_an_optimizer_is_named_by_text_or_a_factory(name):
         ),
         ("a=x,b=true,c=False,d=FALSE", "a", OptimizerConfig("x", b=True, c=False, d=False)),
         ("a=x,b=none,c=None,d=Inf,e=-2", "a", OptimizerConfig("x", b=None, c=None, d=float("inf"), e=-2)),
+        ("a=x,b=yes,c=On,d=no,e=OFF,f='no'", "a", OptimizerConfig("x", b=True, c=True, d=False, e=False, f="no")),
+        (
+            "a=x,b=-inf,c=(1.0, inf, [none, yes])",
+            "a",
+            OptimizerConfig("x", b=-math.inf, c=(1.0, math.inf, (None, True))),
+        ),
+        ("'a=b, c'=sgd,x=1", "a=b, c", OptimizerConfig("sgd", x=1)),
+        ('"it\'s" = "a,b"', "it's", OptimizerConfig("a,b")),
         (
             "a=x,b=word,c='a,b=c',d=(1,2.5),e=[1, [2]]",
             "a",
@@ -228,56 +245,7 @@ def test_a_hyperparameter_is_a_number_a_boolean_text_none_or_a_tuple_of_these(va
         Config(optimizers=dict([OptimizerConfig.parse(f"a=sgd,x={value}")]))
 
 
-SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
-NONNEGATIVE = st.floats(0, 1e6)
-SCHEDULE = st.one_of(
-    st.builds(Schedule, st.just("constant"), value=NONNEGATIVE),
-    st.builds(
-        lambda name, warmup, decay, **values: Schedule(name, warmup_steps=warmup, decay_steps=warmup + decay, **values),
-        st.sampled_from(["warmup_cosine", "warmup_linear"]),
-        st.integers(0, 10**9),
-        st.integers(1, 10**9),
-        peak_value=NONNEGATIVE,
-        init_value=NONNEGATIVE,
-        end_value=NONNEGATIVE,
-    ),
-    st.builds(
-        Schedule,
-        st.just("step_decay"),
-        init_value=NONNEGATIVE,
-        transition_steps=st.integers(1, 10**9),
-        decay_rate=st.floats(1e-3, 1),
-    ),
-    st.builds(Schedule, st.just("demon"), init_value=NONNEGATIVE, decay_steps=st.integers(1, 10**9)),
-    st.builds(Schedule, st.just("sutskever"), max_value=NONNEGATIVE, transition_steps=st.integers(1, 10**9)),
-)
-NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
-HYPERPARAMETERS = st.dictionaries(
-    NAMES, SCALARS | SCHEDULE | st.recursive(SCALARS, lambda inner: st.lists(inner).map(tuple), max_leaves=5)
-)
-OPTIMIZERS = st.builds(
-    lambda name, hyperparameters: OptimizerConfig(name, **hyperparameters), st.text(min_size=1), HYPERPARAMETERS
-)
-LABELS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1)
-CONFIGS = st.builds(
-    Config,
-    dataset=st.text(min_size=1),
-    hidden_sizes=st.lists(st.integers(1, 4096)),
-    activation=st.sampled_from(["relu", "sigmoid", "tanh"]),
-    weight_init=st.sampled_from(["he", "xavier"]) | NONNEGATIVE,
-    l2=NONNEGATIVE,
-    iterations=st.integers(1, 2**31 - 1),
-    batch_size=st.integers(1),
-    seeds=st.integers(1, 20) | st.lists(st.integers(0, MAX_SEED), min_size=1, unique=True),
-    optimizers=st.dictionaries(LABELS, OPTIMIZERS, min_size=1, max_size=3),
-    sampling=st.sampled_from(["with_replacement", "epochs"]),
-    shared_init=st.booleans(),
-    dtype=st.sampled_from(["float32", "float64", "bfloat16"]),
-    evaluate_every=st.none() | st.integers(1),
-)
-
-
-def test_the_schedules_drawn_below_are_all_there_are():
+def test_the_schedules_that_are_drawn_are_all_there_are():
     assert set(SCHEDULES) == {"constant", "warmup_cosine", "warmup_linear", "step_decay", "demon", "sutskever"}
 
 
@@ -309,10 +277,30 @@ def test_optimizers_compare_and_hash_by_name_and_hyperparameters_in_any_order(hy
     assert OptimizerConfig("b", **hyperparameters) != OptimizerConfig("a", **hyperparameters)
 
 
-@given(st.dictionaries(st.from_regex(r"x_[a-z]{1,9}", fullmatch=True), st.none() | st.booleans() | st.integers()))
-def test_what_is_written_as_name_value_is_read_back(hyperparameters):
-    text = ",".join(["label=name", *(f"{name}={value!r}" for name, value in hyperparameters.items())])
-    assert OptimizerConfig.parse(text) == ("label", OptimizerConfig("name", **hyperparameters))
+@given(LABELS, OPTIMIZERS)
+@example("a=b", OptimizerConfig("a,b", x="none", y="True", z="yes", u="if", v="ﬁ"))
+@example("'a'", OptimizerConfig(" # ", x=-math.inf, y=(1.0, math.inf), z=(), u=((-0.0,),), v="\\'\n"))
+def test_the_text_of_an_optimizer_is_read_back(label, optimizer):
+    back_label, back = OptimizerConfig.parse(optimizer.text(label))
+    assert back_label == label
+    assert repr(back) == repr(optimizer)
+
+
+@given(st.lists(st.one_of(HYPERPARAMETERS.map(lambda values: next(iter(values.values()), 0)), SCALARS), min_size=1))
+def test_the_text_of_values_is_read_back(values):
+    assert list(map(repr, parse_values(",".join(map(value_text, values))))) == list(map(repr, values))
+
+
+@pytest.mark.parametrize("name", ["if", "None", "a b", "ﬁ", ""])
+def test_a_hyperparameters_name_is_one_that_a_function_can_have(name):
+    with pytest.raises(InputError, match="name must be one that Python functions can have"):
+        OptimizerConfig("x", **{name: 1})
+
+
+@pytest.mark.parametrize("value", ["\udcff", 10**5000], ids=["no UTF-8", "5,001 digits"])
+def test_what_no_file_can_hold_is_no_hyperparameter(value):
+    with pytest.raises(InputError, match="hyperparameter x must be a number"):
+        OptimizerConfig("x", x=value)
 
 
 OTHER = {

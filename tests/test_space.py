@@ -11,7 +11,9 @@ from scipy.stats import qmc
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
-from momentum_jax.space import make_trials
+from momentum_jax.optimizers.description import quote_if_needed
+from momentum_jax.space import make_trials, parse_axis, text_of_axis
+from tests.configs import SCALARS
 
 WARMUP = mj.Schedule("warmup_cosine", peak_value=0.3, warmup_steps=5, decay_steps=100)
 OPTIMIZERS = {
@@ -77,8 +79,30 @@ def test_schedules_are_values_and_their_parameters_vary_by_name():
 def test_no_two_trials_are_the_same_and_equal_values_of_other_types_are_not_the_same():
     trials = make_trials(CFG, {"momentum": {"learning_rate": np.array([0.1, 0.2, 0.1]), "momentum": [0.5, 0.5]}})
     assert values(trials["momentum"], "learning_rate", "momentum") == [(0.1, 0.5), (0.2, 0.5)]
-    trials = make_trials(CFG, {"momentum": {"decoupled_weight_decay": [True, False, True, 1]}})
-    assert [repr(value) for (value,) in values(trials["momentum"], "decoupled_weight_decay")] == ["True", "False", "1"]
+    trials = make_trials(CFG, {"momentum": {"mask": [True, False, True, 1]}})
+    assert [repr(value) for (value,) in values(trials["momentum"], "mask")] == ["True", "False", "1"]
+    # Where the default is a boolean, 1 is one too.
+    trials = make_trials(CFG, {"momentum": {"decoupled_weight_decay": [True, False, 1, 0]}})
+    assert values(trials["momentum"], "decoupled_weight_decay") == [(True,), (False,)]
+
+
+SCALARS_OF_AN_AXIS = st.lists(SCALARS, min_size=1, max_size=4)
+
+
+@given(st.sampled_from(["learning_rate", "a b.momentum", "a=b.momentum", "'.nesterov", '"x".mask']), SCALARS_OF_AN_AXIS)
+def test_the_text_of_an_axis_is_read_back(name, axis):
+    label, point, hyperparameter = name.rpartition(".")
+    written = f"{quote_if_needed(label, '=')}.{hyperparameter}" if point else name
+    assert repr(parse_axis(f"{written}={text_of_axis(axis)}")) == repr((name, tuple(axis)))
+
+
+@pytest.mark.parametrize("axis", [mj.Uniform(0, 1), mj.LogUniform(np.float32(0.5), np.int64(2))], ids=repr)
+def test_the_text_of_a_distribution_is_read_back(axis):
+    assert parse_axis(f"x={text_of_axis(axis)}") == ("x", axis)
+
+
+def test_a_string_with_a_colon_is_no_range():
+    assert parse_axis("x='a:b',2") == ("x", ("a:b", 2))
 
 
 NUMBERS = st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4)
@@ -221,8 +245,8 @@ def test_what_a_distribution_gives_lies_between_its_ends_to_twelve_digits(a, b, 
         ({"learning_rate": {0.1, 0.2}}, {}, "learning_rate needs a sequence"),
         ({"learning_rate": "0.1"}, {}, "learning_rate needs a sequence of at least one value, not '0.1'"),
         ({"learning_rate": ""}, {"search": "random", "budget": 2}, "learning_rate needs a sequence"),
-        ({"batch_size": [0]}, {}, "batch_size of 'sgd' must be an integer of at least 1, not 0"),
-        ({"batch_size": [16.0]}, {}, "must be an integer of at least 1, not 16.0"),
+        ({"batch_size": [0]}, {}, "batch_size of 'sgd' must be an integer of at least 1 and at most 2147483647, not 0"),
+        ({"batch_size": [16.0]}, {}, "and at most 2147483647, not 16.0"),
         ({"batch_size": [8.5]}, {}, "batch_size of 'sgd' must be an int"),
         ({"scheduled": {"learning_rate.peak_value": [-1.0]}}, {}, "peak_value of schedule 'warmup_cosine' must be"),
         ({"learning_rate": [{0.1}]}, {}, "learning_rate must be a number"),
@@ -233,9 +257,23 @@ def test_what_a_distribution_gives_lies_between_its_ends_to_twelve_digits(a, b, 
         ),
         ([("learning_rate", [0.1])], {}, "what varies is a mapping from names to values"),
         ({"learning_rate": [0.1]}, {"budget": 3}, "budget is for search='random' or 'sobol'"),
-        ({"learning_rate": [0.1]}, {"search": "random"}, "budget must be an integer of at least 1, not None"),
-        ({"learning_rate": [0.1]}, {"search": "sobol", "budget": 0}, "budget must be an integer of at least 1, not 0"),
+        (
+            {"learning_rate": [0.1]},
+            {"search": "random"},
+            "budget must be an integer of at least 1 and at most 100000, not None",
+        ),
+        (
+            {"learning_rate": [0.1]},
+            {"search": "sobol", "budget": 0},
+            "budget must be an integer of at least 1 and at most 100000, not 0",
+        ),
         ({"learning_rate": [0.1]}, {"search": "soboll", "budget": 2}, "search: unknown 'soboll'; did you mean 'sobol'"),
+        ({"learning_rate": mj.Uniform(0, 1)}, {"search": "random", "budget": 10**30}, "at most 100000, not 1000000"),
+        (
+            {"learning_rate": np.arange(1000) / 1000, "batch_size": range(1, 1001)},
+            {},
+            "the number of combinations for 'sgd' must be an integer of at least 1 and at most 100000, not 1000000",
+        ),
         ({"learning_rate": [0.1]}, {"search_seed": -1}, "search_seed must be an integer of at least 0, not -1"),
     ],
     ids=str,
@@ -254,7 +292,7 @@ def test_a_space_that_cannot_be_is_refused(space, options, words):
         (lambda: mj.Uniform(0, float("inf")), "high must be"),
         (lambda: mj.Uniform("0", 1), "low must be"),
         (lambda: mj.LogUniform(0, 1), "low must be more than 0 on a logarithmic scale, not 0"),
-        (lambda: mj.Uniform(0, 1).grid(1), "count must be an integer of at least 2, not 1"),
+        (lambda: mj.Uniform(0, 1).grid(1), "count must be an integer of at least 2 and at most 100000, not 1"),
     ],
 )
 def test_a_distribution_that_cannot_be_is_refused(make, words):

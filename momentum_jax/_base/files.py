@@ -95,9 +95,9 @@ def lock(path: pathlib.Path, what: str, kind: str) -> Iterator[None]:
       OSError: the file cannot be written.
     """
     made = [folder for folder in path.parents if not os.path.lexists(folder)]
-    if made:
-        path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if made:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with _take(path, what, kind):
             try:
                 yield
@@ -105,8 +105,8 @@ def lock(path: pathlib.Path, what: str, kind: str) -> Iterator[None]:
                 # Removed while it is held: who waits for this file notices, and makes another.
                 path.unlink(missing_ok=True)
     finally:
-        with contextlib.suppress(OSError):
-            for folder in made:
+        for folder in made:
+            with contextlib.suppress(OSError):
                 folder.rmdir()
 
 

@@ -42,6 +42,11 @@ def memory_in_use() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def memory_of_machine() -> int:
+    """The memory of this machine in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def provenance(devices: Sequence[jax.Device], data: dict[str, str]) -> dict[str, Any]:
     """The provenance of a result: the versions, devices, instruction set and data that it was computed with."""
     return {

@@ -14,6 +14,7 @@ from typing import Any
 
 from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.files import open_regular
+from momentum_jax._base.machine import memory_of_machine
 
 DEPTH = 200
 MOST_JSON_BYTES = 2**26
@@ -23,14 +24,9 @@ _NAMES = {str: "text", int: "an integer", float: "a finite number", bool: "true 
 _SHORT, _LONG = 60, 300
 
 
-def memory_bytes() -> int:
-    """The memory of this machine. What needs more cannot be read."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def read_bytes(path: pathlib.Path, most: int | None = None) -> bytes:
     """Reads a regular file of at most so many bytes, by default those of the memory."""
-    most = memory_bytes() if most is None else most
+    most = memory_of_machine() if most is None else most
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:

@@ -6,6 +6,7 @@ that repeats a result.
 """
 
 import importlib
+import io
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exits with 0 (finished), 1 (cannot print), 2 (bad input) or 130 (interrupted).
     """
     began = time.perf_counter()
+    _prepare_streams()
     words = sys.argv[1:] if argv is None else argv
     try:
         name, rest = ("train", words) if not words or words[0].startswith("-") else (words[0], words[1:])
@@ -45,6 +47,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         _exit(1, f"cannot print: {getattr(error, 'strerror', error)}")
 
 
+def _prepare_streams() -> None:
+    """Makes sure that printing cannot fail for a stream that is closed, or a character that it does not have."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Otherwise the next file that is opened would take the stream's number, and what is printed go into it.
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.writable():
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _exit(code: int, message: str) -> None:
-    sys.stderr.write(f"momentum-jax: {message}\n")
+    sys.stderr.write(f"momentum-jax: {' '.join(message.splitlines())}\n")
     sys.exit(code)

@@ -1,8 +1,14 @@
 """Declares flags, parses them, and makes a `Config` of them."""
 
+import contextlib
 import dataclasses
+import io
+import itertools
+import os
 import pathlib
 import re
+import shutil
+import types
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -10,35 +16,71 @@ from typing import Annotated, Any
 import docstring_parser
 import tyro
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, shown, unknown
 from momentum_jax.cli.jax_setup import HELP as CACHE_HELP
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
 
-Field = tuple[str, Any] | tuple[str, Any, Any]
-"""Name and annotation of an argument, and its default if it has one."""
-
 LAYOUT_HELP = "whether a device trains its runs one by one (map) or together (vmap); auto chooses by the device."
+SEEDS = int | tuple[int, ...]
+_SEEDS_HELP = (
+    "the seeds; one number n stands for the seeds 0 … n−1, and one with a comma, such as 5, for that seed alone."
+)
+_NUMBERS = {int: "an integer", float: "a number"}
+# In fewer than five columns tyro's help never ends.
+_LEAST_COLUMNS = 40
+
+
+class Field(typing.NamedTuple):
+    """An argument of a command.
+
+    Tyro splits the words and writes the help, and sees texts only. What they mean is read here, so that an error is one
+    line.
+    """
+
+    name: str
+    kind: Any
+    """The type of the value."""
+    seen: Any
+    """The annotation for tyro."""
+    default: Any
+    """The default for tyro."""
+    text: str
+    """What messages call it."""
 
 
 def flag(name: str, kind: Any, default: Any, text: str, /, **options: Any) -> Field:
     """Declares a flag; `options` are those of `tyro.conf.arg`."""
-    return name, Annotated[kind, tyro.conf.arg(help=text, **options)], default
+    seen: Any = str | None
+    if kind is bool:
+        seen = bool
+    elif _is_several(kind) and default is None:
+        seen = tuple[str, ...] | None
+    elif _is_several(kind):
+        seen, default = tuple[str, ...], tuple(map(str, default))
+    elif default is not None:
+        seen, default = str, str(default)
+    options = {"metavar": _metavar(kind), **options}
+    return Field(name, kind, Annotated[seen, tyro.conf.arg(help=text, **options)], default, _flag_text(name))
 
 
-def positional(name: str, kind: Any, metavar: str) -> Field:
-    """Declares an argument that is given without a flag; a tuple may be empty, anything else is required."""
-    return name, Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=metavar)]
+def positional(name: str, metavar: str) -> Field:
+    """Declares folders that are given without a flag."""
+    seen = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar=metavar)]
+    return Field(name, tuple[pathlib.Path, ...], seen, (), "DIR")
 
 
 def switch(name: str, text: str) -> Field:
     """Declares a flag without a value, off by default."""
-    return flag(name, tyro.conf.FlagCreatePairsOff[bool], False, text)
+    return Field(
+        name, bool, Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help=text)], False, _flag_text(name)
+    )
 
 
 def repeated_flag(name: str, text: str, /, **options: Any) -> Field:
     """Declares a flag that may be given many times; its value is a tuple of texts."""
-    return flag(name, tyro.conf.UseAppendAction[tuple[str, ...]], (), text, **options)
+    seen = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(help=text, **options)]
+    return Field(name, tuple[str, ...], seen, (), _flag_text(options.get("name", name)))
 
 
 def optimizers_flag(default: str) -> Field:
@@ -53,15 +95,15 @@ def config_flags(default_optimizers: str = "by default sgd, momentum and optax."
         p.arg_name: (p.description or "").replace("\n", " ")
         for p in docstring_parser.parse(Config.__doc__ or "").params
     }
-    types = typing.get_type_hints(Config)
+    kinds = typing.get_type_hints(Config)
     fields: list[Field] = []
     for field in dataclasses.fields(Config):
         if field.name == "optimizers":
             fields.append(optimizers_flag(default_optimizers))
+        elif field.name == "seeds":
+            fields.append(flag("seeds", SEEDS, (1,), _SEEDS_HELP))
         else:
-            # On the command line a single number is a count of seeds, so the default is shown as one.
-            default = 1 if field.name == "seeds" else field.default
-            fields.append(flag(field.name, types[field.name], default, helps[field.name]))
+            fields.append(flag(field.name, kinds[field.name], field.default, helps[field.name]))
     return fields
 
 
@@ -78,17 +120,102 @@ def parse(argv: Sequence[str], command: str, description: str, fields: Iterable[
     """Parses the arguments of a command into an object with one attribute per field.
 
     Raises:
-      InputError: a flag whose last value would replace the first is given twice.
-      SystemExit: with 0 for --help, with 2 for what cannot be parsed.
+      InputError: the arguments cannot be parsed, or a value is not of its kind.
+      SystemExit: with 0, for --help.
     """
     fields = list(fields)
-    given = [word.partition("=")[0].replace("_", "-") for word in argv]
-    for name, annotation, *_ in fields:
-        option = f"--{name.replace('_', '-')}"
-        if given.count(option) > 1 and tyro.conf.UseAppendAction not in annotation.__metadata__:
-            raise InputError(f"{option} is given twice; give it once, with all its values")
-    kind = dataclasses.make_dataclass("Arguments", fields, frozen=True)
-    return tyro.cli(kind, args=argv, prog=command, description=description)
+    if shutil.get_terminal_size().columns < _LEAST_COLUMNS:
+        os.environ["COLUMNS"] = str(_LEAST_COLUMNS)
+    kind = dataclasses.make_dataclass("Arguments", [(field.name, field.seen, field.default) for field in fields])
+    said = io.StringIO()
+    parsed: Any
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, left = tyro.cli(
+                kind, args=list(argv), prog=command, description=description, return_unknown_args=True
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(_in_one_line(said.getvalue())) from None
+    if left:
+        raise unknown("argument", left[0].partition("=")[0], [f.text for f in fields if f.text.startswith("--")])
+    return types.SimpleNamespace(**{field.name: _read(field, getattr(parsed, field.name)) for field in fields})
+
+
+def _flag_text(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _in_one_line(box: str) -> str:
+    """The message of tyro, which stands in a box between a title and a rule; where there is no UTF-8, between rules."""
+
+    def is_rule(line: str) -> bool:
+        return set(line) <= set("─-╰╯")
+
+    below_title = itertools.dropwhile(is_rule, (line.strip("│ ") for line in box.splitlines()[1:]))
+    return " ".join(itertools.takewhile(lambda line: not is_rule(line), below_title))
+
+
+def _is_several(kind: Any) -> bool:
+    return kind == SEEDS or typing.get_origin(_members(kind)[0]) is tuple
+
+
+def _members(kind: Any) -> list[Any]:
+    """The types that a kind is a union of, without None."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return [kind]
+    return [member for member in typing.get_args(kind) if member is not types.NoneType]
+
+
+def _metavar(kind: Any) -> str:
+    if kind == SEEDS:
+        return "N|SEED,|SEED SEED ..."
+    if _is_several(kind):
+        one = _metavar(typing.get_args(_members(kind)[0])[0])
+        return f"[{one} [{one} ...]]"
+    names = {int: "INT", float: "FLOAT"}
+    choices = (typing.get_args(member) for member in _members(kind))
+    return "|".join(
+        f"{{{','.join(own)}}}" if own else names.get(member, "STR")
+        for own, member in zip(choices, _members(kind), strict=True)
+    )
+
+
+def _read(field: Field, given: Any) -> Any:
+    """What was given for an argument, as its kind."""
+    if given is None or isinstance(given, bool):
+        return given
+    if field.kind == SEEDS:
+        return _read_seeds(field.text, given)
+    if _is_several(field.kind):
+        return tuple(_read_word(field.text, typing.get_args(_members(field.kind)[0])[0], word) for word in given)
+    return _read_word(field.text, field.kind, given)
+
+
+def _read_word(what: str, kind: Any, word: str) -> Any:
+    if not word or "\0" in word:
+        raise InputError(f"{what} needs a value, not {word!r}")
+    choices = [choice for member in _members(kind) for choice in typing.get_args(member)]
+    if word in choices:
+        return word
+    for member in _members(kind):
+        if member in (str, pathlib.Path):
+            return member(word)
+        if member in _NUMBERS:
+            with contextlib.suppress(ValueError):
+                return member(word)
+    numbers = [_NUMBERS[member] for member in _members(kind) if member in _NUMBERS]
+    if choices:
+        raise unknown(what, word, [*choices, *numbers])
+    raise InputError(f"{what} must be {numbers[0]}, not {shown(word)}")
+
+
+def _read_seeds(what: str, words: Sequence[str]) -> int | tuple[int, ...]:
+    """A number alone is a count of seeds; numbers, or one with a comma behind it, are the seeds themselves."""
+    numbers = [number for word in words for number in word.split(",") if number.strip()]
+    seeds = tuple(_read_word(what, int, number) for number in numbers)
+    return seeds[0] if len(seeds) == 1 and "," not in words[0] else seeds
 
 
 def optimizers_of(texts: Iterable[str]) -> dict[str, OptimizerConfig]:

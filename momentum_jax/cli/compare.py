@@ -14,6 +14,7 @@ from rich.console import Console
 from momentum_jax._base.errors import InputError
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
+    SEEDS,
     config_flags,
     config_of,
     flag,
@@ -63,7 +64,7 @@ _FLAGS = [
     flag("search", Literal["random", "sobol", "grid"], "random", "how the trials are chosen."),
     flag("trials", int | None, None, "trials of each optimizer in the tuning; by default 16, or all of a grid."),
     flag("search_seed", int, 0, "seed of the search's draws."),
-    flag("tuning_seeds", int, 3, "runs of each trial, with seeds that the judging does not use."),
+    flag("tuning_seeds", SEEDS, (3,), "runs of each trial, with seeds that the judging does not use; or these seeds."),
     flag("validation", int | None, None, "training examples that the tuning holds out; by default a sixth."),
     flag("tune_by", str | None, None, "metric that chooses; by default the loss on what is held out."),
     flag("learning_rate", str | None, None, "rate of the first protocol; by default the first optimizer's."),

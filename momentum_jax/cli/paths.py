@@ -17,6 +17,7 @@ from momentum_jax.config import MAX_SEED
 from momentum_jax.optimizers.description import OptimizerConfig, parse_description
 from momentum_jax.report import paths_figure, save_figure
 from momentum_jax.tasks.landscapes import Landscape, available, make_landscape
+from momentum_jax.training.devices import backend_devices
 from momentum_jax.training.trajectories import Trajectory, check_start, trajectory
 
 DESCRIPTION = """Draws the paths of optimizers on a landscape, and measures them.
@@ -61,6 +62,7 @@ def main(argv: Sequence[str], _: float) -> None:
       InputError: an argument cannot be used.
     """
     arguments = parse(argv, "momentum-jax paths", DESCRIPTION, _FLAGS)
+    backend_devices()
     name, parameters = parse_description(arguments.landscape)
     landscape = make_landscape(name, **parameters)
     start = check_start(landscape, np.asarray(arguments.start or landscape.start))

@@ -1,16 +1,17 @@
 """Writes the command that repeats a training, a sweep or a comparison."""
 
 import dataclasses
-import math
+import itertools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from momentum_jax._base.errors import InputError
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.config import Config
+from momentum_jax.optimizers.description import quote_if_needed, value_text
 from momentum_jax.results.result import Result
-from momentum_jax.results.tables import varying_hyperparameters
-from momentum_jax.space import Trial, text_of_axis
+from momentum_jax.space import BATCH_SIZE, Trial, make_trials, parse_axis, space_of
 
 
 def comparison_command(compared: Comparison) -> str:
@@ -21,9 +22,13 @@ def comparison_command(compared: Comparison) -> str:
     """
     plan = compared.plan
     words = ["momentum-jax", "compare", *flags_of(compared.config)]
-    for label, axes in plan["space"].items():
-        words += [word for name, values in axes.items() for word in ("--grid", f"{label}.{name}={values}")]
-    words += _flag("tuning_seeds", len(plan["tuning_seeds"]))
+    for label, own in plan["space"].items():
+        axes = [f"{quote_if_needed(label, '=')}.{name}={values}" for name, values in own.items()]
+        words += [word for axis in axes for word in _flag("grid", axis)]
+    tuning_seeds = tuple(plan["tuning_seeds"])
+    others = (seed for seed in itertools.count() if seed not in compared.config.seed_tuple)
+    by_default = tuple(itertools.islice(others, len(tuning_seeds)))
+    words += _flag("tuning_seeds", *([len(tuning_seeds)] if tuning_seeds == by_default else _seeds(tuning_seeds)))
     words += _flag("judge_by", *plan["judge_by"]) if plan["judge_by"] else []
     names = ("search", "trials", "search_seed", "validation", "tune_by", "learning_rate", "effective_learning_rate")
     for name in (*names, "target", "margin", "level"):
@@ -37,19 +42,35 @@ def result_command(result: Result) -> str:
 
     The result of a search does not hold its ranges; the command then begins with a comment that says so.
     """
-    flags = flags_of(result.config)
+    words = flags_of(result.config)
     if result.trials is None:
-        return shlex.join(["momentum-jax", "train", *flags])
-    axes = {label: varying_hyperparameters(own) for label, own in result.trials.items()}
-    if not all(_is_grid(axes[label], own) for label, own in result.trials.items()):
-        return "# a search: momentum-jax sweep --search ... with\n" + shlex.join(["momentum-jax", "sweep", *flags])
-    words = [
-        word
-        for label, own in axes.items()
-        for name, values in own.items()
-        for word in ("--grid", f"{label}.{name}={text_of_axis(list(dict.fromkeys(values)))}")
+        return shlex.join(["momentum-jax", "train", *words])
+    axes = [axis for label, own in result.trials.items() for axis in _axes(result.config, label, own)]
+    try:
+        repeated = make_trials(result.config, space_of([parse_axis(axis) for axis in axes], result.config.optimizers))
+    except InputError:
+        repeated = {}
+    if repr(sorted(repeated.items())) != repr(sorted((label, tuple(own)) for label, own in result.trials.items())):
+        return "# a search: momentum-jax sweep --search ... with\n" + shlex.join(["momentum-jax", "sweep", *words])
+    return shlex.join(["momentum-jax", "sweep", *words, *(word for axis in axes for word in _flag("grid", axis))])
+
+
+def _axes(cfg: Config, label: str, trials: Sequence[Trial]) -> list[str]:
+    """The axes of the grid that trials of an optimizer form, if they form one; the slowest first."""
+
+    def columns(trial: Trial) -> dict[str, Any]:
+        return {**trial.optimizer.hyperparameters, BATCH_SIZE: trial.batch_size}
+
+    base, rows = columns(Trial(cfg.optimizers[label], cfg.batch_size)), list(map(columns, trials))
+    texts = {name: [value_text(row.get(name)) for row in rows] for name in dict.fromkeys(itertools.chain(*rows))}
+    changes = {name: sum(a != b for a, b in itertools.pairwise(own)) for name, own in texts.items()}
+    varying = [
+        name for name, own in texts.items() if changes[name] or name not in base or own[0] != value_text(base[name])
     ]
-    return shlex.join(["momentum-jax", "sweep", *flags, *words])
+    return [
+        f"{quote_if_needed(label, '=')}.{name}={','.join(dict.fromkeys(texts[name]))}"
+        for name in sorted(varying, key=changes.__getitem__)
+    ]
 
 
 def flags_of(cfg: Config) -> list[str]:
@@ -59,9 +80,9 @@ def flags_of(cfg: Config) -> list[str]:
     for field in dataclasses.fields(Config):
         value = getattr(cfg, field.name)
         if field.name == "optimizers":
-            flags += [word for label, o in cfg.optimizers.items() for word in ("--optimizer", o.text(label))]
-        elif field.name == "seeds" and value == tuple(range(len(value))):
-            flags += _flag("seeds", len(value))
+            flags += [word for label, o in cfg.optimizers.items() for word in _flag("optimizer", o.text(label))]
+        elif field.name == "seeds":
+            flags += _flag("seeds", *([len(value)] if value == tuple(range(len(value))) else _seeds(value)))
         elif isinstance(value, bool):
             flags += (
                 [] if value == getattr(defaults, field.name) else _flag(field.name if value else f"no_{field.name}")
@@ -71,11 +92,14 @@ def flags_of(cfg: Config) -> list[str]:
     return flags
 
 
+def _seeds(seeds: Sequence[int]) -> list[str]:
+    """Seeds as words; a number alone would be a count."""
+    return [f"{seeds[0]},"] if len(seeds) == 1 else list(map(str, seeds))
+
+
 def _flag(name: str, *values: Any) -> list[str]:
-    return [f"--{name.replace('_', '-')}", *map(str, values)]
-
-
-def _is_grid(axes: Mapping[str, Sequence[object]], trials: Sequence[Trial]) -> bool:
-    sizes = [len(dict.fromkeys(map(repr, values))) for values in axes.values()]
-    rows = set(map(repr, zip(*axes.values(), strict=True))) if axes else set()
-    return math.prod(sizes) == len(trials) == max(len(rows), 1)
+    flag = f"--{name.replace('_', '-')}"
+    if len(values) == 1 and str(values[0]).startswith("-"):
+        # Behind a space it would be taken for a flag.
+        return [f"{flag}={values[0]}"]
+    return [flag, *map(str, values)]

@@ -22,7 +22,7 @@ DESCRIPTION = """Writes the page of what momentum-jax compare, sweep or train le
 Exit codes: 0 written, 2 an argument cannot be used or a file cannot be written."""
 
 _FLAGS = [
-    positional("folders", tuple[pathlib.Path, ...], "DIR [DIR ...]"),
+    positional("folders", "DIR [DIR ...]"),
     flag("out", pathlib.Path | None, None, "by default report.html in DIR.", metavar="FILE"),
     flag("figures", pathlib.Path | None, None, "also write the figures there, as PNG, SVG and PDF.", metavar="DIR"),
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import rich.box
 import rich.progress
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -44,10 +45,13 @@ def having_saved(what: str, folder: pathlib.Path) -> Iterator[None]:
         raise InputError(f"{error}; {what} saved in {str(folder)!r}") from error
 
 
+_WIDEST = 10_000
+
+
 def console(*, quiet: bool = False) -> Console:
     """Standard output as a Rich console that prints every text as it is, without markup, emoji or highlighting."""
     # Without a terminal there is no width to fold tables to.
-    width = None if sys.stdout.isatty() else 10_000
+    width = None if sys.stdout.isatty() else _WIDEST
     return _Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
@@ -95,14 +99,19 @@ def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
 
 
 def print_table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with its first column to the left and the others to the right; ruled on a terminal only."""
+    """Prints a table with its first column to the left and the others to the right; ruled on a terminal only.
+
+    On a terminal that is too narrow for it, headings are folded, and then lines run over its edge. No entry is cut.
+    """
     box = rich.box.SIMPLE_HEAD if out.is_terminal else None
     table = Table(title=title, title_justify="left", box=box, pad_edge=False)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right", overflow="fold")
-    for row in rows:
+    cells = list(zip(columns, *rows, strict=True))
+    for i, column in enumerate(cells):
+        widest = max(cell_len(word) for cell in column for word in cell.split())
+        table.add_column(column[0], justify="right" if i else "left", min_width=widest)
+    for row in zip(*(column[1:] for column in cells), strict=True):
         table.add_row(*row)
+    out.width = max(out.width, table.__rich_measure__(out, out.options.update(width=_WIDEST)).minimum)
     out.print(table)
 
 

@@ -31,7 +31,7 @@ check Momentum against.
     momentum-jax --optimizer a=nesterov,learning_rate=0.01,momentum=0.9 \\
                  --optimizer "b=sgd,learning_rate=step_decay(init_value=0.1,transition_steps=500,decay_rate=0.5)"
 
-Other commands, each with --help: momentum-jax sweep (grids of runs), status (progress of a sweep), compare (does
+Other commands, each with --help: momentum-jax sweep (grids of runs), status (how far it is), compare (does
 momentum help here), report (a page of results), paths (optimizers on a landscape), optimizers (a list).
 
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
@@ -39,7 +39,7 @@ cannot be written (what was saved before is said), 130 interrupted (what was fin
 continues from there)."""
 
 _FOLDER = "folder for the result; by default one under runs/ named after the dataset and the config."
-_CHECKPOINT = "checkpoint.npz"
+CHECKPOINT = "checkpoint.npz"
 _TARGET = 0.3
 
 
@@ -83,7 +83,7 @@ def _train(cfg: Config, folder: pathlib.Path, *, quiet: bool) -> tuple[Result, i
     )
     with show_progress(headline, quiet=quiet) as progress:
         try:
-            result = training.train(cfg, checkpoint=folder / _CHECKPOINT, progress=progress)
+            result = training.train(cfg, checkpoint=folder / CHECKPOINT, progress=progress)
         except training.Interrupted as stop:
             if stop.result is None:
                 raise KeyboardInterrupt from None
@@ -91,10 +91,10 @@ def _train(cfg: Config, folder: pathlib.Path, *, quiet: bool) -> tuple[Result, i
     result.save(folder)
     if interrupted_at is None:
         try:
-            (folder / _CHECKPOINT).unlink(missing_ok=True)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
-                f"the result is saved, but {str(folder / _CHECKPOINT)!r} cannot be removed: {reason(error)}"
+                f"the result is saved, but {str(folder / CHECKPOINT)!r} cannot be removed: {reason(error)}"
             ) from error
     return result, interrupted_at
 

@@ -146,13 +146,13 @@ def compare(
     tuning_plan = plan_sweep(plan.cfg, plan.trials, plan.task)
     # Refuses here what would be refused after the tuning.
     plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
-    _warn_of_few_seeds(cfg, planned, options)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(make_workers(cluster, None, layout))
         folder = stack.enter_context(_temporary_folder()) if folder is None else pathlib.Path(folder)
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
+        _warn_of_few_seeds(cfg, planned, options)
         tuning = run_sweep(tuning_plan, workers, folder / TUNING, progress=_named(progress, "tuning"))
         planned["tuned"] = plan_tuned(plan, tuning)
         trials_to_judge = _trials_to_judge(cfg, planned)

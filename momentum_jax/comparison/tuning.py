@@ -9,14 +9,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from momentum_jax._base.errors import InputError, check_integer, unknown
+from momentum_jax._base.errors import InputError, check_choice, check_integer
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.comparison.metrics import metric_of
 from momentum_jax.comparison.protocols import PlannedProtocol
 from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
-from momentum_jax.space import BATCH_SIZE, Space, Trial, Uniform, Values, axes_of, factory_of, make_trials, text_of_axis
+from momentum_jax.space import (
+    BATCH_SIZE,
+    SEARCHES,
+    Space,
+    Trial,
+    Uniform,
+    Values,
+    axes_of,
+    factory_of,
+    make_trials,
+    text_of_axis,
+)
 from momentum_jax.tasks import Task
 from momentum_jax.training.validate import evaluation_names, resolve_task
 
@@ -86,6 +97,7 @@ def plan_tuning(
 def _equally_many_trials(
     cfg: Config, space: Space, search: str, trials: int | None, search_seed: int
 ) -> dict[str, tuple[Trial, ...]]:
+    check_choice("search", search, SEARCHES)
     if search == "grid" and search_seed != 0:
         raise InputError(f"search_seed {search_seed!r} is for search='random' or 'sobol'; a grid draws nothing")
     budget = None if search == "grid" else TRIALS if trials is None else trials
@@ -141,8 +153,7 @@ def _metric_to_tune_by(tune_by: str | None, metrics: Sequence[str], validation: 
     allowed = [name for name in (*metrics, "mean_loss") if validation or not name.startswith("test")]
     if tune_by is None:
         return next(name for name in ("test_loss", "train_loss", "mean_loss") if name in allowed)
-    if tune_by not in allowed:
-        raise unknown("metric to tune by", tune_by, allowed)
+    check_choice("metric to tune by", tune_by, allowed)
     return tune_by
 
 

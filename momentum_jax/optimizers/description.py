@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, is_utf8, shown, unknown
+from momentum_jax._base.errors import InputError, check_integer, check_real, is_utf8, plain_scalar, shown, unknown
 from momentum_jax.optimizers.schedules import FORMULAS
 
 SCHEDULES: dict[str, dict[str, float | None]] = {
@@ -38,6 +38,7 @@ _WORDS: dict[str, Any] = {
     "inf": math.inf,
 }
 """What the text form writes as a word, in any case; as a string such a word is quoted."""
+_DEEPEST = 32
 _QUOTED = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*""")
 
 
@@ -53,8 +54,8 @@ class _Description:
         for key, value in hyperparameters.items():
             if isinstance(value, jax.core.Tracer):
                 raise InputError(
-                    f"{key} of {name!r} is traced, and a description holds numbers: to jit, vmap or differentiate over "
-                    "it, make the optimizer itself, such as mj.momentum(learning_rate, momentum)"
+                    f"{key} of {shown(name)} is traced, and a description holds numbers: to jit, vmap or differentiate "
+                    "over it, make the optimizer itself, such as mj.momentum(learning_rate, momentum)"
                 )
         values = {key: plain(value) for key, value in hyperparameters.items()}
         object.__setattr__(self, "name", name)
@@ -140,12 +141,14 @@ class OptimizerConfig(_Description):
     """
 
     def __init__(self, name: str | Callable[..., Any], /, **hyperparameters: Any):
-        if not (callable(name) or (isinstance(name, str) and name)):
-            raise InputError(f"an optimizer is named by a string or given as a factory, not {name!r}")
+        if not (callable(name) or (isinstance(name, str) and name and name.isprintable())):
+            raise InputError(f"an optimizer is named by a printable string or given as a factory, not {shown(name)}")
         super().__init__(name, hyperparameters)
         for key, value in self.items:
             if keyword.iskeyword(key) or not key.isidentifier() or unicodedata.normalize("NFKC", key) != key:
-                raise InputError(f"a hyperparameter's name must be one that Python functions can have, not {key!r}")
+                raise InputError(
+                    f"a hyperparameter's name must be one that Python functions can have, not {shown(key)}"
+                )
             if not (_is_value(value) or isinstance(value, Schedule)):
                 raise InputError(
                     f"hyperparameter {key} must be a number, a boolean, a string, None, a tuple of these or a "
@@ -165,7 +168,7 @@ decay_rate=0.5)")[0]
         label, equals, rest = partition(text, "=")
         name, _, arguments = partition(rest, ",")
         if not (equals and label and name) or ("," in label and not _QUOTED.match(text)):
-            raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {text!r}")
+            raise InputError(f"an optimizer is written LABEL=NAME,hyperparameter=value,…; cannot read {shown(text)}")
         return label, cls(name, **_keywords(arguments, text))
 
     def text(self, label: str) -> str:
@@ -190,10 +193,10 @@ decay_rate=0.5)")[0]
           InputError: `to_json` cannot have given them.
         """
         if not (isinstance(values, Mapping) and set(values) == {"name", "hyperparameters"}):
-            raise InputError(f"optimizers must map labels to a name and hyperparameters, not {values!r}")
+            raise InputError(f"optimizers must map labels to a name and hyperparameters, not {shown(values)}")
         hyperparameters = values["hyperparameters"]
         if not isinstance(hyperparameters, Mapping):
-            raise InputError(f"hyperparameters must map names to values, not {hyperparameters!r}")
+            raise InputError(f"hyperparameters must map names to values, not {shown(hyperparameters)}")
         return cls(values["name"], **{key: _decode(value) for key, value in hyperparameters.items()})
 
     @property
@@ -253,7 +256,7 @@ def parse_values(text: str) -> tuple[Any, ...]:
     """
     call = _call(text)
     if call is None or not call.args or call.keywords:
-        raise InputError(f"cannot read the values {text!r}: they are numbers, words or schedules, commas between")
+        raise InputError(f"cannot read the values {shown(text)}: they are numbers, words or schedules, commas between")
     return tuple(_literal(entry, text) for entry in call.args)
 
 
@@ -273,13 +276,17 @@ def value_text(value: Any) -> str:
     return value if is_word and value.lower() not in _WORDS and not keyword.iskeyword(value) else repr(value)
 
 
-def plain(value: Any) -> Any:
-    """The value with NumPy scalars as Python numbers and lists as tuples, so that it hashes and is JSON."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value with NumPy scalars as Python numbers and lists as tuples, so that it hashes and is JSON.
+
+    Raises:
+      InputError: lists in lists in lists, more than a file could hold.
+    """
+    if depth > _DEEPEST:
+        raise InputError(f"a value is nested more than {_DEEPEST} deep")
     if isinstance(value, list | tuple):
-        return tuple(plain(entry) for entry in value)
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return value
+        return tuple(plain(entry, depth + 1) for entry in value)
+    return plain_scalar(value)
 
 
 def _is_value(value: Any) -> bool:
@@ -317,17 +324,17 @@ def _keywords(arguments: str, text: str) -> dict[str, Any]:
     """The values of `parameter=value,…` by name; `text` is the whole text, for messages."""
     call = _call(arguments)
     if call is None:
-        raise InputError(f"cannot read the hyperparameters of {text!r}: they are name=value, comma between")
+        raise InputError(f"cannot read the hyperparameters of {shown(text)}: they are name=value, comma between")
     return _keyword_values(call, text)
 
 
 def _keyword_values(call: ast.Call, text: str) -> dict[str, Any]:
     if call.args:
-        raise InputError(f"{ast.unparse(call.args[0])!r} in {text!r} has no name: write name=value")
+        raise InputError(f"{ast.unparse(call.args[0])!r} in {shown(text)} has no name: write name=value")
     values: dict[str, Any] = {}
     for entry in call.keywords:
         if entry.arg is None or entry.arg in values:
-            raise InputError(f"{ast.unparse(entry.value)!r} in {text!r} is given twice or without a name")
+            raise InputError(f"{ast.unparse(entry.value)!r} in {shown(text)} is given twice or without a name")
         values[entry.arg] = _literal(entry.value, text)
     return values
 
@@ -347,7 +354,7 @@ def _literal(node: ast.expr, text: str) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
         raise InputError(
-            f"cannot read {ast.unparse(node)!r} in {text!r}: a number, true, false, none, a word, or a schedule "
+            f"cannot read {ast.unparse(node)!r} in {shown(text)}: a number, true, false, none, a word, or a schedule "
             "such as constant(value=0.1)"
         ) from None
 

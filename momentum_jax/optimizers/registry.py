@@ -219,7 +219,7 @@ def build(structure: Structure, traced: Mapping[str, Any]) -> optax.GradientTran
             raise
         raise InputError(f"{_text(structure.name)} refuses {arguments}: {error}") from error
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise InputError(f"{_text(structure.name)} made no optax.GradientTransformation, but {optimizer!r}")
+        raise InputError(f"{_text(structure.name)} made no optax.GradientTransformation, but {shown(optimizer)}")
     transformation = optax.with_extra_args_support(optimizer)
     return transformation if structure.name in _METHODS else _leniently(transformation)
 
@@ -279,7 +279,7 @@ def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
             raise unknown("optimizer", name, [prefix + other for other in factories])
     qualified = [p for p, module in _OPTAX_MODULES.items() if name in _optax_factories(module)]
     if qualified:
-        raise InputError(f"optimizer: unknown {name!r}; did you mean {qualified[0] + name!r}?")
+        raise InputError(f"optimizer: unknown {shown(name)}; did you mean {qualified[0] + name!r}?")
     raise unknown("optimizer", name, [*_METHODS, "optax.<factory>", "optax.contrib.<factory>"])
 
 

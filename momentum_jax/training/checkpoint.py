@@ -30,7 +30,7 @@ def locked(path: str | pathlib.Path | None) -> Iterator[None]:
     path, what = pathlib.Path(path), f"checkpoint {str(path)!r}"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(lock(path.with_name(f".{path.name}.lock"), what, "training"))
+            stack.enter_context(lock(lock_path(path), what, "training"))
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -60,34 +60,13 @@ class Checkpoint:
           InputError: the file is damaged, of another version of the program, or of another training.
         """
         remove_left_behind(self.path.parent, self.path.name)
-        try:
-            content = read_bytes(self.path)
-        except FileNotFoundError:
+        if not self.path.exists():
             return None
-        except (OSError, ValueError) as error:
-            raise InputError(f"checkpoint {str(self.path)!r} cannot be read: {reason(error)}") from error
-        try:
-            state, about = unpack(content)
-        except ValueError as error:
-            raise self._damaged(error) from error
-        there = about.get("format") if isinstance(about, dict) else None
-        if there != FORMAT:
-            raise InputError(
-                f"checkpoint {str(self.path)!r} is of another version of this program (format {shown(there)}, not "
-                f"{FORMAT}); move it away to begin anew"
-            )
-        if about.pop(DIGEST, None) != digest_of_tree(state, about):
-            raise self._damaged("its digest is of another content")
+        state, about = read_checkpoint(self.path)
         difference = first_difference(about, self.identity)
         if difference is not None:
             raise InputError(f"checkpoint {str(self.path)!r} is of another training: {difference}; move it away")
-        saved: dict[str, Any] = state
-        return saved
-
-    def _damaged(self, why: object) -> InputError:
-        return InputError(
-            f"checkpoint {str(self.path)!r} is damaged, or no checkpoint; move it away to begin anew: {why}"
-        )
+        return state
 
     def is_due(self) -> bool:
         """Whether the least time since the last writing has passed."""
@@ -108,3 +87,35 @@ class Checkpoint:
                 f"checkpoint {str(self.path)!r} cannot be written: {reason(error)}; the one before is intact"
             ) from error
         self._last = time.monotonic()
+
+
+def lock_path(path: pathlib.Path) -> pathlib.Path:
+    """The lock of a checkpoint."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def read_checkpoint(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state in a checkpoint and the identity of its training.
+
+    Raises:
+      InputError: the file cannot be read, is damaged, or of another version of the program.
+    """
+    name = f"checkpoint {str(path)!r}"
+    try:
+        content = read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be read: {reason(error)}") from error
+    damaged = f"{name} is damaged, or no checkpoint; move it away to begin anew: "
+    try:
+        state, about = unpack(content)
+    except ValueError as error:
+        raise InputError(f"{damaged}{error}") from error
+    there = about.get("format") if isinstance(about, dict) else None
+    if there != FORMAT:
+        raise InputError(
+            f"{name} is of another version of this program (format {shown(there)}, not {FORMAT}); move it away to "
+            "begin anew"
+        )
+    if about.pop(DIGEST, None) != digest_of_tree(state, about):
+        raise InputError(f"{damaged}its digest is of another content")
+    return state, about

@@ -1,5 +1,6 @@
 """Where runs go: a mesh of devices for each group of runs, and how the runs on one device are gone through."""
 
+import contextlib
 import functools
 import math
 import warnings
@@ -12,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int32, PyTree
 
-from momentum_jax._base.errors import InputError, shown, unknown
+from momentum_jax._base.errors import InputError, check_choice, shown
 from momentum_jax._base.machine import cores
 
 RUNS = "runs"
@@ -20,9 +21,24 @@ Layout = Literal["map", "vmap"]
 LAYOUTS = ("auto", "map", "vmap")
 
 
+def backend_devices() -> list[jax.Device]:
+    """All devices of the default backend.
+
+    Raises:
+      InputError: JAX cannot use the platform that it is told to.
+    """
+    try:
+        return jax.devices()
+    # With JAX_PLATFORMS=cuda and no GPU, JAX fails an assertion of its own.
+    except (RuntimeError, AssertionError) as error:
+        said = f": {' '.join(str(error).split())}" if str(error) else ""
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        raise InputError(f"JAX finds no device with JAX_PLATFORMS={asked or ''}{said}") from error
+
+
 def default_devices() -> list[jax.Device]:
-    """All devices of the default backend; warns once where the processor's cores would be left idle."""
-    devices = jax.devices()
+    """`backend_devices`; warns once where the processor's cores would be left idle."""
+    devices = backend_devices()
     if devices[0].platform == "cpu" and len(devices) == 1 < cores():
         _warn_idle_cores(cores())
     return devices
@@ -36,7 +52,9 @@ def resolve_devices(given: Sequence[jax.Device] | None) -> list[jax.Device]:
     """
     if given is None:
         return default_devices()
-    devices = list(given) if isinstance(given, Sequence | np.ndarray) else []
+    devices: list[jax.Device] = []
+    with contextlib.suppress(TypeError):
+        devices = list(given)
     if not devices or len(set(map(id, devices))) < len(devices) or not all(isinstance(d, jax.Device) for d in devices):
         raise InputError(f"devices must be different ones of jax.devices(), in a list, not {shown(given)}")
     return devices
@@ -53,8 +71,7 @@ def _warn_idle_cores(count: int) -> None:
 
 def check_layout(layout: str) -> None:
     """Raises `InputError` for a layout that does not exist."""
-    if layout not in LAYOUTS:
-        raise unknown("layout", layout, LAYOUTS)
+    check_choice("layout", layout, LAYOUTS)
 
 
 def resolve_layout(layout: str, devices: Sequence[jax.Device]) -> Layout:

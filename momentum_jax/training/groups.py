@@ -1,9 +1,15 @@
 """Which runs share a program: those that differ in seeds and traced hyperparameters only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from momentum_jax._base.errors import InputError
 from momentum_jax._base.jaxprs import jaxpr_digest
+from momentum_jax._base.machine import memory_of_machine
 from momentum_jax.config import Config
 from momentum_jax.optimizers import registry
 from momentum_jax.results.record import Run
@@ -46,10 +52,15 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
     """Puts all runs of one structure and batch size into one group, in their order.
 
     Raises:
-      InputError: the task or one of the optimizers cannot be trained.
+      InputError: the task or one of the optimizers cannot be trained, or not in the memory of this machine.
     """
     params = abstract_params(cfg, task)
     batches = {size: abstract_batch(task, size) for size in {run.trial.batch_size for run in runs}}
+    losses = jax.ShapeDtypeStruct((2, len(runs), 1 + (cfg.iterations - 1) // cfg.record_every), np.float32)
+    _check_memory("the parameters", params)
+    _check_memory(f"the losses of {len(runs)} runs", losses)
+    for size, batch in batches.items():
+        _check_memory(f"a batch with batch_size {size}", batch)
     check_task(task, params, batches.values())
     # Keyed by every value of an optimizer, which tells 1 from 1.0.
     known: dict[tuple[registry.Structure, int], tuple[registry.Structure, registry.Traced]] = {}
@@ -76,3 +87,10 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
         )
         for (structure, batch_size), members in groups.items()
     ]
+
+
+def _check_memory(what: str, tree: PyTree[Any]) -> None:
+    """Refuses what is larger than the memory of this machine: XLA would end the process."""
+    needed, there = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)), memory_of_machine()
+    if needed > there:
+        raise InputError(f"{what} would take {needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f} GiB")

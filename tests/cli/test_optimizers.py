@@ -50,7 +50,7 @@ def test_what_a_hyperparameter_may_be_is_what_its_method_accepts():
     ("arguments", "words"),
     [
         (["optimizer"], "command: unknown 'optimizer'; did you mean 'optimizers'?"),
-        (["optimizers", "momentum"], "Unrecognized options: momentum"),
+        (["optimizers", "momentum"], "argument: unknown 'momentum'"),
     ],
 )
 def test_a_word_that_means_nothing_here_is_refused(arguments, words, capsys):

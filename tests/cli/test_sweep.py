@@ -128,8 +128,7 @@ def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
     sweep(*ONE, "--grid", "learning_rate=0.01,0.1,1.0", "--out", "o")
     result = mj.Result.load("o")
     head = read_head(pathlib.Path("o"))
-    identity = {name: head[name] for name in head if name not in ("format", "trials", "versions")}
-    with open_store(pathlib.Path("o"), result.config, result.trials, identity, {}):
+    with open_store(pathlib.Path("o"), head, result.config, result.trials):
         lines = status(main, capsys, "o")
     assert lines[0].startswith("running: 3 of 3 runs, ")
     assert re.fullmatch(r"[\d.]+ runs/s, 0:00:00 left", lines[1])
@@ -231,6 +230,7 @@ def test_the_flag_goes_before_the_variable_and_the_variable_before_the_users_cac
         (None, "b", "b"),
         (None, None, str(tmp_path / "momentum-jax")),
         ("off", "b", None),
+        ("No", "b", None),
         (None, "off", None),
     ]:
         said.clear()

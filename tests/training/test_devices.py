@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from momentum_jax._base.errors import InputError
-from momentum_jax.training.devices import Capacity, choose_meshes, one_mesh, over_runs, replicate, resolve_layout
+from momentum_jax.training.devices import (
+    Capacity,
+    choose_meshes,
+    one_mesh,
+    over_runs,
+    replicate,
+    resolve_devices,
+    resolve_layout,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +70,14 @@ def test_auto_takes_turns_on_a_processor_and_an_unknown_layout_is_refused():
     assert resolve_layout("vmap", jax.devices()) == "vmap"
     with pytest.raises(InputError, match="layout: unknown 'vmapp'; did you mean 'vmap'"):
         resolve_layout("vmapp", jax.devices())
+
+
+@pytest.mark.parametrize("given", [[], (), "cpu", ["cpu"], 1, [None], np.ones(()), np.ones(2)], ids=repr)
+def test_no_devices_are_not_all_devices(given):
+    with pytest.raises(InputError, match=r"devices must be different ones of jax.devices\(\), in a list, not "):
+        resolve_devices(given)
+
+
+def test_devices_are_those_given_or_all():
+    assert resolve_devices(None) == jax.devices()
+    assert resolve_devices(jax.devices()[1:]) == resolve_devices(np.array(jax.devices())[1:]) == jax.devices()[1:]

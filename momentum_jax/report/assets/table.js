@@ -9,10 +9,13 @@ function exact(value) {
   return value === null || value === undefined ? "" : String(value);
 }
 
-// CSV by RFC 4180: fields are quoted where needed, and quotes inside are doubled.
+// CSV by RFC 4180: fields are quoted where needed, and quotes inside are doubled. A spreadsheet would compute a text that
+// begins like a formula, so such a text gets an apostrophe in front; numbers are left as they are.
 function csvOf(columns, rows) {
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const lines = [columns.map((column) => column.name), ...rows.map((row) => row.map(exact))];
+  const inert = (text) => (/^\s*[=+\-@]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
+  const cell = (value, i) => (columns[i].kind === "number" ? exact(value) : inert(exact(value)));
+  const lines = [columns.map((column) => inert(column.name)), ...rows.map((row) => row.map(cell))];
   return lines.map((line) => line.map(quoted).join(",") + "\r\n").join("");
 }
 
