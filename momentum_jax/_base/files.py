@@ -106,6 +106,7 @@ def lock(path: pathlib.Path, what: str, kind: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
     finally:
         for folder in made:
+            # Some may not have been made, and others hold files by now.
             with contextlib.suppress(OSError):
                 folder.rmdir()
 

@@ -245,5 +245,5 @@ def config_of(arguments: Any) -> Config:
 
 
 def slug(dataset: str) -> str:
-    """A dataset's name as part of a folder's name: letters, digits and hyphens."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "data"
+    """A dataset's name as part of a folder's name: at most 100 letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1])[:100].strip("-") or "data"

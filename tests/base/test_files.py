@@ -223,3 +223,9 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic links"), lock(tmp_path / "lock", "it", "sweep"):
         pass
     assert (tmp_path / "letter").read_text() == "all I have"
+
+
+def test_a_folder_of_an_impossible_name_leaves_none_of_those_above_it(tmp_path):
+    with pytest.raises(OSError, match="too long"), lock(tmp_path / "new" / ("x" * 300) / "lock", "it", "sweep"):
+        pass
+    assert names(tmp_path) == []
