@@ -38,7 +38,8 @@ def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
     """
     names = sorted(allowed)
     by_lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(value.lower(), by_lower, n=1) if isinstance(value, str) else []
+    given = value if isinstance(value, str) else shown(value)
+    near = difflib.get_close_matches(given.lower(), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
     listed = f" Allowed: {', '.join(names) or 'none'}" if len(names) <= _MOST_LISTED else ""
     return InputError(f"{what}: unknown {shown(value)}{hint}{listed}")

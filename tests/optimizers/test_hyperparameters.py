@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import momentum_jax as mj
+from momentum_jax._base.errors import shown
 from momentum_jax.optimizers.description import Schedule
 from tests.optimizers.factories import CORES, FACTORIES, METHODS, TAKEN, make, message, required, takers
 
@@ -36,7 +37,7 @@ def test_these_are_all_the_methods_and_all_the_numbers_that_they_take():
 def test_a_number_outside_its_range_is_refused_with_name_value_and_range(name, argument):
     allowed, below, above = NUMBERS[argument]
     for value in (below, above, math.nan, math.inf, -math.inf, 10**400):
-        assert message(make, name, **{argument: value}) == f"{argument} must be {allowed}, not {value!r}"
+        assert message(make, name, **{argument: value}) == f"{argument} must be {allowed}, not {shown(value)}"
     for value in (np.float32(below), np.array(below), jnp.array(below, "float32")):
         # It is told as the number that it holds, in its own precision.
         assert message(make, name, **{argument: value}) == f"{argument} must be {allowed}, not {value.item()!r}"

@@ -73,7 +73,7 @@ def test_a_factory_of_ones_own_is_swept_and_read_but_not_run_from_a_file(tmp_pat
         ({}, {"chunk": 0}, "chunk must be an integer of at least 1, not 0"),
         ({}, {"layout": "vmapp"}, "layout: unknown 'vmapp'; did you mean 'vmap'"),
         ({}, {"search": "soboll"}, "search: unknown 'soboll'; did you mean 'sobol'"),
-        ({}, {"search": "random"}, "budget must be an integer of at least 1, not None"),
+        ({}, {"search": "random"}, "budget must be an integer of at least 1 and at most 100000, not None"),
         ({}, {"task": mj.Task(init, lambda p, b: b.sum(axis=-1), ROWS)}, "loss must give a scalar"),
         ({}, {"task": mj.Task(lambda key: {"n": jnp.zeros([], jnp.int32)}, loss, ROWS)}, "has dtype int32"),
         ({}, {"task": mj.Task(init, loss, ROWS, evaluate=lambda p, a, b: jnp.zeros(3))}, "evaluate must give"),
