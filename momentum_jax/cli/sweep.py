@@ -87,7 +87,8 @@ def main(argv: Sequence[str], _: float) -> None:
             result = sweep(cfg, space, folder=folder, progress=progress, **options)
         except Interrupted as stop:
             if stop.result is None:
-                raise KeyboardInterrupt from None
+                count = counted(_count_runs(cfg, trials), "run")
+                raise KeyboardInterrupt(f"interrupted before any of {count} was finished; begin again") from None
             result, interrupted_at = stop.result, stop.done
     with having_saved("the runs are", folder):
         save_figure(heatmap_figure(result), folder / "heatmap")

@@ -266,17 +266,24 @@ def test_an_optimizers_state_says_which_iteration_it_is_or_its_user_does():
     assert shape(optax.adam(0.1), updates=lambda state: optax.tree_utils.tree_get(state, "count")) == ()
 
 
-def test_numbers_and_arrays_of_numpy_are_parameters_too():
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (1.0, np.ones(2)),
+        pytest.param(np.float32(1), np.ones(2, "float32"), marks=pytest.mark.exhaustive),
+        pytest.param(np.float64(1), jnp.ones(2), marks=pytest.mark.exhaustive),
+    ],
+    ids=["number", "float32", "float64"],
+)
+def test_numbers_and_arrays_of_numpy_are_parameters_too(a, b):
     def loss(params, data):
         return data * (params["a"] ** 2 + jnp.sum(2 * params["b"] ** 2))
 
-    for a, b in ((1.0, np.ones(2)), (np.float32(1), np.ones(2, "float32")), (np.float64(1), jnp.ones(2))):
-        for every in (1, 2):
-            measured = sharpness.metric(loss, 1.0, KEY, every=every, updates=lambda state: jnp.int32(1))
-            np.testing.assert_allclose(measured({"a": a, "b": b}, None, None), 4, rtol=1e-5)
-        np.testing.assert_allclose(
-            sharpness.top_eigenvalues(loss, {"a": a, "b": b}, 1.0, KEY, count=3), [4, 4, 2], rtol=1e-5
-        )
+    for every in (1, 2):
+        measured = sharpness.metric(loss, 1.0, KEY, every=every, updates=lambda state: jnp.int32(1))
+        np.testing.assert_allclose(measured({"a": a, "b": b}, None, None), 4, rtol=1e-5)
+    top = sharpness.top_eigenvalues(loss, {"a": a, "b": b}, 1.0, KEY, count=3)
+    np.testing.assert_allclose(top, [4, 4, 2], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

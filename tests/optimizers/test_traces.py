@@ -54,7 +54,15 @@ TRACES = {
 }
 
 
-@pytest.mark.parametrize(("name", "argument"), [(name, key) for key in NUMBERS for name in takers(key)])
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        # Of each hyperparameter the first method that takes it.
+        pytest.param(name, key, marks=() if name == takers(key)[0] else pytest.mark.exhaustive)
+        for key in NUMBERS
+        for name in takers(key)
+    ],
+)
 def test_a_concrete_number_of_any_form_may_be_used_inside_any_trace(name, argument):
     def updates(form, value):
         entry = form(value)

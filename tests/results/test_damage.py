@@ -38,7 +38,7 @@ from tests.results.made import make_result
 from tests.sweeps.small import CHUNK, METRICS, QUADRATIC, SPACE, small
 from tests.training.small import same_trees
 
-CASES, MANY = 30, 1000
+CASES, MANY = 15, 125
 SECONDS = 20
 PLACE = "checkpoint.npz"
 

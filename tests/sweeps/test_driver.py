@@ -61,7 +61,13 @@ def small_batches(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("label", "position", "i"), [("sgd", 0, 0), ("sgd", 1, 2), ("momentum", 0, 2), ("momentum", 3, 1)]
+    ("label", "position", "i"),
+    [
+        pytest.param("sgd", 0, 0, marks=pytest.mark.exhaustive),
+        ("sgd", 1, 2),
+        pytest.param("momentum", 0, 2, marks=pytest.mark.exhaustive),
+        ("momentum", 3, 1),
+    ],
 )
 def test_every_run_of_a_sweep_has_the_bits_that_it_has_in_train_alone(whole, label, position, i):
     run = alone(label, whole.trials[label][position], seed=i)

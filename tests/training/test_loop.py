@@ -46,8 +46,10 @@ def test_a_diverging_run_is_recorded_and_its_neighbours_are_untouched():
         assert not result.failed[label].any()
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("chunk", [10, 100])
+@pytest.mark.parametrize(
+    ("devices", "chunk"),
+    [(2, 10), *(pytest.param(*both, marks=pytest.mark.exhaustive) for both in ((1, 10), (1, 100), (2, 100)))],
+)
 def test_parameters_of_size_0_are_trained_beside_others(devices, chunk, tmp_path):
     with_empty = mj.Task(
         init=lambda key: {"w": jnp.zeros(3), "empty": jnp.zeros([0, 3]), "none": jnp.zeros([2, 0])},

@@ -21,7 +21,7 @@ def result():
     return mj.train(mj.Config(iterations=200, dtype="float64", seeds=(1,)))
 
 
-@pytest.mark.parametrize("label", ["sgd", "momentum"])
+@pytest.mark.parametrize("label", [pytest.param("sgd", marks=pytest.mark.exhaustive), "momentum"])
 def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, result, label):
     cfg = result.config
     layers = mj.initial_params(cfg, 1, label)["params"]
@@ -78,6 +78,7 @@ def test_every_seed_of_pytorchs_vmap_does_the_work_of_the_numpy_loop(rng):
         np.testing.assert_allclose(losses[1, :, :, seed], losses_after(params[seed], batches[:, seed]), rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_where_torch_cannot_compile_the_benchmark_says_so(tmp_path):
     benchmark = pathlib.Path(peers.__file__).with_name("benchmark.py")
     command = [sys.executable, str(benchmark), "--measure", "torch_compiled", "--iterations", "1"]
