@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests must not depend on programs that the user has cached.
@@ -22,6 +23,7 @@ from momentum_jax.tasks.datasets import Dataset, load_dataset
 from momentum_jax.training import compile as programs
 from momentum_jax.training import validate
 from tests.chromium import find_chromium
+from tests.cli.commands import tree
 from tests.compiling import compile_quickly, quick_options
 from tests.idx import write_idx
 
@@ -66,6 +68,24 @@ def main(monkeypatch, tmp_path):
     monkeypatch.setattr(jax_setup, "cores", lambda: len(jax.devices()))
     monkeypatch.chdir(tmp_path)
     return cli.main
+
+
+@pytest.fixture
+def refused(main, monkeypatch, capsys):
+    """Runs the command on what it must refuse, and gives its message."""
+
+    def run(*arguments):
+        monkeypatch.setattr(
+            "momentum_jax.training.compile._compile_all", lambda *_: pytest.fail("compiled for bad input")
+        )
+        before = tree(pathlib.Path.cwd())
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert tree(pathlib.Path.cwd()) == before
+        return capsys.readouterr().err
+
+    return run
 
 
 @pytest.fixture

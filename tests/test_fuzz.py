@@ -18,7 +18,7 @@ from momentum_jax._base.errors import InputError, shown
 from momentum_jax.optimizers import registry
 from momentum_jax.optimizers.description import SCHEDULES, parse_description, parse_values
 from momentum_jax.space import axes_of, make_trials, parse_axis
-from tests.cli.test_train import tree
+from tests.cli.commands import tree
 
 SECONDS = 30
 SGD = mj.OptimizerConfig("sgd", learning_rate=0.1)

@@ -132,10 +132,7 @@ def compare(
     trials, validation, learning_rate, effective_learning_rate = map(
         plain, (trials, validation, learning_rate, effective_learning_rate)
     )
-    if learning_rate is not None and not isinstance(learning_rate, Schedule):
-        check_real("learning_rate", learning_rate, 0, math.inf)
-    if effective_learning_rate is not None:
-        check_real("effective_learning_rate", effective_learning_rate, 1e-300, math.inf)
+    _check_rates(learning_rate, effective_learning_rate)
     own_task = task is not None
     task = resolve_task(cfg, task)
     space = SPACE if space is None else space
@@ -164,6 +161,13 @@ def compare(
             head["seconds_per_step"] = _seconds_per_step(judged, task, progress)
             write_head(folder, head)
         return comparison_of(head, tuning, judged)
+
+
+def _check_rates(learning_rate: float | Schedule | None, effective: float | None) -> None:
+    if learning_rate is not None and not isinstance(learning_rate, Schedule):
+        check_real("learning_rate", learning_rate, 0, math.inf)
+    if effective is not None:
+        check_real("effective_learning_rate", effective, 1e-300, math.inf)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from momentum_jax.cli import COMMANDS, compare, jax_setup, paths, sweep
 from momentum_jax.cli.arguments import Field, config_flags, output_flags
-from tests.cli.test_train import tree
+from tests.cli.commands import tree
 
 SECONDS = 30
 FLAGS: dict[str, list[Field]] = {
