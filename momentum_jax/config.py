@@ -209,3 +209,13 @@ def evaluated_iterations(cfg: Config) -> list[int]:
     """The numbers of updates after which a run is evaluated: each multiple of `evaluate_every`, and all updates."""
     every = cfg.evaluate_every or cfg.iterations
     return sorted({*range(every, cfg.iterations, every), cfg.iterations})
+
+
+def count_recorded(cfg: Config) -> int:
+    """How many iterations `recorded_iterations` has, without listing them."""
+    return -(-(cfg.iterations - 1) // cfg.record_every) + 1
+
+
+def count_evaluations(cfg: Config) -> int:
+    """How many entries `evaluated_iterations` has, without listing them."""
+    return -(-cfg.iterations // (cfg.evaluate_every or cfg.iterations))

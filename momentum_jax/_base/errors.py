@@ -16,10 +16,6 @@ class InputError(ValueError):
     """Raised for input that cannot be used. The message says what is allowed instead."""
 
 
-class PrintError(Exception):
-    """Raised where standard output cannot be written, for another reason than that its reader has gone."""
-
-
 def summary(error: Exception) -> str:
     """The kind of an error that somebody else's code raised, and the first line of its message.
 

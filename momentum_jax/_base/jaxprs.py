@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -19,7 +20,8 @@ def jaxpr_digest(jaxpr: ClosedJaxpr) -> str:
     """Returns the SHA-256 of a jaxpr, in hexadecimal: of its equations, constants, shapes and dtypes.
 
     Variables count by their order, arrays by their values, and Python functions that the program calls back by their
-    bytecode. So the digest does not depend on the process. It depends on the version of JAX.
+    bytecode and what they hold; what they find in their modules does not count. So the digest does not depend on the
+    process. It depends on the version of JAX.
 
     >>> one, same, other = (jax.make_jaxpr(f)(1.0) for f in (lambda x: x + 1, lambda y: y + 1, lambda x: x + 2))
     >>> jaxpr_digest(one) == jaxpr_digest(same), jaxpr_digest(one) == jaxpr_digest(other)
@@ -54,16 +56,38 @@ def _put_value(value: Any, put: Put) -> None:
             _put_value(entry, put)
     elif isinstance(value, set | frozenset):
         put(str(sorted(map(_text, value))))
-    elif isinstance(value, functools.partial):
-        _put_value((value.func, value.args, value.keywords), put)
-    elif isinstance(value, types.FunctionType):
-        _put_value((value.__qualname__, value.__code__, value.__defaults__), put)
-    elif isinstance(value, types.CodeType):
-        _put_value((value.co_code, value.co_names, value.co_consts), put)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         _put_value([(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)], put)
     else:
         put(_text(value))
+
+
+def _put_callback(value: Any, put: Put, seen: set[int]) -> None:
+    """Writes a Python function that a program calls, with what it holds, or something that it holds."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    held: list[Any] = []
+    if isinstance(value, functools.partial):
+        held = [value.func, *value.args, *itertools.chain(*sorted(value.keywords.items()))]
+    elif isinstance(value, types.MethodType):
+        held = [value.__func__, value.__self__]
+    elif isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        held = [value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, *cells]
+    elif isinstance(value, types.CodeType):
+        held = [value.co_code, value.co_names, *value.co_consts]
+    elif isinstance(value, list | tuple | dict):
+        held = list(itertools.chain(*value.items())) if isinstance(value, dict) else list(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = [type(value).__qualname__, *(getattr(value, field.name) for field in dataclasses.fields(value))]
+    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
+        held = [type(value).__qualname__, *itertools.chain(*sorted(vars(value).items()))]
+    else:
+        _put_value(value, put)
+    put(f"{type(value).__name__} {len(held)}")
+    for entry in held:
+        _put_callback(entry, put, seen)
 
 
 def _put_jaxpr(jaxpr: Jaxpr, put: Put) -> None:
@@ -86,7 +110,8 @@ def _put_jaxpr(jaxpr: Jaxpr, put: Put) -> None:
     for equation in jaxpr.eqns:
         put(equation.primitive.name)
         use(equation.invars)
-        _put_value(equation.params, put)
+        _put_value({name: value for name, value in equation.params.items() if name != "callback"}, put)
+        _put_callback(equation.params.get("callback"), put, set())
         bind(equation.outvars)
     use(jaxpr.outvars)
 

@@ -20,8 +20,8 @@ DEPTH = 200
 MOST_JSON_BYTES = 2**26
 DIGEST = "sha256"
 _NAMES = {str: "text", int: "an integer", float: "a finite number", bool: "true or false", type(None): "null"}
-# Characters of a value, and of a reason, in a message.
-_SHORT, _LONG = 60, 300
+# Characters of a reason in a message.
+_LONG = 300
 
 
 def read_bytes(path: pathlib.Path, most: int | None = None) -> bytes:

@@ -90,11 +90,17 @@ def _read_array(content: bytes) -> np.ndarray:
 
 def digest_of_tree(tree: PyTree[np.ndarray], about: Any) -> str:
     """The SHA-256 of a pytree's structure, bits and description, in hexadecimal."""
-    structure, leaves = flatten(tree)
-    digest = hashlib.sha256(digest_of([structure, about, [leaf.shape for leaf in leaves.values()]]).encode())
+    _, leaves = flatten(tree)
+    digest = hashlib.sha256(digest_of([form_of(tree), about]).encode())
     for leaf in leaves.values():
         digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
+
+
+def form_of(tree: PyTree[np.ndarray]) -> list[Any]:
+    """Structure, dtypes and shapes of a tree, as JSON values that compare."""
+    structure, leaves = flatten(tree)
+    return [structure, [list(leaf.shape) for leaf in leaves.values()]]
 
 
 def flatten(tree: PyTree[np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:

@@ -12,9 +12,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-from momentum_jax._base.errors import InputError, PrintError, unknown
+from momentum_jax._base.errors import InputError, unknown
 
 COMMANDS = ("train", "sweep", "compare", "report", "status", "paths", "optimizers")
+
+
+class PrintError(Exception):
+    """Raised where standard output cannot be written, for another reason than that its reader has gone."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

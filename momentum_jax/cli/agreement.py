@@ -48,8 +48,8 @@ def _ends(result: Result, label: str, witness: str) -> str:
         apart, spread = np.median(_difference(ours, theirs)), np.ptp(ours) / np.median(ours)
     if not (np.isfinite(apart) and np.isfinite(ours).all()):
         return "not all of their runs end finite"
-    seeds = "one seed has no spread" if len(ours) == 1 else f"the seeds of {label} spread over {spread:.2g} of it"
-    return f"at the end their training losses are {apart:.2g} of the loss apart (median), and {seeds}"
+    seeds = "one seed has no spread" if len(ours) == 1 else f"the seeds of {label} spread over {spread:.2%}"
+    return f"at the end their training losses differ by {apart:.2%} (median), and {seeds}"
 
 
 def _in_optax(config: OptimizerConfig) -> OptimizerConfig | None:

@@ -48,7 +48,7 @@ judged with other seeds, by paired differences with intervals. Without arguments
 Finished runs are kept in a folder, and the same command continues from there. The page is report.html in it.
 
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
-cannot be written (what was saved before is said), 130 interrupted (what was finished is saved)."""
+cannot be written (the message says what was saved), 130 interrupted (what was finished is saved)."""
 
 _FOLDER = "folder for the runs and the page; by default one under runs/ named after the dataset and the config."
 _DEFAULT_OPTIMIZERS = ("sgd", "momentum")

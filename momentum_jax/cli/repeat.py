@@ -8,6 +8,7 @@ from typing import Any
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.tuning import default_tuning_seeds
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import quote_if_needed, value_text
 from momentum_jax.results.result import Result
@@ -26,8 +27,7 @@ def comparison_command(compared: Comparison) -> str:
         axes = [f"{quote_if_needed(label, '=')}.{name}={values}" for name, values in own.items()]
         words += [word for axis in axes for word in _flag("grid", axis)]
     tuning_seeds = tuple(plan["tuning_seeds"])
-    others = (seed for seed in itertools.count() if seed not in compared.config.seed_tuple)
-    by_default = tuple(itertools.islice(others, len(tuning_seeds)))
+    by_default = default_tuning_seeds(compared.config, len(tuning_seeds))
     words += _flag("tuning_seeds", *([len(tuning_seeds)] if tuning_seeds == by_default else _seeds(tuning_seeds)))
     words += _flag("judge_by", *plan["judge_by"]) if plan["judge_by"] else []
     names = ("search", "trials", "search_seed", "validation", "tune_by", "learning_rate", "effective_learning_rate")

@@ -42,7 +42,7 @@ Finished runs are kept in a folder. However the command ended, the same command 
     momentum-jax status runs/search
 
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
-cannot be written (what was saved before is said), 130 interrupted (what was finished is saved)."""
+cannot be written (the message says what was saved), 130 interrupted (what was finished is saved)."""
 
 _FOLDER = "folder for the runs; by default one under runs/ named after the dataset and the sweep."
 _GRID = (

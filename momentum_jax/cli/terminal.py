@@ -12,9 +12,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from momentum_jax._base.errors import InputError, PrintError
+from momentum_jax._base.errors import InputError
 from momentum_jax._base.progress import Progress, line_progress, no_progress
 from momentum_jax._base.reading import reason
+from momentum_jax.cli import PrintError
 
 
 class _Console(Console):

@@ -31,11 +31,11 @@ check Momentum against.
     momentum-jax --optimizer a=nesterov,learning_rate=0.01,momentum=0.9 \\
                  --optimizer "b=sgd,learning_rate=step_decay(init_value=0.1,transition_steps=500,decay_rate=0.5)"
 
-Other commands, each with --help: momentum-jax sweep (grids of runs), status (how far it is), compare (does
+Other commands, each with --help: momentum-jax sweep (grids of runs), status (progress of a run), compare (does
 momentum help here), report (a page of results), paths (optimizers on a landscape), optimizers (a list).
 
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
-cannot be written (what was saved before is said), 130 interrupted (what was finished is saved, and the same command
+cannot be written (the message says what was saved), 130 interrupted (what was finished is saved, and the same command
 continues from there)."""
 
 _FOLDER = "folder for the result; by default one under runs/ named after the dataset and the config."

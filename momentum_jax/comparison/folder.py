@@ -81,8 +81,7 @@ def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[st
 
 
 def _without_seeds(plan: Mapping[str, Any]) -> dict[str, Any]:
-    config = plan.get("config", {})
-    return {**plan, "config": {name: value for name, value in config.items() if name != "seeds"}}
+    return {**plan, "config": {name: value for name, value in plan["config"].items() if name != "seeds"}}
 
 
 def read_head(folder: pathlib.Path) -> dict[str, Any]:

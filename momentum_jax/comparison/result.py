@@ -117,11 +117,11 @@ class Comparison:
             difference = first_difference(result.config.to_json(), asked)
             if difference is not None:
                 raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
-        _check_head(head, results[JUDGING])
+        _check_head(folder, head, results[JUDGING])
         return comparison_of(head, results[TUNING], results[JUDGING])
 
 
-def _check_head(head: Mapping[str, Any], judged: Result) -> None:
+def _check_head(folder: pathlib.Path, head: Mapping[str, Any], judged: Result) -> None:
     """Refuses a head whose protocols and times are not of the trials that were judged, or with impossible options."""
     trials = {label: len(own) for label, own in (judged.trials or {}).items()}
     positions = {(label, at) for entry in head["protocols"].values() for label, at in entry["trials"].items()}
@@ -133,7 +133,9 @@ def _check_head(head: Mapping[str, Any], judged: Result) -> None:
         rounds = [of_trial for of_trials in times.values() for of_trial in of_trials]
         fit &= len(set(map(len, rounds))) == 1 and all(of_trial and min(of_trial) > 0 for of_trial in rounds)
     if not fit:
-        raise InputError(f"{HEAD} is damaged: its protocols, times or options are not of what was judged")
+        raise InputError(
+            f"{HEAD} of this comparison is damaged: its protocols, times or options are not of what was judged"
+        )
 
 
 class JudgingOptions(NamedTuple):

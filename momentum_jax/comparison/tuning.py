@@ -113,15 +113,22 @@ def _equally_many_trials(
     return chosen
 
 
+def default_tuning_seeds(cfg: Config, count: int) -> tuple[int, ...]:
+    """The first so many seeds from a million on that are none of the config's.
+
+    They are far from the seeds that people give, so that a comparison with more of these keeps its tuning.
+    """
+    return tuple(itertools.islice((seed for seed in itertools.count(1_000_000) if seed not in cfg.seed_tuple), count))
+
+
 def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
-    """The given seeds, or the first so many from a million on that are none of the config's."""
+    """The given seeds, or so many by default."""
     own = set(cfg.seed_tuple)
     # NumPy's arrays and integers become Python's.
     given = getattr(given, "tolist", lambda: given)()
     if isinstance(given, str) or not isinstance(given, Sequence):
         check_integer("tuning_seeds", given, 1, 1_000_000)
-        # Far from the seeds that people give, so that a comparison with more of these keeps its tuning.
-        return tuple(itertools.islice((seed for seed in itertools.count(1_000_000) if seed not in own), given))
+        return default_tuning_seeds(cfg, int(given))
     for seed in given:
         check_integer("tuning_seeds", seed, 0, MAX_SEED)
     shared = sorted(own & set(given))

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, check_choice
 from momentum_jax.optimizers._core import Core, transformation, zeros_like
 from momentum_jax.optimizers._hyperparameters import (
+    CHOICES,
     ScalarOrSchedule,
     at_count,
     check_accumulator_dtype,
-    check_choice,
     check_hyperparameter,
 )
 from momentum_jax.optimizers._trees import cast_like, inner_product, linear
@@ -91,7 +91,7 @@ def adaptive_restart(
     """
     check_hyperparameter("learning_rate", learning_rate)
     check_hyperparameter("q", q)
-    check_choice("scheme", scheme)
+    check_choice("scheme", scheme, CHOICES["scheme"])
     check_accumulator_dtype(accumulator_dtype)
 
     def init(params: PyTree[Array]) -> AdaptiveRestartState:

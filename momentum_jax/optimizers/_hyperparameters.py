@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from momentum_jax._base.errors import InputError, check_real, unknown
+from momentum_jax._base.errors import InputError, check_real
 
 Scalar: TypeAlias = float | Float[Array, ""] | Float[np.ndarray, ""]
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[Int[Array, ""]], Float[Array, ""]]
@@ -80,12 +80,6 @@ def _check_scalar(what: str, value: Any) -> None:
         raise InputError(f"{what} must be a scalar, not an array of shape {value.shape}")
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         raise InputError(f"{what} must be a real number, not {value.dtype}")
-
-
-def check_choice(name: str, value: object) -> None:
-    """Raises `InputError` unless `value` is one of `CHOICES[name]`."""
-    if not (isinstance(value, str) and value in CHOICES[name]):
-        raise unknown(name, value, CHOICES[name])
 
 
 def check_accumulator_dtype(dtype: Any) -> None:

@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from momentum_jax._base.errors import check_choice
 from momentum_jax.optimizers._core import Core, inside, outside, transformation, zeros_like
 from momentum_jax.optimizers._hyperparameters import (
+    CHOICES,
     ScalarOrSchedule,
     at_count,
     check_accumulator_dtype,
-    check_choice,
     check_hyperparameter,
     is_zero,
 )
@@ -115,7 +116,7 @@ def velocity_method(
 ) -> optax.GradientTransformationExtraArgs:
     """The Optax transformation of a `velocity_core`, with a learning rate and weight decay."""
     check_hyperparameter("learning_rate", learning_rate)
-    check_choice("convention", convention)
+    check_choice("convention", convention, CHOICES["convention"])
     core = _APPLY_LEARNING_RATE[convention](core, learning_rate)
     core = with_weight_decay(core, learning_rate, weight_decay, decoupled_weight_decay, mask)
     return transformation(core, accumulator_dtype)

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from momentum_jax._base.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, check_choice, unknown
 from momentum_jax.optimizers._hyperparameters import (
+    CHOICES,
     Scalar,
     ScalarOrSchedule,
-    check_choice,
     check_hyperparameter,
     equal,
     is_zero,
@@ -170,7 +170,7 @@ def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
     check_hyperparameter("momentum", values.momentum, names[1])
     check_hyperparameter("dampening", values.dampening)
     if "convention" in hyperparameters:
-        check_choice("convention", values.rate)
+        check_choice("convention", values.rate, CHOICES["convention"])
     if not isinstance(values.nesterov, bool):
         raise InputError(f"nesterov must be True or False, not {values.nesterov!r}")
     return _read_nu(values, hyperparameters["nu"]) if source == "qhm" else values

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from momentum_jax._base.errors import InputError, check_integer
-from momentum_jax.optimizers._hyperparameters import Scalar, check_choice, check_hyperparameter, is_zero
+from momentum_jax._base.errors import InputError, check_choice, check_integer
+from momentum_jax.optimizers._hyperparameters import CHOICES, Scalar, check_hyperparameter, is_zero
 from momentum_jax.optimizers._momentum import (
     CorrectedMomentumState,
     MomentumState,
@@ -133,7 +133,7 @@ def from_torch(
         momentum_buffer is not in `parameters`, or has dampening, which PyTorch would not apply to its first gradient;
         a learning rate, count or convention is not valid.
     """
-    check_choice("convention", convention)
+    check_choice("convention", convention, CHOICES["convention"])
     rates = _torch_rates(state_dict)
     buffers = _torch_buffers(state_dict, rates, count, parameters)
     if convention == "inside":
@@ -178,7 +178,7 @@ def to_torch(
     except ModuleNotFoundError:
         raise InputError("to_torch makes tensors of PyTorch, which is not installed: pip install torch") from None
 
-    check_choice("convention", convention)
+    check_choice("convention", convention, CHOICES["convention"])
     rates = _torch_rates(template)
     _check_convention(state, convention)
     if is_zero(state.count):
@@ -198,7 +198,7 @@ def to_torch(
 
 
 def _from_buffers(buffers: PyTree[Array], learning_rate: Scalar | None, count: int, convention: str) -> VelocityState:
-    check_choice("convention", convention)
+    check_choice("convention", convention, CHOICES["convention"])
     if convention == "outside":
         return MomentumState(_count(count), buffers)
     rate = _given(learning_rate, convention, buffers)
@@ -237,7 +237,7 @@ def _check_told(rate: Scalar, velocity: PyTree[Array]) -> None:
 
 
 def _check_convention(state: VelocityState, convention: str) -> None:
-    check_choice("convention", convention)
+    check_choice("convention", convention, CHOICES["convention"])
     if not isinstance(state, MomentumState | CorrectedMomentumState):
         raise InputError(f"a {type(state).__name__} is no state of momentum or nesterov: take it out of its chain")
     if isinstance(state, CorrectedMomentumState) != (convention == "corrected"):

@@ -13,12 +13,12 @@ from momentum_jax._base.files import is_locked, lock, remove_left_behind, write_
 from momentum_jax._base.machine import versions
 from momentum_jax._base.reading import check_schema, read_bytes, read_sealed, reason, seal
 from momentum_jax._base.trees import json_bytes
-from momentum_jax.config import Config
+from momentum_jax.config import Config, count_evaluations, count_recorded
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.parquet import read_parquet, records_from_parquet, records_to_parquet
 from momentum_jax.results.record import Record, Run
-from momentum_jax.results.stored import check_records, config_of, count_evaluations, count_recorded
+from momentum_jax.results.stored import check_records, config_of
 from momentum_jax.results.tables import FINALS, describe, with_finals
 from momentum_jax.space import Trial
 
@@ -89,7 +89,7 @@ class Store:
             write_atomically(self.folder / PARTS / f"{name}.parquet", content)
         except OSError as error:
             raise InputError(
-                f"cannot write to {str(self.folder)!r}: {error.strerror}; the {len(self.finished)} runs finished "
+                f"cannot write to {str(self.folder)!r}: {reason(error)}; the {len(self.finished)} runs finished "
                 "before are intact, and the same call goes on from there"
             ) from error
         self.finished.update(records)
@@ -182,7 +182,7 @@ def open_store(folder: pathlib.Path, head: Mapping[str, Any], cfg: Config, trial
             write_atomically(folder / HEAD, json_bytes(seal(head)))
             (folder / PARTS).mkdir(exist_ok=True)
         except OSError as error:
-            raise InputError(f"output folder {str(folder)!r} cannot be written: {error.strerror}") from error
+            raise InputError(f"output folder {str(folder)!r} cannot be written: {reason(error)}") from error
         yield Store(folder, cfg, trials, digests_of(head, cfg, trials))
 
 
@@ -310,16 +310,13 @@ def in_use(folder: pathlib.Path) -> bool:
 def _refuse_another(folder: pathlib.Path, mine: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the head of the sweep in the folder, if its runs and those asked for can be of one sweep."""
     theirs = read_head(folder)
-    installed = [
-        f"{name} {theirs['environment'].get(name)} and this is {mine['environment'][name]}"
-        for name in ("jax", "jaxlib")
-        if theirs["environment"].get(name) != mine["environment"][name]
-    ]
-    if installed:
-        raise InputError(
-            f"output folder {str(folder)!r} is of {installed[0]}, which gives other bits: it can be read, but no runs "
-            "can be added; choose another folder"
-        )
+    for name in ("jax", "jaxlib"):
+        there, here = theirs["environment"].get(name), mine["environment"][name]
+        if there != here:
+            raise InputError(
+                f"output folder {str(folder)!r} is of {name} {there} and this is {here}, which gives other bits: it "
+                "can be read, but no runs can be added; choose another folder"
+            )
     difference = first_difference(_shared(theirs), _shared(mine)) or _other_program(theirs["trials"], mine["trials"])
     if difference is not None:
         raise InputError(f"output folder {str(folder)!r} holds another sweep: {difference}; choose another folder")

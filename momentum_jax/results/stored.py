@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from momentum_jax._base.reading import reason
-from momentum_jax._base.trees import flatten
+from momentum_jax._base.trees import form_of
 from momentum_jax.config import Config
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.record import Record
@@ -28,16 +28,6 @@ def config_of(values: Any) -> Config:
     return config
 
 
-def count_recorded(cfg: Config) -> int:
-    """How many iterations `recorded_iterations` has, without listing them."""
-    return -(-(cfg.iterations - 1) // cfg.record_every) + 1
-
-
-def count_evaluations(cfg: Config) -> int:
-    """How many entries `evaluated_iterations` has, without listing them."""
-    return -(-cfg.iterations // (cfg.evaluate_every or cfg.iterations))
-
-
 def check_records(records: Mapping[Any, Sequence[Record]], recorded: int, evaluations: int) -> None:
     """Checks that the arrays of records fit together.
 
@@ -53,7 +43,7 @@ def check_records(records: Mapping[Any, Sequence[Record]], recorded: int, evalua
     if len(names) > 1:
         raise ValueError("the runs do not have the same metrics and evaluations")
     for label, own in records.items():
-        if len({_form(record) for record in own}) > 1:
+        if len({repr(form_of(_arrays(record))) for record in own}) > 1:
             raise ValueError(f"the runs of {label!r} have arrays of different shapes or dtypes")
         for record in own[:1]:
             histories = [record.losses, record.losses_before, *record.metrics.values()]
@@ -66,9 +56,5 @@ def check_records(records: Mapping[Any, Sequence[Record]], recorded: int, evalua
                 raise ValueError(f"the losses of {label!r} are not numbers, one for each recorded iteration")
 
 
-def _form(record: Record) -> str:
-    """Shapes and dtypes of a record's arrays, in a form that compares."""
-    structure, leaves = flatten(
-        [record.losses, record.losses_before, record.metrics, record.evaluations, record.params]
-    )
-    return repr((structure, [leaf.shape for leaf in leaves.values()]))
+def _arrays(record: Record) -> list[Any]:
+    return [record.losses, record.losses_before, record.metrics, record.evaluations, record.params]

@@ -198,7 +198,7 @@ def _start_or_join(ray: Any, address: str, workers: int) -> None:
         try:
             ray.init("local", num_cpus=workers * _cores_each(workers), include_dashboard=False, **loopback, **quiet)
         except OSError as error:
-            raise InputError(f"Ray cannot start, for want of a file: {error}") from error
+            raise InputError(f"Ray cannot start: {error}") from error
         return
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)

@@ -44,8 +44,10 @@ def finish_runs(
             records = {
                 run: record._replace(params=unflatten(*flatten(record.params))) for run, record in records.items()
             }
-        if store is not None:
+        if store is None:
+            finished.update(records)
+        else:
+            # It adds them to `finished`, so that no Ctrl-C comes between.
             store.write(records)
-        finished.update(records)
         status.count(records.values())
     status.finish()

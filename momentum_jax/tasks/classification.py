@@ -34,7 +34,7 @@ def image_classification(
     entropy of the training labels, the least loss of a predictor that does not look at the image.
 
     Raises:
-      InputError: the dataset is none, or there is no such activation or initialisation.
+      InputError: the dataset is no `Dataset`, or there is no such activation or initialisation.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(f'dataset must be a Dataset, such as mj.load_dataset("mnist"), not {shown(dataset)}')

@@ -42,7 +42,7 @@ class Landscape:
       domain: where a path may start, likewise; None for everywhere.
 
     Raises:
-      InputError: the function is none, or an array is not of numbers or has the wrong shape.
+      InputError: the function is no function, or an array is not of numbers or has the wrong shape.
     """
 
     name: str

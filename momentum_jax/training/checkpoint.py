@@ -9,7 +9,7 @@ from typing import Any
 
 from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.files import lock, remove_left_behind, write_atomically
-from momentum_jax._base.reading import DIGEST, read_bytes, reason
+from momentum_jax._base.reading import DIGEST, check_schema, read_bytes, reason
 from momentum_jax._base.trees import digest_of_tree, pack, unpack
 from momentum_jax.results.fingerprint import first_difference
 
@@ -118,4 +118,10 @@ def read_checkpoint(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]
         )
     if about.pop(DIGEST, None) != digest_of_tree(state, about):
         raise InputError(f"{damaged}its digest is of another content")
+    try:
+        check_schema(about, {"config": {"iterations": int}})
+        if not (isinstance(state, dict) and getattr(state.get("step"), "shape", None) == ()):
+            raise ValueError("it has no number of iterations done")
+    except ValueError as error:
+        raise InputError(f"{damaged}{error}") from error
     return state, about

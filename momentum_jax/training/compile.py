@@ -118,7 +118,7 @@ class Program:
         """The runs of some states, in their order."""
         return [self.groups[state.group].runs[i] for state in states for i in state.positions]
 
-    def train(self, states: States, start: int, stop: int) -> tuple[States, list[History]]:
+    def step(self, states: States, start: int, stop: int) -> tuple[States, list[History]]:
         """Trains runs for the iterations start … stop − 1, at most a chunk.
 
         Returns:

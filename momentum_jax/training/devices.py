@@ -206,7 +206,7 @@ def over_runs(function: Callable[..., PyTree[Any]], mesh: Mesh, layout: Layout) 
         # The carry of a run's scan starts from both replicated and laid-out values, which the check refuses.
         check_vma=False,
     )
-    # Said for arrays of size 0, which XLA would replicate and the next call would then refuse.
+    # XLA would replicate arrays of size 0, and the next call would refuse them.
     laid_out = NamedSharding(mesh, PartitionSpec(RUNS))
     return jax.jit(mapped, out_shardings=laid_out, compiler_options=_compiler_options(mesh))
 

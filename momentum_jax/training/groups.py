@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.jaxprs import jaxpr_digest
 from momentum_jax._base.machine import memory_of_machine
-from momentum_jax.config import Config
+from momentum_jax.config import Config, count_recorded
 from momentum_jax.optimizers import registry
 from momentum_jax.results.record import Run
 from momentum_jax.tasks import Metric, Task
@@ -56,7 +56,7 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
     """
     params = abstract_params(cfg, task)
     batches = {size: abstract_batch(task, size) for size in {run.trial.batch_size for run in runs}}
-    losses = jax.ShapeDtypeStruct((2, len(runs), 1 + (cfg.iterations - 1) // cfg.record_every), np.float32)
+    losses = jax.ShapeDtypeStruct((2, len(runs), count_recorded(cfg)), np.float32)
     _check_memory("the parameters", params)
     _check_memory(f"the losses of {len(runs)} runs", losses)
     for size, batch in batches.items():

@@ -16,7 +16,7 @@ from jaxtyping import Int, Int32
 from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
 from momentum_jax._base.machine import environment, provenance
 from momentum_jax._base.progress import Progress, default_progress, no_progress
-from momentum_jax._base.trees import flatten
+from momentum_jax._base.trees import form_of
 from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.results.fingerprint import computed_by, data_digest, function_names, identity
 from momentum_jax.results.record import Record, Run
@@ -196,7 +196,7 @@ def advance(program: Program, state: State, chunk: int) -> State:
     step, last = state.step, program.cfg.iterations
     every = program.cfg.evaluate_every or last
     stop = min(step - step % chunk + chunk, step - step % every + every, last)
-    groups, histories = program.train(state.groups, step, stop)
+    groups, histories = program.step(state.groups, step, stop)
     first, end = np.searchsorted(program.recorded, [step, stop])
     diverged_at = []
     for whole, part, so_far in zip(state.histories, histories, state.diverged_at, strict=True):
@@ -265,7 +265,7 @@ def _check_snapshot(program: Program, state: State, saved: Mapping[str, Any]) ->
         step, evaluations = int(saved["step"]), saved["evaluations"]
         runs = sum(len(there.positions) for there in state.groups)
         expected = snapshot(program, state._replace(step=step))
-        fits = 0 <= step <= program.cfg.iterations and _form({**saved, "evaluations": {}}) == _form(expected)
+        fits = 0 <= step <= program.cfg.iterations and form_of({**saved, "evaluations": {}}) == form_of(expected)
         names = {tuple(values) for values in evaluations.values()}
         fits &= len(names) <= 1 and all(0 < int(at) <= step for at in evaluations)
         fits &= all(a.shape == (runs,) for values in evaluations.values() for a in values.values())
@@ -273,12 +273,6 @@ def _check_snapshot(program: Program, state: State, saved: Mapping[str, Any]) ->
         fits = False
     if not fits:
         raise InputError("the checkpoint does not hold the state of these runs; move it away to begin anew")
-
-
-def _form(tree: Any) -> Any:
-    """Structure, dtypes and shapes of a tree, in a form that compares."""
-    structure, leaves = flatten(tree)
-    return structure, [leaf.shape for leaf in leaves.values()]
 
 
 def make_records(program: Program, state: State) -> dict[Run, Record]:

@@ -75,8 +75,8 @@ def resolve_task(cfg: Config, task: Task | None) -> Task:
     """The given task, or the one that the config describes, checked against the config.
 
     Raises:
-      InputError: a function of the task is none, its data is empty, no numbers, or of arrays that differ in length, its
-        baseline or provenance cannot be recorded, or a batch is larger than an epoch.
+      InputError: a function of the task is no function, its data is empty, no numbers, or of arrays that differ in
+        length, its baseline or provenance cannot be recorded, or a batch is larger than an epoch.
     """
     if task is None:
         task = image_classification(

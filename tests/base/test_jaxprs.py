@@ -24,6 +24,14 @@ def called_back(host):
     return lambda x: jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), x)
 
 
+class Adder:
+    def __init__(self, number):
+        self.number = number
+
+    def add(self, x):
+        return np.float32(x + self.number)
+
+
 def summed(table):
     return lambda x: x + jnp.asarray(table).sum()
 
@@ -51,6 +59,9 @@ def bent(slope):
         (inside, TABLE, CHANGED),
         (bent, np.float32(1), np.float32(2)),
         (called_back, lambda x: np.float32(x + 1), lambda x: np.float32(x + 2)),
+        (lambda c: called_back(lambda x: np.float32(x + c)), 1, 2),
+        (lambda c: called_back(Adder(c).add), 1, 2),
+        (lambda c: called_back(lambda x: np.float32(x + c.sum())), TABLE, CHANGED),
         (called_back, functools.partial(np.add, np.float32(1)), functools.partial(np.add, np.float32(2))),
         (lambda key: lambda x: x + jax.random.normal(key), jax.random.key(0), jax.random.key(1)),
         (lambda dtype: lambda x: x.astype(dtype), jnp.float16, jnp.bfloat16),
@@ -64,6 +75,9 @@ def bent(slope):
         "array in a loop",
         "derivative",
         "callback",
+        "held number",
+        "method",
+        "held array",
         "partial",
         "key",
         "dtype",

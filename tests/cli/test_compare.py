@@ -72,7 +72,7 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
     # The command on the page says what was given, and what was not the default.
     arguments = parse(command_on(page), "", "", [*config_flags(), *compare._FLAGS])
     assert config_of(arguments) == compared.config
-    given = {"trials": 2, "tuning_seeds": (1_000_000,), "judge_by": ("test_loss", "mean_loss"), "search": "random"}
+    given = {"trials": 2, "tuning_seeds": 1, "judge_by": ("test_loss", "mean_loss"), "search": "random"}
     assert {name: getattr(arguments, name) for name in given} == given
     assert arguments.grid == ("a.learning_rate=0.001:1.0:log", "b.learning_rate=0.001:1.0:log")
     assert "holds a comparison" in refusal(main, capsys, "report", "o", "o")

@@ -123,5 +123,5 @@ def test_a_ray_that_cannot_write_its_files_is_not_called_an_error_of_printing():
         def init(*_, **__):
             raise PermissionError(errno.EACCES, "Permission denied", "/nowhere/.ray")
 
-    with pytest.raises(mj.InputError, match=r"^Ray cannot start, for want of a file: .*Permission denied: '/nowhere"):
+    with pytest.raises(mj.InputError, match=r"^Ray cannot start: .*Permission denied: '/nowhere"):
         cluster._start_or_join(Ray, "local:1", 1)

@@ -56,7 +56,9 @@ def test_a_number_with_a_comma_is_a_seed_and_one_without_a_count(words, seeds):
     assert config_of(parse(["--seeds", *words], "", "", config_flags())).seeds == seeds
 
 
-@pytest.mark.parametrize(("seeds", "read"), [((2, 3), 2), ((2,), 1), ((5,), (5,)), ((5, 9), (5, 9))])
+@pytest.mark.parametrize(
+    ("seeds", "read"), [((1_000_000, 1_000_001), 2), ((1_000_000,), 1), ((5,), (5,)), ((2, 3), (2, 3))]
+)
 def test_the_printed_command_of_a_comparison_has_its_seeds_of_the_tuning(seeds, read):
     options = ("judge_by", "search", "trials", "search_seed", "validation", "tune_by", "learning_rate")
     plan = dict.fromkeys((*options, "effective_learning_rate", "target", "margin", "level"))

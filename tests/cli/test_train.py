@@ -145,7 +145,7 @@ def test_of_twins_that_part_is_said_what_is_known_and_no_cause():
     theirs = ours * np.array([[1, 1, 1.001, 1.001], [1, 1, 1, 1.001], [1, 1, 1.001, 1.001]])
     assert agreement_of(ours, theirs) == (
         "m and o first differ by more than 1e-06 at iterations 2 to 3, by seed (relative difference of the loss); at "
-        "the end their training losses are 0.001 of the loss apart (median), and the seeds of m spread over 0.1 of it; "
+        "the end their training losses differ by 0.10% (median), and the seeds of m spread over 10.00%; "
         "in float64 the tutorial's two agree to 1e-12"
     )
     assert " at iteration 2 (relative" in agreement_of(ours[::2], theirs[::2])

@@ -323,7 +323,9 @@ def test_another_number_in_it_is_found_though_the_archive_is_whole(tmp_path, pla
 )
 def test_a_state_of_another_form_is_refused_though_its_digest_is_right(tmp_path, place, edit):
     (tmp_path / "place").write_bytes(change(place, edit))
-    with pytest.raises(InputError, match="the checkpoint does not hold the state of these runs; move it away"):
+    with pytest.raises(
+        InputError, match=r"does not hold the state of these runs; move it away|has no number of iterations"
+    ):
         train(ONE, tmp_path / "place", metrics=METRICS)
 
 
