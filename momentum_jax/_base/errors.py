@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import math
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -63,6 +64,12 @@ def shown(value: object) -> str:
 def is_utf8(text: str) -> bool:
     """Whether UTF-8 can hold a text. It cannot hold halves of surrogate pairs, such as come from undecodable bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_path(what: str, value: object) -> None:
+    """Raises `InputError` unless `value` can be the path of a file or folder."""
+    if not (isinstance(value, str | os.PathLike) and os.fspath(value) and "\0" not in str(value)):
+        raise InputError(f'{what} must be a path, such as "runs/first", not {shown(value)}')
 
 
 def check_integer(what: str, value: Any, low: int, high: int | None = None) -> None:

@@ -16,11 +16,14 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 Put = Callable[[str | bytes], None]
 
 
+_PLAIN = (int, float, complex, str, bytes, list, tuple, dict, np.ndarray, np.generic, jax.Array)
+
+
 def jaxpr_digest(jaxpr: ClosedJaxpr) -> str:
     """Returns the SHA-256 of a jaxpr, in hexadecimal: of its equations, constants, shapes and dtypes.
 
     Variables count by their order, arrays by their values, and Python functions that the program calls back by their
-    bytecode and what they hold; what they find in their modules does not count. So the digest does not depend on the
+    bytecode and what they hold or find in their own module. So the digest does not depend on the
     process. It depends on the version of JAX.
 
     >>> one, same, other = (jax.make_jaxpr(f)(1.0) for f in (lambda x: x + 1, lambda y: y + 1, lambda x: x + 2))
@@ -74,7 +77,10 @@ def _put_callback(value: Any, put: Put, seen: set[int]) -> None:
         held = [value.__func__, value.__self__]
     elif isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        named = [value.__globals__.get(name) for name in value.__code__.co_names]
         held = [value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, *cells]
+        # Not what it finds in other modules, which would lead through all of JAX.
+        held += [it for it in named if isinstance(it, _PLAIN) or getattr(it, "__module__", None) == value.__module__]
     elif isinstance(value, types.CodeType):
         held = [value.co_code, value.co_names, *value.co_consts]
     elif isinstance(value, list | tuple | dict):
@@ -82,7 +88,11 @@ def _put_callback(value: Any, put: Put, seen: set[int]) -> None:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         held = [type(value).__qualname__, *(getattr(value, field.name) for field in dataclasses.fields(value))]
     elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
-        held = [type(value).__qualname__, *itertools.chain(*sorted(vars(value).items()))]
+        held = [
+            type(value).__qualname__,
+            vars(type(value)).get("__call__"),
+            *itertools.chain(*sorted(vars(value).items())),
+        ]
     else:
         _put_value(value, put)
     put(f"{type(value).__name__} {len(held)}")

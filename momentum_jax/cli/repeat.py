@@ -14,6 +14,9 @@ from momentum_jax.optimizers.description import quote_if_needed, value_text
 from momentum_jax.results.result import Result
 from momentum_jax.space import BATCH_SIZE, Trial, make_trials, parse_axis, space_of
 
+# Where the functions of this package are.
+_PACKAGE = "momentum_jax."
+
 
 def comparison_command(compared: Comparison) -> str:
     """The `momentum-jax compare` command that repeats a comparison.
@@ -42,17 +45,29 @@ def result_command(result: Result) -> str:
 
     The result of a search does not hold its ranges; the command then begins with a comment that says so.
     """
+    note = _note(result)
     words = flags_of(result.config)
     if result.trials is None:
-        return shlex.join(["momentum-jax", "train", *words])
+        return note + shlex.join(["momentum-jax", "train", *words])
     axes = [axis for label, own in result.trials.items() for axis in _axes(result.config, label, own)]
+    # A sweep needs an axis, also where nothing varies.
+    axes = axes or [f"batch_size={result.config.batch_size}"]
     try:
         repeated = make_trials(result.config, space_of([parse_axis(axis) for axis in axes], result.config.optimizers))
     except InputError:
         repeated = {}
     if repr(sorted(repeated.items())) != repr(sorted((label, tuple(own)) for label, own in result.trials.items())):
-        return "# a search: momentum-jax sweep --search ... with\n" + shlex.join(["momentum-jax", "sweep", *words])
-    return shlex.join(["momentum-jax", "sweep", *words, *(word for axis in axes for word in _flag("grid", axis))])
+        note, axes = f"{note}# a search: momentum-jax sweep --search ... with\n", []
+    words += [word for axis in axes for word in _flag("grid", axis)]
+    return note + shlex.join(["momentum-jax", "sweep", *words])
+
+
+def _note(result: Result) -> str:
+    """A comment above the command, where it cannot repeat the result."""
+    functions = result.provenance.get("functions", {})
+    own = [name for name in ("init", "loss", "evaluate") if not functions.get(name, _PACKAGE).startswith(_PACKAGE)]
+    own += [label for label, optimizer in result.config.optimizers.items() if not isinstance(optimizer.name, str)]
+    return f"# with functions of one's own ({', '.join(own)}), which only Python takes:\n" if own else ""
 
 
 def _axes(cfg: Config, label: str, trials: Sequence[Trial]) -> list[str]:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str], _: float) -> None:
     (folder,) = folders
     if os.path.exists(folder / comparison.HEAD):
         lines = _lines_of_comparison(folder)
-    elif os.path.exists(folder / SUMMARY) or os.path.exists(folder / CHECKPOINT):
+    elif any(os.path.exists(folder / name) for name in (SUMMARY, CHECKPOINT, lock_path(folder / CHECKPOINT).name)):
         lines = [_line_of_training(folder)]
     else:
         lines = _lines_of_sweep(folder)
@@ -44,11 +44,14 @@ def main(argv: Sequence[str], _: float) -> None:
 
 def _line_of_training(folder: pathlib.Path) -> str:
     """A training whose checkpoint is there goes on, or went on, from its result."""
+    running = is_locked(lock_path(folder / CHECKPOINT))
     if (folder / CHECKPOINT).exists():
         state, about = read_checkpoint(folder / CHECKPOINT)
         done, total = int(state["step"]), int(about["config"]["iterations"])
-        now = "running" if is_locked(lock_path(folder / CHECKPOINT)) else "not finished"
+        now = "running" if running else "not finished"
         return f"{now}: {done} of {total} iterations in the checkpoint; the same command goes on from there"
+    if running:
+        return "running: no checkpoint is written yet"
     result = Result.load(folder)
     done, total = int(result.iterations[-1]) + 1, result.config.iterations
     failed = sum(int(of_label.sum()) for of_label in result.failed.values())

@@ -144,7 +144,7 @@ def compare(
     # Refuses here what would be refused after the tuning.
     plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
-    texts = {name: None if rate is None else value_text(rate) for name, rate in rates.items()}
+    texts = {name: None if rate is None else _text_of_rate(rate) for name, rate in rates.items()}
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(make_workers(cluster, None, layout))
         folder = stack.enter_context(_temporary_folder()) if folder is None else pathlib.Path(folder)
@@ -168,6 +168,11 @@ def _check_rates(learning_rate: float | Schedule | None, effective: float | None
         check_real("learning_rate", learning_rate, 0, math.inf)
     if effective is not None:
         check_real("effective_learning_rate", effective, 1e-300, math.inf)
+
+
+def _text_of_rate(rate: float | Schedule) -> str:
+    """The text of a rate; 1 and 1.0 are the same one."""
+    return value_text(rate if isinstance(rate, Schedule) else float(rate))
 
 
 @contextlib.contextmanager
@@ -202,6 +207,9 @@ def compare_results(
     """
     if not results:
         raise InputError("there is no result to judge")
+    for result in results:
+        if not isinstance(result, Result):
+            raise InputError(f"compare_results takes results of mj.train, not {shown(result)}")
     options = _judging_options(judge_by, target, margin, level)
     check_same_task(results)
     optimizers: dict[str, OptimizerConfig] = {}

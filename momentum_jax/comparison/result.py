@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from momentum_jax._base.errors import InputError, unknown
+from momentum_jax._base.errors import InputError, check_path, unknown
 from momentum_jax.analysis import least_for_median, simultaneous_level
 from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.folder import HEAD, JUDGING, TUNING, read_head
@@ -103,6 +103,7 @@ class Comparison:
         Raises:
           InputError: there is no comparison, its tuning is unfinished, or its runs are of another task.
         """
+        check_path("folder", folder)
         folder = pathlib.Path(folder)
         head = read_head(folder)
         if not {"protocols", "judging"} <= set(head):
@@ -111,7 +112,8 @@ class Comparison:
             )
         results = {name: Result.load(folder / name) for name in (TUNING, JUDGING)}
         config = head["plan"]["config"]
-        seeds = {TUNING: head["plan"]["tuning_seeds"], JUDGING: config["seeds"]}
+        # The judging has its own seeds, if a call with others ended before it began.
+        seeds = {TUNING: head["plan"]["tuning_seeds"], JUDGING: list(results[JUDGING].config.seed_tuple)}
         for name, result in results.items():
             asked = config | {"seeds": seeds[name], "evaluate_every": result.config.evaluate_every}
             difference = first_difference(result.config.to_json(), asked)

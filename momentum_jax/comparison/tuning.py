@@ -18,6 +18,7 @@ from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
 from momentum_jax.space import (
     BATCH_SIZE,
+    MAX_TRIALS,
     SEARCHES,
     Space,
     Trial,
@@ -100,6 +101,8 @@ def _equally_many_trials(
     check_choice("search", search, SEARCHES)
     if search == "grid" and search_seed != 0:
         raise InputError(f"search_seed {search_seed!r} is for search='random' or 'sobol'; a grid draws nothing")
+    if trials is not None:
+        check_integer("trials", trials, 1, MAX_TRIALS)
     budget = None if search == "grid" else TRIALS if trials is None else trials
     chosen = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
     counts = {label: len(own) for label, own in chosen.items()}

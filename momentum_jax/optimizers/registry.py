@@ -147,7 +147,9 @@ def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
     traced: Traced = {}
     tuples: dict[str, int] = {}
     schedules: dict[str, TracedSchedule] = {}
-    switches = {p.name for p in _parameters(config.name) if isinstance(p.default, bool)}
+    switches = {
+        p.name for p in _parameters(config.name) if isinstance(p.default, bool) or p.annotation in (bool, "bool")
+    }
     for key, value in config.items:
         if key in switches and not isinstance(value, Schedule):
             fixed[key] = bool(value) if isinstance(value, int) and value in (0, 1) else value
@@ -313,8 +315,11 @@ def _check_arguments(name: str | Callable[..., Any], factory: Callable[..., Any]
 
 
 def _check_type(what: str, parameter: inspect.Parameter, value: Any) -> None:
-    """Checks a value against the type of the default: Python takes any text for true, and true for 1."""
-    if isinstance(parameter.default, bool):
+    """Checks a value against the type of the default: Python takes any text for true, and true for 1.
+
+    Without a default the annotation says whether it is a boolean.
+    """
+    if isinstance(parameter.default, bool) or parameter.annotation in (bool, "bool"):
         is_tree = "mask" in parameter.name and isinstance(value, tuple)
         if not (is_tree or isinstance(value, bool)):
             raise InputError(f"{what} must be True or False, not {shown(value)}; as text also yes, no, on, off, 1 or 0")

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from jax.tree_util import keystr
 
-from momentum_jax._base.jaxprs import jaxpr_digest
 from momentum_jax.config import Config
-from momentum_jax.tasks import Data, Metric, Params, Task
+from momentum_jax.tasks import Metric, Params, Task
 
 # Characters of JSON up to which a list is shown whole.
 _SHORT = 80
@@ -20,12 +19,23 @@ _data_digests: weakref.WeakKeyDictionary[Task, str] = weakref.WeakKeyDictionary(
 
 
 def identity(
-    cfg: Config, task: Task, params: Params, metrics: Mapping[str, Metric], surroundings: Mapping[str, str]
+    cfg: Config,
+    task: Task,
+    params: Params,
+    metrics: Mapping[str, Metric],
+    computed: Mapping[str, str],
+    surroundings: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Returns, as JSON, what the bits of a config's runs depend on: config, data, functions, `environment`.
+    """Returns, as JSON, what the bits of a config's runs depend on.
 
-    The functions are known by their names and by what they compute, but for the loss and the metrics: these are part of
-    an iteration, whose digest is known for each optimizer. Of the parameters only shapes and dtypes count.
+    Args:
+      cfg: of the runs.
+      task: whose data and function names count.
+      params: of which the names and shapes count.
+      metrics: whose names count.
+      computed: the digests of what the task's functions compute. The loss and the metrics are part of an iteration,
+        whose digest is known for each optimizer.
+      surroundings: an `environment`.
     """
     return {
         "config": cfg.to_json(),
@@ -36,29 +46,16 @@ def identity(
             keystr(path, simple=True, separator="."): list(leaf.shape)
             for path, leaf in jax.tree.leaves_with_path(params)
         },
-        "computed": computed_by(task, params),
+        "computed": dict(computed),
         "environment": dict(surroundings),
     }
 
 
 def data_digest(task: Task) -> str:
-    """Returns the SHA-256 of a task's data, in hexadecimal: that of its provenance, or that of its arrays.
-
-    The arrays are read once a task.
-    """
+    """Returns the SHA-256 of the arrays of a task's data, in hexadecimal. They are read once a task."""
     if task not in _data_digests:
-        _data_digests[task] = task.provenance.get("digest") or _digest_of_arrays((task.train, task.test))
+        _data_digests[task] = _digest_of_arrays((task.train, task.test))
     return _data_digests[task]
-
-
-def computed_by(task: Task, params: Params, batch: Data | None = None) -> dict[str, str]:
-    """Returns, by name, the digests of what the functions of a task compute; that of the loss for a batch only."""
-    traced = {"init": jax.jit(task.init).trace(jax.random.key(0))}
-    if task.evaluate is not None:
-        traced["evaluate"] = jax.jit(task.evaluate).trace(params, task.train, task.test)
-    if batch is not None:
-        traced["loss"] = jax.jit(task.loss).trace(params, batch)
-    return {name: jaxpr_digest(there.jaxpr) for name, there in traced.items()}
 
 
 def function_names(task: Task) -> dict[str, str]:

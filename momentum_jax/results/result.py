@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, check_path
 from momentum_jax._base.reading import reason
 from momentum_jax._base.trees import array_of, flatten, json_bytes, unflatten
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
@@ -153,6 +153,7 @@ class Result:
           InputError: the folder cannot be written, or holds the result of another config, of another version of the
             program, or other files of these names; it is left as it was.
         """
+        check_path("folder", folder)
         folder = pathlib.Path(folder)
         if self.trials is not None:
             raise InputError("a sweep is kept in the folder that it is given: mj.sweep(…, folder=…)")
@@ -189,6 +190,7 @@ class Result:
           InputError: no result there, one of another version of the program, or one whose files are damaged,
             incomplete or not of one saving; a sweep none of whose runs is finished.
         """
+        check_path("folder", folder)
         folder = pathlib.Path(folder)
         return _load_sweep(folder) if os.path.lexists(folder / HEAD) else _load_training(folder)
 
@@ -290,7 +292,7 @@ def _load_sweep(folder: pathlib.Path) -> Result:
     head = read_head(folder)
     config, trials = described_by(folder, head)
     records = read_records(folder, config, digests_of(head, config, trials))
-    provenance = {name: head[name] for name in ("versions", "environment", "data")}
+    provenance = {name: head[name] for name in ("versions", "environment", "data", "functions")}
     return sweep_result(config, trials, records, provenance)
 
 

@@ -90,6 +90,9 @@ def _lock(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
 
 def _refuse_other(folder: pathlib.Path, config: Config, also: Sequence[str]) -> None:
     """Refuses a folder in which there are such files, unless they are the result of this config in this format."""
+    for name, what in {"sweep.json": "a sweep", "comparison.json": "a comparison"}.items():
+        if os.path.lexists(folder / name):
+            raise InputError(f"output folder {str(folder)!r} holds {what}; choose another")
     if not any(os.path.lexists(folder / name) for name in (CONFIG, RUNS, SUMMARY, *also)):
         return
     there = _read_config(folder)

@@ -32,6 +32,7 @@ _HEAD_SCHEMA = {
     "config": dict,
     "trials": {str: [{"name": str, "hyperparameters": dict, "batch_size": int, "program": str}]},
     "data": str,
+    "functions": {str: str},
     "environment": {str: str},
     "versions": {str: str},
 }

@@ -20,6 +20,7 @@ from momentum_jax.sweeps.plan import SweepPlan, plan_sweep
 from momentum_jax.sweeps.resume import finish_runs
 from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import Metric, Task
+from momentum_jax.training.groups import task_digests
 from momentum_jax.training.loop import CHUNK, Interrupted, interruptible
 from momentum_jax.training.sampling import numerics
 from momentum_jax.training.validate import abstract_params, check_kept, check_names, check_types
@@ -111,10 +112,9 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         stack.enter_context(numerics(cfg.dtype))
         job = Job(cfg, plan.task, workers.environment(), chunk, keep_params)
-        about = identity(cfg, plan.task, abstract_params(cfg, plan.task), plan.metrics, job.environment) | {
-            "keep_params": keep_params
-        }
-        provenance = {"versions": versions(), "environment": about["environment"], "data": about["data"]}
+        params, computed = abstract_params(cfg, plan.task), task_digests(cfg, plan.task)
+        about = identity(cfg, plan.task, params, plan.metrics, computed, job.environment) | {"keep_params": keep_params}
+        provenance = {"versions": versions()} | {name: about[name] for name in ("environment", "data", "functions")}
         finished: dict[Run, Record] = {}
         store = None
         if folder is not None:

@@ -54,7 +54,7 @@ def image_classification(
         test=(dataset.x_test, dataset.y_test),
         evaluate=evaluate,
         baseline_loss=float(-np.sum(present * np.log(present))),
-        provenance={"source": dataset.source, "digest": dataset.digest},
+        provenance={"source": dataset.source},
     )
 
 

@@ -14,7 +14,8 @@ from momentum_jax.config import Config, count_recorded
 from momentum_jax.optimizers import registry
 from momentum_jax.results.record import Run
 from momentum_jax.tasks import Metric, Task
-from momentum_jax.training.step import Static
+from momentum_jax.training.sampling import init_key, numerics
+from momentum_jax.training.step import Static, evaluation_of
 from momentum_jax.training.validate import (
     abstract_batch,
     abstract_params,
@@ -87,6 +88,18 @@ def group_runs(cfg: Config, task: Task, metrics: Mapping[str, Metric], runs: Seq
         )
         for (structure, batch_size), members in groups.items()
     ]
+
+
+def task_digests(cfg: Config, task: Task, batch_size: int | None = None) -> dict[str, str]:
+    """By name, the digests of what the functions of a task compute; that of the loss for a batch size only."""
+    params = abstract_params(cfg, task)
+    # As `draw_params` calls it.
+    with numerics("float32"):
+        traced = {"init": jax.jit(task.init).trace(jax.eval_shape(lambda: init_key(0)))}
+    traced["evaluate"] = jax.jit(evaluation_of(task)).trace(params, task.train, task.test)
+    if batch_size is not None:
+        traced["loss"] = jax.jit(task.loss).trace(params, abstract_batch(task, batch_size))
+    return {name: jaxpr_digest(there.jaxpr) for name, there in traced.items()}
 
 
 def _check_memory(what: str, tree: PyTree[Any]) -> None:

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Int32
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
+from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real
 from momentum_jax._base.machine import environment, provenance
 from momentum_jax._base.progress import Progress, default_progress, no_progress
 from momentum_jax._base.trees import form_of
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.results.fingerprint import computed_by, data_digest, function_names, identity
+from momentum_jax.results.fingerprint import data_digest, function_names, identity
 from momentum_jax.results.record import Record, Run
 from momentum_jax.results.result import Result, from_records
 from momentum_jax.space import Trial
@@ -26,11 +26,10 @@ from momentum_jax.tasks import Metric, Params, Task
 from momentum_jax.training.checkpoint import Checkpoint, locked
 from momentum_jax.training.compile import Program, States, compile_runs
 from momentum_jax.training.devices import resolve_devices, resolve_layout
-from momentum_jax.training.groups import group_runs
+from momentum_jax.training.groups import group_runs, task_digests
 from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
 from momentum_jax.training.step import History
 from momentum_jax.training.validate import (
-    abstract_batch,
     abstract_params,
     check_names,
     check_optimizers,
@@ -124,10 +123,11 @@ def train(
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
             groups = group_runs(cfg, task, metrics, runs)
-            params = abstract_params(cfg, task)
+            computed = task_digests(cfg, task, cfg.batch_size)
             saved, before = None, None
             if checkpoint is not None:
-                about = identity(cfg, task, params, metrics, environment(devices[0], resolved))
+                params = abstract_params(cfg, task)
+                about = identity(cfg, task, params, metrics, computed, environment(devices[0], resolved))
                 about["programs"] = [group.program_digest(cfg, task) for group in groups]
                 saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
                 before = saved.read()
@@ -151,11 +151,13 @@ def train(
             saved.write(snapshot(program, state))
         with contextlib.suppress(KeyboardInterrupt), timed(seconds, "evaluating"):
             state = evaluate(program, state, progress)
+        evaluated = state.step in state.evaluations
+        if saved is not None and not evaluated:
+            saved.write(snapshot(program, state))
         origin = provenance(devices, task.provenance | {"digest": data_digest(task)})
-        computed = computed_by(task, params, abstract_batch(task, cfg.batch_size))
         origin |= {"functions": function_names(task), "computed": computed, "layout": resolved, "seconds": seconds}
         result = _make_result(program, state, origin)
-    if state.step < cfg.iterations or state.step not in state.evaluations:
+    if state.step < cfg.iterations or not evaluated:
         raise Interrupted(result, state.step)
     return result
 
@@ -353,8 +355,7 @@ def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = No
     check_types(cfg, task)
     check_integer("seed", seed, 0, MAX_SEED)
     task = resolve_task(cfg, task)
-    if label not in cfg.optimizers:
-        raise unknown("optimizer's label", label, cfg.optimizers)
+    check_choice("optimizer's label", label, cfg.optimizers)
     return draw_params(task.init, init_key(seed, None if cfg.shared_init else label), cfg.dtype)
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from momentum_jax._base.errors import InputError, check_real, shown, summary
+from momentum_jax._base.errors import InputError, check_path, check_real, shown, summary
 from momentum_jax._base.progress import Progress
 from momentum_jax._base.trees import flatten, json_bytes
 from momentum_jax.config import Config
@@ -55,8 +55,8 @@ def check_types(
     if not (progress is None or callable(progress)):
         raise InputError(f"progress must be a function of (phase, done, total, note), not {shown(progress)}")
     for name, path in paths.items():
-        if not (path is None or (isinstance(path, str | os.PathLike) and os.fspath(path))):
-            raise InputError(f'{name} must be a path, such as "runs/first", not {shown(path)}')
+        if path is not None:
+            check_path(name, path)
 
 
 def _check_function(what: str, function: object, arguments: str) -> None:

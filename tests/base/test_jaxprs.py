@@ -31,6 +31,8 @@ class Adder:
     def add(self, x):
         return np.float32(x + self.number)
 
+    __call__ = add
+
 
 def summed(table):
     return lambda x: x + jnp.asarray(table).sum()
@@ -61,6 +63,7 @@ def bent(slope):
         (called_back, lambda x: np.float32(x + 1), lambda x: np.float32(x + 2)),
         (lambda c: called_back(lambda x: np.float32(x + c)), 1, 2),
         (lambda c: called_back(Adder(c).add), 1, 2),
+        (lambda c: called_back(Adder(c)), 1, 2),
         (lambda c: called_back(lambda x: np.float32(x + c.sum())), TABLE, CHANGED),
         (called_back, functools.partial(np.add, np.float32(1)), functools.partial(np.add, np.float32(2))),
         (lambda key: lambda x: x + jax.random.normal(key), jax.random.key(0), jax.random.key(1)),
@@ -77,6 +80,7 @@ def bent(slope):
         "callback",
         "held number",
         "method",
+        "callable",
         "held array",
         "partial",
         "key",
@@ -86,6 +90,15 @@ def bent(slope):
 )
 def test_functions_that_differ_have_other_digests(make, one, other):
     assert digest(make(one)) == digest(make(one)) != digest(make(other))
+
+
+def test_what_a_callback_finds_in_its_module_counts(monkeypatch):
+    def host(x):
+        return np.float32(x + TABLE.sum())
+
+    before = digest(called_back(host))
+    monkeypatch.setitem(globals(), "TABLE", CHANGED)
+    assert digest(called_back(host)) != before
 
 
 def test_names_do_not_count():

@@ -34,7 +34,7 @@ def read_again(command, name, flags):
 @example(mj.Config(dataset="-x", optimizers={"-a": SGD, "a=b": SGD, "c, d": SGD, "'e'": SGD}))
 @example(mj.Config(dataset="None", optimizers={"a": mj.OptimizerConfig("optax.sgd", learning_rate=0.1, x="none")}))
 def test_the_printed_command_of_any_config_gives_the_same_digest(cfg):
-    command = result_command(types.SimpleNamespace(config=cfg, trials=None))
+    command = result_command(types.SimpleNamespace(provenance={}, config=cfg, trials=None))
     again = config_of(read_again(command, "train", config_flags()))
     assert again.digest == cfg.digest
     assert again == cfg
@@ -63,7 +63,7 @@ def test_the_printed_command_of_a_comparison_has_its_seeds_of_the_tuning(seeds, 
     options = ("judge_by", "search", "trials", "search_seed", "validation", "tune_by", "learning_rate")
     plan = dict.fromkeys((*options, "effective_learning_rate", "target", "margin", "level"))
     plan |= {"space": {"a=b": {"momentum": "0.5,0.9"}}, "tuning_seeds": seeds, "own_task": False}
-    compared = types.SimpleNamespace(config=mj.Config(seeds=2, optimizers={"a=b": SGD}), plan=plan)
+    compared = types.SimpleNamespace(provenance={}, config=mj.Config(seeds=2, optimizers={"a=b": SGD}), plan=plan)
     arguments = read_again(comparison_command(compared), "compare", [*config_flags(), *compare._FLAGS])
     assert arguments.tuning_seeds == read
     assert [parse_axis(text) for text in arguments.grid] == [("a=b.momentum", (0.5, 0.9))]
@@ -90,7 +90,7 @@ def test_the_printed_command_of_any_grid_gives_the_same_sweep(labels, axes):
     optimizers = {label: mj.OptimizerConfig("momentum", learning_rate=0.1) for label in labels}
     cfg = mj.Config(batch_size=16, optimizers=optimizers)
     trials = make_trials(cfg, dict(zip(labels, axes, strict=False)))
-    command = result_command(types.SimpleNamespace(config=cfg, trials=trials))
+    command = result_command(types.SimpleNamespace(provenance={}, config=cfg, trials=trials))
     arguments = read_again(command, "sweep", [*config_flags(), *sweep._FLAGS])
     space = space_of([parse_axis(text) for text in arguments.grid], cfg.optimizers)
     assert sweep_digest(config_of(arguments), make_trials(cfg, space)) == sweep_digest(cfg, trials)
@@ -100,7 +100,7 @@ def test_parameters_of_a_schedule_that_vary_are_written_as_schedules():
     cfg = mj.Config(optimizers={"a": mj.OptimizerConfig("sgd", learning_rate=WARMUP)})
     axes = {"learning_rate.peak_value": [0.1, 0.2], "learning_rate.warmup_steps": [3, 4]}
     trials = make_trials(cfg, {"a": axes})
-    command = result_command(types.SimpleNamespace(config=cfg, trials=trials))
+    command = result_command(types.SimpleNamespace(provenance={}, config=cfg, trials=trials))
     (text,) = read_again(command, "sweep", [*config_flags(), *sweep._FLAGS]).grid
     assert make_trials(cfg, space_of([parse_axis(text)], cfg.optimizers)) == trials
     assert len(trials["a"]) == len(list(itertools.product(*axes.values())))
@@ -111,4 +111,4 @@ def test_trials_that_are_no_grid_are_said_to_come_from_a_search():
     trials = make_trials(
         cfg, {"a": {"learning_rate": mj.LogUniform(0.1, 1), "momentum": [0.1, 0.2]}}, search="random", budget=3
     )
-    assert result_command(types.SimpleNamespace(config=cfg, trials=trials)).startswith("# a search: ")
+    assert result_command(types.SimpleNamespace(provenance={}, config=cfg, trials=trials)).startswith("# a search: ")

@@ -11,7 +11,7 @@ import momentum_jax as mj
 from momentum_jax.analysis import median_of_trials, smooth_curve
 from momentum_jax.comparison import procedure, tuning
 from momentum_jax.comparison import result as results
-from momentum_jax.comparison.folder import HEAD, JUDGING, read_head
+from momentum_jax.comparison.folder import HEAD, JUDGING, read_head, write_head
 from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.sweeps import batches
 from momentum_jax.sweeps.driver import run_sweep
@@ -120,6 +120,26 @@ def test_a_comparison_with_more_seeds_keeps_its_tuning_and_its_runs(cfg, compare
                 wider.protocols[name].arms[label].losses_before[: len(SEEDS)], arm.losses_before
             )
     assert repr(mj.Comparison.load(grown).verdicts) == repr(wider.verdicts)
+
+
+def test_a_refused_call_with_more_seeds_leaves_a_comparison_that_loads(compared, cfg, folder, tmp_path):
+    del compared
+    grown, more = shutil.copytree(folder, tmp_path / "c"), dataclasses.replace(cfg, seeds=(*SEEDS, 100))
+    other = image_classification(mj.load_dataset(cfg.dataset), hidden_sizes=cfg.hidden_sizes)
+    other = dataclasses.replace(other, test=(other.test[0][::-1].copy(), other.test[1]))
+    with pytest.raises(mj.InputError, match=r"own_task|data is"):
+        mj.compare(more, space=SPACE, trials=3, tuning_seeds=2, folder=grown, task=other)
+    head = read_head(grown)
+    # As if it had been refused, or had ended, after this was written.
+    write_head(grown, head | {"plan": head["plan"] | {"config": more.to_json()}})
+    assert repr(mj.Comparison.load(grown).verdicts) == repr(mj.Comparison.load(folder).verdicts)
+
+
+def test_one_rate_is_one_plan_whole_or_not(cfg, tmp_path):
+    options = {"space": SPACE, "trials": 1, "tuning_seeds": 1, "judge_by": ["mean_loss"], "folder": tmp_path}
+    one = mj.compare(dataclasses.replace(cfg, seeds=2), effective_learning_rate=1, **options)
+    other = mj.compare(dataclasses.replace(cfg, seeds=2), effective_learning_rate=1.0, **options)
+    assert repr(one.verdicts) == repr(other.verdicts)
 
 
 def test_a_folder_of_another_comparison_or_of_something_else_is_refused(cfg, compared, folder, tmp_path):

@@ -23,7 +23,8 @@ def test_the_data_of_a_task_are_digested_once_and_not_kept_alive(monkeypatch):
     mine, other = task(np.arange(3.0)), task(np.arange(4.0))
     assert data_digest(mine) == data_digest(mine) == data_digest(task(np.arange(3.0))) != data_digest(other)
     assert len(digested) == 3
-    assert data_digest(task(np.arange(5.0), provenance={"digest": "known"})) == "known"
+    # What is said of the data counts for nothing: it may be said of other data.
+    assert data_digest(task(np.arange(3.0), provenance={"digest": "known"})) == data_digest(mine)
     there = weakref.ref(mine)
     del mine
     gc.collect()

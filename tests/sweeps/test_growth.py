@@ -131,7 +131,7 @@ def test_runs_are_not_taken_for_those_of_another_function_of_the_same_name(tmp_p
 
     result = run(**options)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
-    with pytest.raises(InputError, match=r"computed\.(init|evaluate) is|compute something else|programs is"):
+    with pytest.raises(InputError, match=r"computed\.(init|evaluate|loss) is|compute something else|programs is"):
         run(**{**options, **changes})
     assert {path: path.read_bytes() for path in before} == before
     assert run(**options).losses["own"].tobytes() == result.losses["own"].tobytes()
@@ -143,3 +143,27 @@ def test_trainings_of_another_loss_of_the_same_name_are_not_compared():
         two = mj.train(small(optimizers={"b": MOMENTUM}), chunk=CHUNK, **changes)
         with pytest.raises(InputError, match="the same names and compute something else"):
             mj.compare_results(one, two)
+
+
+def test_other_data_and_another_default_evaluation_are_not_taken_for_the_same(tmp_path):
+    # What a task says of its data is not believed: it may have been said of other data.
+    said = {"source": "mine", "digest": "known"}
+    task = mj.Task(init=init, loss=loss, train=ROWS, provenance=said)
+    mj.sweep(OWN, {"rate": [0.1]}, task=task, folder=tmp_path / "sweep", chunk=CHUNK)
+    others = {
+        "data is": dataclasses.replace(task, train=ROWS[::-1].copy()),
+        # The same on batches, another on the whole set.
+        "computed.evaluate is": dataclasses.replace(
+            task, loss=named(lambda p, b: loss(p, b) * (1 if b.shape[0] == SMALL["batch_size"] else 2), loss)
+        ),
+    }
+    for difference, other in others.items():
+        with pytest.raises(InputError, match=difference):
+            mj.sweep(OWN, {"rate": [0.1]}, task=other, folder=tmp_path / "sweep", chunk=CHUNK)
+
+
+def test_a_training_is_not_saved_into_the_folder_of_a_sweep(tmp_path):
+    sweep(tmp_path)
+    result = mj.train(small(), task=QUADRATIC, chunk=CHUNK)
+    with pytest.raises(InputError, match="holds a sweep; choose another"):
+        result.save(tmp_path)

@@ -363,3 +363,17 @@ def test_a_pipe_in_its_place_is_refused_at_once(tmp_path):
 def test_a_time_that_cannot_be_is_refused(tmp_path, seconds):
     with pytest.raises(InputError, match="checkpoint_seconds must be"):
         train(ONE, tmp_path / "place", checkpoint_seconds=seconds)
+
+
+def test_a_ctrl_c_during_the_last_evaluation_loses_no_iteration(tmp_path):
+    def stop(phase, *_):
+        if phase == "evaluating":
+            raise KeyboardInterrupt
+
+    with pytest.raises(mj.Interrupted) as stopped:
+        train(ONE, tmp_path / "place", metrics=METRICS, progress=stop)
+    assert stopped.value.done == ONE.iterations
+    began = []
+    result = train(ONE, tmp_path / "place", metrics=METRICS, progress=lambda *call: began.append(call))
+    assert "training" not in {phase for phase, *_ in began}
+    same(result, train(ONE, tmp_path / "other", metrics=METRICS))

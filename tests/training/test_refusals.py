@@ -295,7 +295,7 @@ OPTIONS = {
         ({"folder": 3}, "folder must be a path"),
         ({"cluster": 3}, "cluster must be an address"),
         ({"space": [0.1]}, "what varies is a mapping"),
-        ({"trials": 1.5}, "budget must be an integer"),
+        ({"trials": 1.5}, "trials must be an integer"),
         ({"tuning_seeds": "3"}, "tuning_seeds must be an integer"),
         ({"tuning_seeds": None}, "tuning_seeds must be an integer"),
         ({"tuning_seeds": ["a"]}, "tuning_seeds must be an integer"),

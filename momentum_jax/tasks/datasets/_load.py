@@ -9,6 +9,8 @@ from momentum_jax.tasks.datasets._idx import load_idx_folder
 from momentum_jax.tasks.datasets._mnist import load_mnist
 from momentum_jax.tasks.datasets._tfds import load_tfds
 
+_ALLOWED = ("mnist", "tfds:<name>", "<folder of IDX files>")
+
 
 def load_dataset(name: str) -> Dataset:
     """Loads a dataset of labelled images, checked and in canonical order. Every source gives the same bits.
@@ -28,6 +30,8 @@ def load_dataset(name: str) -> Dataset:
     >>> mnist.x_train.shape, mnist.x_test.shape, mnist.image_shape, mnist.num_classes
     ((60000, 784), (10000, 784), (28, 28), 10)
     """
+    if not isinstance(name, str):
+        raise unknown("dataset", name, _ALLOWED)
     if name == "mnist":
         return load_mnist()
     if name.startswith("tfds:"):
@@ -36,4 +40,4 @@ def load_dataset(name: str) -> Dataset:
     folder = os.path.expanduser(name)
     if os.path.isdir(folder):
         return load_idx_folder(pathlib.Path(folder))
-    raise unknown("dataset", name, ["mnist", "tfds:<name>", "<folder of IDX files>"])
+    raise unknown("dataset", name, _ALLOWED)
