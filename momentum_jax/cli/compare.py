@@ -120,10 +120,9 @@ def _compare(cfg: Config, arguments: Any, folder: pathlib.Path) -> Comparison:
                 progress=progress,
                 **{name: getattr(arguments, name) for name in _OPTIONS},
             )
-        except Interrupted as stop:
+        except Interrupted:
             raise KeyboardInterrupt(
-                f"interrupted after {counted(stop.done, 'run')} of the tuning or judging; these are saved, and the "
-                "same command goes on from there"
+                "interrupted; the runs that were finished are saved, and the same command goes on from there"
             ) from None
 
 

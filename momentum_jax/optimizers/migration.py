@@ -286,6 +286,8 @@ def _torch_rates(state_dict: Mapping[str, Any]) -> dict[int, float]:
     """
     if not (isinstance(state_dict, Mapping) and {"state", "param_groups"} <= state_dict.keys()):
         raise InputError("this is no state_dict of an optimizer: give optimizer.state_dict()")
+    if not (isinstance(state_dict["state"], Mapping) and isinstance(state_dict["param_groups"], list)):
+        raise InputError("this is no state_dict of an optimizer: its state is a dict, and its param_groups are a list")
     foreign = {name for entry in state_dict["state"].values() for name in entry} - {"momentum_buffer"}
     if foreign:
         raise InputError(f"the state_dict is not that of torch.optim.SGD: it holds {', '.join(sorted(foreign))}")

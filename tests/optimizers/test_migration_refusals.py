@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from momentum_jax._base.errors import InputError
-from momentum_jax.optimizers import CorrectedMomentumState, MomentumState, from_optax, to_optax, to_torch
+from momentum_jax.optimizers import CorrectedMomentumState, MomentumState, from_optax, from_torch, to_optax, to_torch
 from tests.optimizers.factories import message
 
 TRACE = optax.TraceState({"w": jnp.ones(2)})
@@ -115,3 +115,9 @@ def test_to_make_tensors_without_pytorch_is_refused_with_how_to_get_it(monkeypat
     state = ours_with({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)})
     with pytest.raises(InputError, match="PyTorch, which is not installed: pip install torch"):
         to_torch(state, lambda tree: [tree["kernel"].T, tree["bias"]], STATE_DICT)
+
+
+@pytest.mark.parametrize("state_dict", [{"state": 3, "param_groups": []}, {"state": {}, "param_groups": 3}], ids=str)
+def test_a_state_dict_of_other_types_is_refused(state_dict):
+    with pytest.raises(InputError, match="this is no state_dict of an optimizer"):
+        from_torch(state_dict, list, count=1)
