@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 Put = Callable[[str | bytes], None]
 
-
+# What a callback may find in its module and holds no functions.
 _PLAIN = (int, float, complex, str, bytes, list, tuple, dict, np.ndarray, np.generic, jax.Array)
 
 
@@ -23,8 +23,8 @@ def jaxpr_digest(jaxpr: ClosedJaxpr) -> str:
     """Returns the SHA-256 of a jaxpr, in hexadecimal: of its equations, constants, shapes and dtypes.
 
     Variables count by their order, arrays by their values, and Python functions that the program calls back by their
-    bytecode and what they hold or find in their own module. So the digest does not depend on the
-    process. It depends on the version of JAX.
+    bytecode and what they hold or find in their own module. So the digest does not depend on the process. It depends on
+    the version of JAX.
 
     >>> one, same, other = (jax.make_jaxpr(f)(1.0) for f in (lambda x: x + 1, lambda y: y + 1, lambda x: x + 2))
     >>> jaxpr_digest(one) == jaxpr_digest(same), jaxpr_digest(one) == jaxpr_digest(other)
@@ -65,11 +65,22 @@ def _put_value(value: Any, put: Put) -> None:
         put(_text(value))
 
 
-def _put_callback(value: Any, put: Put, seen: set[int]) -> None:
-    """Writes a Python function that a program calls, with what it holds, or something that it holds."""
-    if id(value) in seen:
+def _put_callback(value: Any, put: Put, seen: dict[int, tuple[int, Any]]) -> None:
+    """Writes a Python function that a program calls, with what it holds, or something that it holds.
+
+    Args:
+      value: to be written.
+      put: writes.
+      seen: by `id`, the number of each value that has been written, and the value, which keeps its `id` so.
+    """
+    if isinstance(value, int | float | complex | str | bytes | None):
+        # Whether equal ones are one object is chance.
+        _put_value(value, put)
         return
-    seen.add(id(value))
+    if id(value) in seen:
+        put(f"again {seen[id(value)][0]}")
+        return
+    seen[id(value)] = (len(seen), value)
     held: list[Any] = []
     if isinstance(value, functools.partial):
         held = [value.func, *value.args, *itertools.chain(*sorted(value.keywords.items()))]
@@ -80,7 +91,7 @@ def _put_callback(value: Any, put: Put, seen: set[int]) -> None:
         named = [value.__globals__.get(name) for name in value.__code__.co_names]
         held = [value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, *cells]
         # Not what it finds in other modules, which would lead through all of JAX.
-        held += [it for it in named if isinstance(it, _PLAIN) or getattr(it, "__module__", None) == value.__module__]
+        held += [it for it in named if isinstance(it, _PLAIN) or getattr(it, "__module__", "") == value.__module__]
     elif isinstance(value, types.CodeType):
         held = [value.co_code, value.co_names, *value.co_consts]
     elif isinstance(value, list | tuple | dict):
@@ -121,7 +132,7 @@ def _put_jaxpr(jaxpr: Jaxpr, put: Put) -> None:
         put(equation.primitive.name)
         use(equation.invars)
         _put_value({name: value for name, value in equation.params.items() if name != "callback"}, put)
-        _put_callback(equation.params.get("callback"), put, set())
+        _put_callback(equation.params.get("callback"), put, {})
         bind(equation.outvars)
     use(jaxpr.outvars)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from momentum_jax._base.reading import reason
@@ -52,7 +53,7 @@ def check_records(records: Mapping[Any, Sequence[Record]], recorded: int, evalua
             if any(values.shape != (evaluations,) for values in record.evaluations.values()):
                 raise ValueError(f"the evaluations of {label!r} do not have {evaluations} entries")
             losses = (record.losses, record.losses_before)
-            if any(array.ndim != 1 or not np.issubdtype(array.dtype, np.inexact) for array in losses):
+            if any(array.ndim != 1 or not jax.numpy.issubdtype(array.dtype, np.inexact) for array in losses):
                 raise ValueError(f"the losses of {label!r} are not numbers, one for each recorded iteration")
 
 

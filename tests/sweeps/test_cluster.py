@@ -25,6 +25,7 @@ from momentum_jax.sweeps.cluster import connect, evenly, parallel_tasks, refusal
 from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import LocalDevices
 from momentum_jax.training.loop import Interrupted
+from tests.sealing import rewrite_sealed
 
 
 def noted_parabola(notes, work=1):
@@ -241,9 +242,8 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
 def test_workers_unlike_those_of_the_folder_are_refused(tmp_path, nodes):
     cfg, task = config(seeds=1), noted_parabola(tmp_path / "notes")
     mj.sweep(cfg, {}, task=task, folder=tmp_path / "runs")
-    head = tmp_path / "runs" / "sweep.json"
-    mine = environment(jax.devices()[0], "map")["instruction_set"]
-    head.write_text(head.read_text().replace(mine, "pdp11"))
+    mine = environment(jax.devices()[0], "map") | {"instruction_set": "pdp11"}
+    rewrite_sealed(tmp_path / "runs" / "sweep.json", lambda head: head | {"environment": mine})
     with pytest.raises(InputError, match=r"another sweep: environment.instruction_set is \"pdp11\", not "):
         mj.sweep(cfg, {}, task=task, folder=tmp_path / "runs", cluster=nodes.address)
     assert not pids(tmp_path / "notes")

@@ -162,6 +162,14 @@ def test_other_data_and_another_default_evaluation_are_not_taken_for_the_same(tm
             mj.sweep(OWN, {"rate": [0.1]}, task=other, folder=tmp_path / "sweep", chunk=CHUNK)
 
 
+def test_losses_in_bfloat16_are_read_back(tmp_path):
+    task = mj.Task(init=init, loss=lambda p, b: loss(p, b.astype(p["w"].dtype)), train=ROWS)
+    cfg = small(dtype="bfloat16", optimizers={"momentum": MOMENTUM})
+    result = mj.sweep(cfg, {}, task=task, folder=tmp_path, chunk=CHUNK)
+    assert result.losses["momentum"].dtype == jnp.bfloat16
+    assert mj.Result.load(tmp_path) == result == mj.sweep(cfg, {}, task=task, folder=tmp_path, chunk=CHUNK)
+
+
 def test_a_training_is_not_saved_into_the_folder_of_a_sweep(tmp_path):
     sweep(tmp_path)
     result = mj.train(small(), task=QUADRATIC, chunk=CHUNK)
