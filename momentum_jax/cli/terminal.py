@@ -17,6 +17,9 @@ from momentum_jax._base.progress import Progress, line_progress, no_progress
 from momentum_jax._base.reading import reason
 from momentum_jax.cli import PrintError
 
+# Without a terminal there is no width to fold to.
+_WIDEST = 10_000
+
 
 class _Console(Console):
     """A console whose errors are known to be those of printing."""
@@ -46,12 +49,8 @@ def having_saved(what: str, folder: pathlib.Path) -> Iterator[None]:
         raise InputError(f"{error}; {what} saved in {str(folder)!r}") from error
 
 
-_WIDEST = 10_000
-
-
 def console(*, quiet: bool = False) -> Console:
     """Standard output as a Rich console that prints every text as it is, without markup, emoji or highlighting."""
-    # Without a terminal there is no width to fold tables to.
     width = None if sys.stdout.isatty() else _WIDEST
     return _Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 

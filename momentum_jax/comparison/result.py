@@ -136,7 +136,7 @@ def _check_head(folder: pathlib.Path, head: Mapping[str, Any], judged: Result) -
         fit &= len(set(map(len, rounds))) == 1 and all(of_trial and min(of_trial) > 0 for of_trial in rounds)
     if not fit:
         raise InputError(
-            f"{HEAD} of this comparison is damaged: its protocols, times or options are not of what was judged"
+            f"{str(folder)!r}: {HEAD} is damaged: its protocols, times or options are not of what was judged"
         )
 
 

@@ -18,7 +18,16 @@ from typing import Any
 
 import jax
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, is_utf8, plain_scalar, shown, unknown
+from momentum_jax._base.errors import (
+    InputError,
+    check_choice,
+    check_integer,
+    check_real,
+    is_utf8,
+    plain_scalar,
+    shown,
+    unknown,
+)
 from momentum_jax.optimizers.schedules import FORMULAS
 
 SCHEDULES: dict[str, dict[str, float | None]] = {
@@ -94,8 +103,7 @@ class Schedule(_Description):
     """
 
     def __init__(self, name: str, /, **parameters: float):
-        if not isinstance(name, str) or name not in SCHEDULES:
-            raise unknown("schedule", name, SCHEDULES)
+        check_choice("schedule", name, SCHEDULES)
         allowed = SCHEDULES[name]
         for key in parameters:
             if key not in allowed:

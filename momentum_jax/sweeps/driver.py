@@ -1,12 +1,13 @@
 """`sweep(cfg, space)`: checks what was asked for, has the missing runs trained, and returns the result."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
 
-from momentum_jax._base.errors import check_integer
+from momentum_jax._base.errors import InputError, check_integer
 from momentum_jax._base.machine import versions
 from momentum_jax._base.progress import Progress, default_progress
 from momentum_jax.config import Config
@@ -90,6 +91,8 @@ def sweep(
     check_names(cfg.optimizers)
     check_integer("chunk", chunk, 1)
     trials = make_trials(cfg, space, search=search, budget=budget, search_seed=search_seed)
+    if folder is not None and os.path.lexists(pathlib.Path(folder).absolute().parent / "comparison.json"):
+        raise InputError(f"output folder {str(folder)!r} belongs to a comparison; choose another")
     with interruptible(), contextlib.ExitStack() as stack:
         plan = plan_sweep(cfg, trials, task, metrics)
         if keep_params:

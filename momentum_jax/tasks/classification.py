@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, Key, UInt8
 
-from momentum_jax._base.errors import InputError, shown, unknown
+from momentum_jax._base.errors import InputError, check_choice, shown, unknown
 from momentum_jax.tasks._task import Params, Scalars, Task, mean_over_examples
 from momentum_jax.tasks.datasets import Dataset
 from momentum_jax.tasks.mlp import ACTIVATIONS, MLP, SCALES
@@ -38,8 +38,7 @@ def image_classification(
     """
     if not isinstance(dataset, Dataset):
         raise InputError(f'dataset must be a Dataset, such as mj.load_dataset("mnist"), not {shown(dataset)}')
-    if activation not in [*ACTIVATIONS]:
-        raise unknown("activation", activation, ACTIVATIONS)
+    check_choice("activation", activation, ACTIVATIONS)
     if isinstance(weight_init, str) and weight_init not in SCALES:
         raise unknown("weight_init", weight_init, [*SCALES, "a number"])
     init, loss, evaluate = _functions(

@@ -97,8 +97,7 @@ def make_landscape(name: str, **parameters: Any) -> Landscape:
     Raises:
       InputError: there is no such landscape or parameter, or a value is out of range.
     """
-    if not isinstance(name, str) or name not in _LANDSCAPES:
-        raise unknown("landscape", name, _LANDSCAPES)
+    check_choice("landscape", name, _LANDSCAPES)
     allowed = inspect.signature(_LANDSCAPES[name]).parameters
     for parameter in parameters:
         if parameter not in allowed:

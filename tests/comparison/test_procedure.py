@@ -135,6 +135,13 @@ def test_a_refused_call_with_more_seeds_leaves_a_comparison_that_loads(compared,
     assert repr(mj.Comparison.load(grown).verdicts) == repr(mj.Comparison.load(folder).verdicts)
 
 
+def test_a_sweep_is_not_kept_in_a_comparison(compared, cfg, folder, tmp_path):
+    del compared
+    inside = shutil.copytree(folder, tmp_path / "c") / JUDGING
+    with pytest.raises(mj.InputError, match="belongs to a comparison; choose another"):
+        mj.sweep(cfg, SPACE, search="random", budget=2, folder=inside)
+
+
 def test_one_rate_is_one_plan_whole_or_not(cfg, tmp_path):
     options = {"space": SPACE, "trials": 1, "tuning_seeds": 1, "judge_by": ["mean_loss"], "folder": tmp_path}
     one = mj.compare(dataclasses.replace(cfg, seeds=2), effective_learning_rate=1, **options)

@@ -59,7 +59,7 @@ def _builder(tfds: Any, name: str) -> Any:
     try:
         builder = tfds.builder(name)
     except Exception as error:
-        # As above.
+        # What TFDS raises here has no common class either.
         if name and folder.is_dir():
             raise _damaged(name, folder, summary(error)) from error
         if isinstance(error, tfds.core.DatasetNotFoundError):
