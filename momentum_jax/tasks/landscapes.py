@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from momentum_jax._base.errors import InputError, check_integer, check_real, unknown
+from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, unknown
 
 Point = Float[Array, " dimensions"]
 # The largest float32 is 3e38.

@@ -12,6 +12,7 @@ import pytest
 
 from momentum_jax._base.jaxprs import jaxpr_digest
 
+ONE, TWO = [1], [2]
 TABLE = np.arange(100, dtype=np.float32)
 CHANGED = np.where(TABLE == 50, 0, TABLE).astype(np.float32)
 
@@ -63,6 +64,7 @@ def bent(slope):
         (called_back, lambda x: np.float32(x + 1), lambda x: np.float32(x + 2)),
         (lambda c: called_back(lambda x: np.float32(x + c)), 1, 2),
         (lambda held: called_back(lambda x: np.float32(x + held[0])), [1, 2, 1], [1, 2, 2]),
+        (lambda held: called_back(lambda x: np.float32(x + held[2][0])), [ONE, TWO, ONE], [ONE, TWO, TWO]),
         (lambda c: called_back(Adder(c).add), 1, 2),
         (lambda c: called_back(Adder(c)), 1, 2),
         (lambda c: called_back(lambda x: np.float32(x + c.sum())), TABLE, CHANGED),
@@ -81,6 +83,7 @@ def bent(slope):
         "callback",
         "held number",
         "held list",
+        "held twice",
         "method",
         "callable",
         "held array",

@@ -371,7 +371,7 @@ def test_a_ctrl_c_during_the_last_evaluation_loses_no_iteration(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(mj.Interrupted) as stopped:
-        train(ONE, tmp_path / "place", metrics=METRICS, progress=stop)
+        train(ONE, tmp_path / "place", metrics=METRICS, progress=stop, checkpoint_seconds=1e9)
     assert stopped.value.done == ONE.iterations
     began = []
     result = train(ONE, tmp_path / "place", metrics=METRICS, progress=lambda *call: began.append(call))
