@@ -15,7 +15,6 @@ import dataclasses
 import itertools
 import math
 import pathlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +25,6 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
-from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import (
     Interval,
     iterations_to,
@@ -36,6 +34,7 @@ from momentum_jax.analysis import (
     simultaneous_level,
 )
 from momentum_jax.report import STYLES
+from momentum_jax.report.drawing import add_edge_row
 from momentum_jax.tasks import Params, Scalars, image_classification
 
 MOMENTUM = 0.9
@@ -136,7 +135,6 @@ def compare(design: Design, task: mj.Task, size: int, folder: pathlib.Path | Non
             space,
             task=task,
             folder=folder and folder / name,
-            progress=line_progress(sys.stderr),
         )
         curves = result.evaluations["train_loss"]
         return {label: iterations_to(curves[label], result.evaluation_iterations, design.target) for label in curves}
@@ -206,26 +204,27 @@ def listed(texts: Iterable[str]) -> str:
 
 
 def draw(design: Design, found: Mapping[int, Found]) -> Figure:
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     at_best, matched = figure.subplots(1, 2, sharey=True)
     values = np.array([one.advantage[:3] for one in found.values()])
     middle, low, high = np.clip(values, *SHOWN).T
     at_best.errorbar(list(found), middle, [middle - low, high - middle], color="black", marker="o", capsize=3)
     at_best.set(xlabel="batch size", title="each at its best learning rate")
     at_best.set_ylabel(f"iterations to a training loss of {design.target},\nSGD's over momentum's")
-    for (size, one), style in zip(found.items(), STYLES, strict=False):
-        ratios = np.clip(list(one.matched.values()), *SHOWN)
-        matched.plot(list(one.matched), ratios, **style._asdict(), markersize=5, clip_on=False, label=f"{size:,}")
-    matched.set(xlabel="effective learning rate of both", title="at the same effective learning rate")
-    matched.legend(title="batch size")
-    matched.text(0.98, 0.7, "top edge:\nSGD does\nnot get\nthere", ha="right", va="top", transform=matched.transAxes)
     for axes in (at_best, matched):
         axes.set(xscale="log", yscale="log", ylim=SHOWN)
         axes.axhline(1, color="0.5", linewidth=0.8)
     ticks = [0.6, 0.8, 1, 1.5, 2, 3, 4]
-    at_best.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     at_best.minorticks_off()
+    at_best.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     at_best.set_xticks(list(found), [f"{size:,}" for size in found])
+    row = add_edge_row(matched, "never").marks
+    for (size, one), style in zip(found.items(), STYLES, strict=False):
+        ratios = np.array(list(one.matched.values()))
+        ratios = np.where(np.isinf(ratios), row, np.clip(ratios, *SHOWN))
+        matched.plot(list(one.matched), ratios, **style._asdict(), markersize=5, label=f"{size:,}")
+    matched.set(xlabel="effective learning rate of both", title="at the same effective learning rate")
+    matched.legend(title="batch size", loc="upper left", bbox_to_anchor=(0, 0.86))
     return figure
 
 

@@ -2,10 +2,18 @@
 
 Training: the work is the tutorial's: SGD and Momentum on MNIST, batches of 128, the loss recorded before and after
 each update (92 MFLOP a step and optimizer). The peers are in peers.py. Some train one seed, some several at once: those
-are compared by their time a seed. Compiling and loading are not counted.
+are compared by their time a seed. Compiling and loading are not counted. The other tasks by name, each with momentum,
+the loss before each update and a tenth of the iterations (logistic and least_squares with all), are beside the loops in
+task_peers.py.
 
-The command: `momentum-jax` from the start of the process until its table and figure are there, with an empty
-compilation cache and again with the one that it has left.
+Sweeps: trials of the tutorial's network, each a run with a learning rate and a momentum, without the loss after the
+update (64 MFLOP a step). Compiling, loading and evaluating are not counted. Also with half of the runs diverging.
+sweep_costs.py says how the other costs of sweeps are measured.
+
+The limit: what NumPy's float32 matrix products reach with all cores at work at once.
+
+The command: `momentum-jax` from the start of the process until its table and figure are there, beside a plain script
+that does the same work, with an empty compilation cache and again with the one that it has left.
 
 An update: the momentum of 10 million float32 parameters and its application, compiled, with donated buffers, by this
 package and by optax.sgd in turn in one process, with fresh buffers each time. It must read parameters, velocity and
@@ -16,10 +24,11 @@ Every contender runs in a process of its own, in turn, several times over. What 
 of ratios within a round, since the machines are shared and noisy. Writes benchmark.json and the figure benchmark.png
 beside this script.
 
+With --before CHECKOUT the sweeps and the command of an earlier checkout of this repository are measured in the same
+rounds.
+
 A contender is a function of the sizes that returns a number or a dictionary of them. To add one, enter it in CONTENDERS
 and what is made of it in `ratios`.
-
-Sweeps: what they cost beside the same peak, alone and on Ray workers; sweep_costs.py says how each is measured.
 """
 
 import argparse
@@ -31,20 +40,21 @@ import json
 import os
 import pathlib
 import platform
-import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import command_costs
 import numpy as np
 import peers
 import sweep_costs
+import task_peers
 from matplotlib.figure import Figure
 from peers import flops_per_step
+from plain_script import LEARNING_RATE, MOMENTUM
 
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
@@ -52,6 +62,12 @@ from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent
 FASTER = "times faster than "
+# So that NumPy's products take one core each.
+ONE_THREAD = (("OPENBLAS_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"))
+# The tasks that are trained with several seeds, too.
+TASKS_OF_SEEDS = ("convnet", "char_transformer")
+# The contenders that an earlier checkout can be, too.
+BEFORE = {name: f"{name} before" for name in ("sweep", "sweep_diverging", "command")}
 
 
 class Sizes(NamedTuple):
@@ -60,6 +76,7 @@ class Sizes(NamedTuple):
     iterations: int
     seeds: int
     parameters: int
+    trials: int
 
 
 class Contender(NamedTuple):
@@ -85,13 +102,17 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=8, help="of the contenders that train several at once")
     parser.add_argument("--parameters", type=int, default=10_000_000, help="of the update")
+    parser.add_argument("--trials", type=trials, default=64, help="of the sweeps: a multiple of 8")
+    parser.add_argument(
+        "--before", type=pathlib.Path, metavar="CHECKOUT", help="an earlier checkout of this repository"
+    )
     parser.add_argument(
         "--contenders", type=names, default=list(CONTENDERS), help=f"some of {','.join(CONTENDERS)}; by default all"
     )
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="folder for the results")
     parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    sizes = Sizes(arguments.iterations, arguments.seeds, arguments.parameters)
+    sizes = Sizes(arguments.iterations, arguments.seeds, arguments.parameters, arguments.trials)
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, sizes)))
         return
@@ -104,6 +125,8 @@ def main() -> None:
             if name not in left_out:
                 outcome = run(name, sizes)
                 (left_out if "left out" in outcome else measured)[name] = next(iter(outcome.values()))
+            if arguments.before and name in BEFORE:
+                measured[BEFORE[name]] = run(name, sizes, arguments.before)["measured"]
         rounds.append(measured)
         print(f"round {i + 1} of {arguments.rounds}: {measured}", file=sys.stderr)
     report = summarize(rounds, left_out, sizes)
@@ -124,6 +147,14 @@ def names(text: str) -> list[str]:
     return chosen
 
 
+def trials(text: str) -> int:
+    """Half of the learning rates diverge, and each is combined with all momenta."""
+    count, unit = int(text), 2 * len(sweep_costs.MOMENTA)
+    if count < unit or count % unit:
+        raise argparse.ArgumentTypeError(f"must be a multiple of {unit}, not {count}")
+    return count
+
+
 def verdict(report: dict[str, Any], name: str) -> str:
     if name not in report["targets"]:
         return ""
@@ -142,24 +173,31 @@ def measure(name: str, sizes: Sizes) -> dict[str, Any]:
         return {"left out": str(reason)}
 
 
-def run(name: str, sizes: Sizes) -> dict[str, Any]:
-    """`measure` in a process of its own."""
+def run(name: str, sizes: Sizes, checkout: pathlib.Path = HERE.parent) -> dict[str, Any]:
+    """`measure` in a process of its own, which imports the package of a checkout."""
+    path = os.pathsep.join(filter(None, [str(checkout.resolve()), os.environ.get("PYTHONPATH")]))
     flags = itertools.chain.from_iterable((f"--{size}", str(value)) for size, value in sizes._asdict().items())
     output = subprocess.run(
         [sys.executable, __file__, "--measure", name, *flags],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | dict(CONTENDERS[name].environment),
+        env={**os.environ, "PYTHONPATH": path, **dict(CONTENDERS[name].environment)},
     ).stdout
     outcome: dict[str, Any] = json.loads(output.splitlines()[-1])
     return outcome
 
 
-def ratios(sizes: Sizes) -> dict[str, Ratio]:
-    def times_faster(ours: str, theirs: str, target: float | None = None) -> Ratio:
-        return Ratio((ours, theirs), lambda ours, theirs: theirs / ours, target)
+def times_faster(ours: str, theirs: str, target: float | None = None) -> Ratio:
+    return Ratio((ours, theirs), lambda ours, theirs: theirs / ours, target)
 
+
+def ratios(sizes: Sizes) -> dict[str, Ratio]:
+    """In the order in which they are shown."""
+    return training_ratios(sizes) | task_ratios(sizes) | sweep_ratios(sizes) | command_ratios() | update_ratios(sizes)
+
+
+def training_ratios(sizes: Sizes) -> dict[str, Ratio]:
     work = 2 * sizes.iterations * flops_per_step()
     return {
         f"{FASTER}the Flax and Optax loop": times_faster("momentum_jax", "flax", 2.8),
@@ -170,21 +208,91 @@ def ratios(sizes: Sizes) -> dict[str, Ratio]:
         f"{FASTER}PyTorch's vmap over {sizes.seeds} seeds": times_faster("momentum_jax_seeds", "torch_vmap"),
         f"{FASTER}PureJaxRL's vmap over {sizes.seeds} seeds": times_faster("momentum_jax_seeds", "purejaxrl"),
         "share of the float32 matrix-product peak": Ratio(
-            ("momentum_jax", "peak"), lambda seconds, peak: work / seconds / (cores() * peak)
+            ("momentum_jax", "limit"), lambda seconds, limit: work / seconds / limit
         ),
-        "sweep: share of the peak while its runs train": Ratio(("sweep",), lambda sweep: sweep["training"], 0.8),
-        "sweep: share of the peak with evaluating and writing": Ratio(("sweep",), lambda sweep: sweep["all in all"]),
+    }
+
+
+def task_ratios(sizes: Sizes) -> dict[str, Ratio]:
+    faster = {
+        f"{FASTER}the Flax loop, {name}": times_faster(name, f"{name}_flax", 1 if name in TASKS_OF_SEEDS else None)
+        for name in task_peers.LOSSES
+    }
+    return faster | {
+        f"{FASTER}the Flax loop over {sizes.seeds} seeds, {name}": times_faster(f"{name}_seeds", f"{name}_flax", 1.8)
+        for name in TASKS_OF_SEEDS
+    }
+
+
+def sweep_ratios(sizes: Sizes) -> dict[str, Ratio]:
+    work = sizes.trials * sizes.iterations * flops_per_step(loss_after=False)
+    of = f"of {sizes.trials} trials"
+
+    def faster(theirs: str, target: float | None = None, ours: str = "sweep") -> Ratio:
+        return Ratio((ours, theirs), lambda ours, theirs: theirs["training"] / ours["training"], target)
+
+    return {
+        f"{FASTER}vmap by hand, sweep {of}": faster("sweep_vmap", 1.7),
+        f"{FASTER}vmap by hand with one key, sweep {of}": faster("sweep_vmap_one_key"),
+        f"{FASTER}PyTorch on each core, sweep {of}": faster("sweep_torch", 3.5),
+        f"{FASTER}before, sweep {of}": faster(BEFORE["sweep"], 1.35),
+        f"{FASTER}before, half of the runs diverging": faster(BEFORE["sweep_diverging"], 2.3, "sweep_diverging"),
+        f"sweep {of}: runs a second": Ratio(("sweep",), lambda sweep: sizes.trials / sweep["training"]),
+        f"sweep {of}: time with half of the runs diverging over that with none": Ratio(
+            ("sweep_diverging", "sweep"),
+            lambda diverging, sweep: diverging["training"] / sweep["training"],
+            0.6,
+            stay_under=True,
+        ),
+        f"sweep {of}: share of the limit of {cores()} cores while training": Ratio(
+            ("sweep", "limit"), lambda sweep, limit: work / sweep["training"] / limit, 0.85
+        ),
         "sweep: time a run of 512 over that of 8": Ratio(("cost",), lambda cost: cost["ratio"], 1.05, stay_under=True),
         "sweep: seconds of compiling for 512 runs over those for 8": Ratio(
             ("cost",), lambda cost: cost["seconds of compiling for 512 runs"] / cost["seconds of compiling for 8 runs"]
         ),
-        "sweep: GB of memory for 2,048 short runs": Ratio(("memory",), lambda memory: memory / 1e9, 2, stay_under=True),
+        "sweep: GB of memory for 2,048 short runs": Ratio(
+            ("memory",), lambda memory: memory / 1e9, 0.6, stay_under=True
+        ),
         "sweep: time on Ray workers here over that in one process, from the second batch of runs on": Ratio(
             ("ray",), lambda ray: ray["ratios"]["steady"], 1.05, stay_under=True
+        ),
+    }
+
+
+def command_ratios() -> dict[str, Ratio]:
+    def over(theirs: str, cache: str, target: float | None = None) -> Ratio:
+        return Ratio(
+            ("command", theirs),
+            lambda ours, theirs: ours[cache]["total"] / theirs[cache]["total"],
+            target,
+            stay_under=True,
+        )
+
+    def rest(cache: str, target: float) -> Ratio:
+        def seconds(command: Any) -> float:
+            return float(command[cache]["total"] - command[cache]["training"] - command[cache]["drawing"])
+
+        return Ratio(("command",), seconds, target, stay_under=True)
+
+    return {
+        "command: time over that of the plain script, warm cache": over("plain_script", "warm", 0.6),
+        "command: time over that of the plain script, empty cache": over("plain_script", "empty"),
+        "command: time over that before, warm cache": over(BEFORE["command"], "warm"),
+        "command: time over that before, empty cache": over(BEFORE["command"], "empty"),
+        "command: seconds of all but training and drawing, warm cache": rest("warm", 3),
+        "command: seconds of all but training and drawing, empty cache": rest("empty", 5),
+        "command: seconds of tracing and compiling, warm cache": Ratio(
+            ("command",), lambda command: command["warm"]["compiling"], 1, stay_under=True
         ),
         "time of the command with a warm compilation cache over that with an empty one": Ratio(
             ("command",), lambda command: command["warm"]["total"] / command["empty"]["total"]
         ),
+    }
+
+
+def update_ratios(sizes: Sizes) -> dict[str, Ratio]:
+    return {
         f"time of an update of {sizes.parameters:,} parameters over that of optax.sgd": Ratio(
             ("update",), lambda update: update["momentum"] / update["optax"]
         ),
@@ -281,35 +389,22 @@ def train_seconds(seeds: int, iterations: int) -> float:
         iterations=iterations,
         seeds=seeds,
         optimizers={
-            "sgd": mj.OptimizerConfig("sgd", learning_rate=peers.LEARNING_RATE),
-            "momentum": mj.OptimizerConfig("momentum", learning_rate=peers.LEARNING_RATE, momentum=peers.MOMENTUM),
+            "sgd": mj.OptimizerConfig("sgd", learning_rate=LEARNING_RATE),
+            "momentum": mj.OptimizerConfig("momentum", learning_rate=LEARNING_RATE, momentum=MOMENTUM),
         },
     )
     return float(mj.train(cfg).provenance["seconds"]["training"]) / seeds
 
 
-def command(sizes: Sizes) -> dict[str, dict[str, float]]:
-    """Seconds of `momentum-jax` in total and of each phase that it prints, with an empty and with a warm cache."""
-    with tempfile.TemporaryDirectory() as folder:
-        cache = pathlib.Path(folder) / "cache"
-        environment = os.environ | {"MOMENTUM_JAX_COMPILATION_CACHE": str(cache)}
-        arguments = ["--iterations", str(sizes.iterations)]
-        program = [sys.executable, "-m", "momentum_jax", *arguments]
-
-        def once(out: str) -> dict[str, float]:
-            began = time.perf_counter()
-            done = subprocess.run(
-                [*program, "--out", f"{folder}/{out}"], check=True, capture_output=True, text=True, env=environment
-            )
-            return {"total": time.perf_counter() - began, **phases(done.stdout)}
-
-        return {name: once(name) for name in ("empty", "warm")}
+def sweep(sizes: Sizes, *, diverging: bool = False) -> dict[str, float]:
+    rates = sweep_costs.learning_rates(sizes.trials // len(sweep_costs.MOMENTA), diverging)
+    return sweep_costs.sweep_seconds(rates, sizes.iterations)
 
 
-def phases(output: str) -> dict[str, float]:
-    """What the command says of its seconds: "seconds: importing 1.3, loading 0.2, …"."""
-    (line,) = re.findall(r"^seconds: (.*)$", output, re.MULTILINE)
-    return {phase: float(value) for phase, value in re.findall(r"([a-z][a-z ]*) ([\d.]+)", line)}
+def grid(sizes: Sizes) -> list[tuple[float, float]]:
+    """The trials of `sweep`."""
+    rates = sweep_costs.learning_rates(sizes.trials // len(sweep_costs.MOMENTA))
+    return list(itertools.product(rates, sweep_costs.MOMENTA))
 
 
 def update(sizes: Sizes) -> dict[str, float]:
@@ -358,6 +453,21 @@ def update(sizes: Sizes) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def task_contenders(name: str) -> dict[str, Contender]:
+    """A task by name, the loop that is its peer and, for some, the task with several seeds."""
+
+    def seconds(sizes: Sizes, seeds: int = 1) -> float:
+        return task_peers.task_seconds(name, seeds, task_peers.iterations_of(name, sizes.iterations))
+
+    def seconds_of_loop(sizes: Sizes) -> float:
+        return task_peers.loop_seconds(name, task_peers.iterations_of(name, sizes.iterations))
+
+    contenders = {name: Contender(seconds), f"{name}_flax": Contender(seconds_of_loop)}
+    if name in TASKS_OF_SEEDS:
+        contenders[f"{name}_seeds"] = Contender(lambda sizes: seconds(sizes, sizes.seeds))
+    return contenders
+
+
 CONTENDERS = {
     "momentum_jax": Contender(lambda sizes: train_seconds(1, sizes.iterations)),
     "flax": Contender(lambda sizes: peers.seconds(peers.flax_loop, sizes.iterations)),
@@ -371,13 +481,22 @@ CONTENDERS = {
         lambda sizes: peers.seconds_a_seed(peers.torch_vmap, sizes.seeds, sizes.iterations), needs="torch"
     ),
     "purejaxrl": Contender(lambda sizes: peers.purejaxrl_seconds_a_seed(sizes.seeds, sizes.iterations)),
-    "sweep": Contender(lambda sizes: sweep_costs.sweep_share_of_peak(sizes.iterations)),
+    **{key: contender for name in task_peers.LOSSES for key, contender in task_contenders(name).items()},
+    "sweep": Contender(sweep),
+    "limit": Contender(lambda sizes: peers.matrix_product_limit(), environment=ONE_THREAD),
+    "sweep_diverging": Contender(lambda sizes: sweep(sizes, diverging=True)),
+    "sweep_vmap": Contender(lambda sizes: {"training": peers.vmap_sweep_seconds(grid(sizes), sizes.iterations)}),
+    "sweep_vmap_one_key": Contender(
+        lambda sizes: {"training": peers.vmap_sweep_seconds(grid(sizes), sizes.iterations, one_key=True)}
+    ),
+    "sweep_torch": Contender(
+        lambda sizes: {"training": peers.torch_sweep_seconds(grid(sizes), sizes.iterations)}, needs="torch"
+    ),
     "cost": Contender(lambda sizes: sweep_costs.cost_per_run()),
     "memory": Contender(lambda sizes: sweep_costs.memory_of_short_runs()),
     "ray": Contender(lambda sizes: sweep_costs.ray_overhead(sizes.iterations), needs="ray"),
-    "command": Contender(command),
-    # The peak is that of one core; the others may use what they know how to use.
-    "peak": Contender(lambda sizes: peers.matrix_product_peak(), environment=tuple(sweep_costs.ONE_THREAD.items())),
+    "command": Contender(lambda sizes: command_costs.command(sizes.iterations)),
+    "plain_script": Contender(lambda sizes: command_costs.plain_script(sizes.iterations)),
     "update": Contender(update),
 }
 

@@ -7,7 +7,6 @@ their mean quantile is 0.47.
 import argparse
 import csv
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
-from momentum_jax._base.progress import line_progress
 from momentum_jax.report import STYLES, save_figure
 
 HERE = pathlib.Path(__file__).parent
@@ -41,7 +39,6 @@ def main() -> None:
             # The tutorial's two networks start from weights of their own.
             shared_init=False,
         ),
-        progress=line_progress(sys.stderr),
     )
     quantiles = [
         float(np.mean(result.losses[optimizer][:, iteration] <= loss)) for iteration, optimizer, loss in printed

@@ -45,6 +45,8 @@ METHODS = {
     "AdaGrad 1.5": mj.OptimizerConfig("optax.adagrad", learning_rate=1.5),
     "Adam 0.3": mj.OptimizerConfig("optax.adam", learning_rate=0.3),
 }
+# A style each; AdaGrad and Adam, which scale each coordinate by its gradients, share one.
+FAMILIES = ("SGD", "Momentum", "Nesterov", "Adaptive restart", "QHM", "AggMo", "Ada")
 PAIRS = {
     "at the rates of the pictures, SGD 0.95 and Momentum 0.1": ("Momentum 0.1", "SGD 0.95"),
     "at the same learning rate of 0.1": ("Momentum 0.1", "SGD 0.1"),
@@ -115,7 +117,8 @@ def draw(paths: dict[str, mj.Trajectory], measures: dict[str, dict[str, float]])
     figure = Figure(figsize=(11, 2.4 * -(-len(paths) // columns)), layout="constrained")
     grid = figure.subplots(-(-len(paths) // columns), columns, sharex=True, sharey=True, squeeze=False)
     for axes, (label, path) in zip(grid.flat, paths.items(), strict=False):
-        draw_contours(axes, make_landscape("valley"), [path])
+        style = next(i for i, family in enumerate(FAMILIES) if label.startswith(family))
+        draw_contours(axes, make_landscape("valley"), [path], first=style)
         measured = measures[label]
         axes.set_title(f"{label}\nlength {measured['length']:.1f}, turns by {measured['zigzag in radians']:.1f} rad")
         axes.label_outer()

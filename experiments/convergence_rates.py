@@ -9,7 +9,6 @@ shrinking to growing within 2.2e-15 of 2(1 + β) and 2.2e-15 of 2(1 + β)/(1 + 2
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
-from momentum_jax._base.progress import line_progress
+from momentum_jax._base.progress import show_progress
 from momentum_jax.analysis import theory
 from momentum_jax.tasks.landscapes import make_landscape
 
@@ -96,6 +95,14 @@ METHODS = {
 }
 
 
+# By method, the rates that have a line, and where on it, at αλ and β, it has a label: apart from the others.
+LABELLED = {
+    "heavy ball": {rate: (1.0 + rate / 2, rate**2) for rate in (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)},
+    # Where the run oscillates the rate is √(β(1 − αλ)).
+    "Nesterov": {rate: (1 - rate**2 / beta, beta) for rate, beta in ((0.2, 0.4), (0.4, 0.55), (0.6, 0.7), (0.8, 0.84))},
+}
+
+
 def study(arguments: argparse.Namespace) -> Study:
     columns, rows, iterations = (12, 5, 200) if arguments.fast else (140, 100, 10_000)
     a, beta = np.linspace(0, 4.2, columns + 1)[1:], np.arange(rows) / rows
@@ -114,7 +121,12 @@ def study(arguments: argparse.Namespace) -> Study:
 
 
 def measure(name: str, a: Line, beta: Line, iterations: int) -> Measured:
-    method, progress = METHODS[name], line_progress(sys.stderr)
+    with show_progress() as progress:
+        return _measure(name, a, beta, iterations, progress)
+
+
+def _measure(name: str, a: Line, beta: Line, iterations: int, progress: Callable[..., None]) -> Measured:
+    method = METHODS[name]
     rates = simulation(method.optimizer, iterations)
     plane = np.empty((len(beta), len(a)))
     for row, value in enumerate(beta):
@@ -213,8 +225,8 @@ def draw(measured: Mapping[str, Measured], a: Line, beta: Line) -> Figure:
     for (name, of), column in zip(measured.items(), axes.T, strict=True):
         betas = limit_betas(a, beta)
         rates = column[0].pcolormesh(a, beta, of.rate, cmap="cividis", vmin=0, vmax=2, rasterized=True)
-        levels = column[0].contour(a, beta, of.closed, [0.2, 0.4, 0.6, 0.8, 0.9, 0.95], colors="w", linewidths=0.7)
-        column[0].clabel(levels, fontsize=6)
+        levels = column[0].contour(a, beta, of.closed, list(LABELLED[name]), colors="w", linewidths=0.7)
+        column[0].clabel(levels, fontsize=7, manual=list(LABELLED[name].values()))
         column[0].plot(of.closed_limit, betas, color="#D55E00", label="closed form")
         column[0].plot(of.limit[::10], betas[::10], "o", color="k", ms=3, label="simulated runs")
         column[0].set_title(f"{name}, diverging from {METHODS[name].limit_formula}", fontsize=9)

@@ -15,14 +15,11 @@ learning rate.
 import argparse
 import json
 import pathlib
-import sys
 
 import jax
 
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
-from momentum_jax._base.progress import line_progress
-from momentum_jax.cli.repeat import comparison_command
 from momentum_jax.report import PAGE, save_figure, three_way_figure, tuning_figure, write_page
 
 HERE = pathlib.Path(__file__).parent
@@ -67,7 +64,6 @@ def main() -> None:
         tuning_seeds=range(arguments.seeds, arguments.seeds + arguments.tuning_seeds),
         target=TARGET,
         folder=arguments.folder,
-        progress=line_progress(sys.stderr),
     )
     tell(compared, arguments.out, arguments.folder / PAGE)
 
@@ -89,7 +85,7 @@ def tell(compared: mj.Comparison, out: pathlib.Path, page: pathlib.Path) -> None
         for name, protocol in compared.protocols.items()
     }
     (out / "does_momentum_help.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    write_page(compared, page, comparison_command(compared))
+    write_page(compared, page)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ loss that is trained, over all images, after every 10th update, by 12 iterations
 import argparse
 import functools
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,9 +31,8 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
-from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import sharpness, theory
-from momentum_jax.report.figures import STYLES
+from momentum_jax.report import STYLES
 from momentum_jax.tasks import Params
 
 # Gradient descent is the heavy ball with β = 0. At their rate Nesterov's threshold would be the lowest, though its
@@ -86,16 +84,19 @@ def train(images: int, iterations: int, hidden_sizes: tuple[int, ...], folder: p
         train=(dataset.x_train[:images], dataset.y_train[:images]),
     )
     cfg = mj.Config(iterations=iterations, batch_size=images, sampling="epochs", optimizers=OPTIMIZERS)
-    measured = sharpness.metric(
-        task.loss, task.train, jax.random.key(0), every=EVERY, iterations=12, slice_size=min(images, 1000)
-    )
+
+    def measure(params: Params) -> Float[Array, ""]:
+        top: Array = sharpness.top_eigenvalues(
+            task.loss, params, task.train, jax.random.key(0), iterations=12, slice_size=min(images, 1000)
+        )[0]
+        return top
+
     result = mj.train(
         cfg,
         task=task,
-        metrics={"sharpness": measured},
+        metrics={"sharpness": sharpness.metric(measure, every=EVERY)},
         chunk=20,
         checkpoint=folder and folder / "edge_of_stability.npz",
-        progress=line_progress(sys.stderr),
     )
     return {
         label: Curve(

@@ -35,7 +35,10 @@ STUDIES = (
     "heavy_ball_cycle",
     "edge_of_stability",
     "batch_size",
+    "batch_size_law",
+    "log_time_momentum",
     "loss_surface",
+    "own_loop",
 )
 WIDTH = 120
 
@@ -91,7 +94,13 @@ def rerun(name: str) -> str | None:
 
 def files_of(name: str) -> dict[str, bytes]:
     """The content of the files that a study writes and that are committed, by name."""
-    return {path.name: path.read_bytes() for path in HERE.glob(f"{name}*") if path.suffix not in (".py", ".svg")}
+    return {path.name: path.read_bytes() for path in own_files(name) if path.suffix not in (".py", ".svg")}
+
+
+def own_files(name: str) -> list[pathlib.Path]:
+    """The files whose names begin with that of a study, and not with the longer one of another."""
+    longer = tuple(other for other in STUDIES if other != name and other.startswith(name))
+    return sorted(path for path in HERE.glob(f"{name}*") if not path.name.startswith(longer))
 
 
 def measured_finding(name: str) -> str | None:
@@ -125,10 +134,12 @@ def page() -> str:
         "Each study is one file with one question, one figure and one finding. A program makes each finding from the "
         f"numbers in the `.json` file beside the figure. People wrote the findings of {', '.join(by_hand)}. "
         "`python experiments/gallery.py STUDY ...` runs studies again, says what changed and writes this page.",
+        "[Momentum in ten minutes](momentum_in_ten_minutes.ipynb) is a notebook to begin with; "
+        "`python experiments/run_notebook.py` runs it again. [한국어 안내](README.ko.md) is an introduction in Korean.",
     ]
     for name in STUDIES:
         question, finding = read(name)
-        pictures = sorted(path.name for kind in ("png", "gif") for path in HERE.glob(f"{name}*.{kind}"))
+        pictures = [path.name for path in own_files(name) if path.suffix in (".png", ".gif")]
         parts += [f"## {name}", f"*{question}*", f"**{finding}**"]
         parts += [f"![{name.replace('_', ' ')}]({picture})" for picture in pictures]
         parts += [f"    python experiments/{name}.py"]

@@ -122,8 +122,8 @@ def find(numbers: Mapping[str, Any]) -> str:
 
 
 def draw(x0: Starts, ends: Mapping[str, Ends]) -> Figure:
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    above, *below = figure.subplots(3, 1, height_ratios=[3, 1.5, 1])
+    figure = Figure(figsize=(7, 5.4), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=[3, 2])
     landscape = make_landscape("lessard")
     f = jax.jit(jax.vmap(landscape.function))
     path = np.asarray(mj.trajectory(METHODS["heavy ball"], landscape, np.array([3.3]), 60).points)
@@ -135,12 +135,13 @@ def draw(x0: Starts, ends: Mapping[str, Ends]) -> Figure:
     ):
         color, marker, dashes = style
         above.plot(points, f(points), color=color, marker=marker, ls=dashes, lw=1.2, label=label)
-    above.set(xlabel="x", ylabel="f(x)")
+    above.set(xlabel="position x", ylabel="f(x)")
     above.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8)
-    for axes, name, style in zip(below, ("heavy ball", "Nesterov"), STYLES, strict=False):
-        axes.plot(np.repeat(x0, 3), ends[name][:, :3].ravel(), ".", ms=2, color=style.color, rasterized=True)
-        axes.set(ylabel=f"last three x,\n{name}", ylim=(-2.5, 2.7), xlim=(x0[0], x0[-1]))
-    below[1].set_xlabel("start x₀")
+    for name, style, size in (("Nesterov", STYLES[1], 7), ("heavy ball", STYLES[0], 3)):
+        last = ends[name][:, :3].ravel()
+        below.plot(np.repeat(x0, 3), last, ".", ms=size, color=style.color, rasterized=True, label=name)
+    below.set(xlabel="start x₀", ylabel="last three x", ylim=(-2.5, 2.7), xlim=(x0[0], x0[-1]))
+    below.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8, markerscale=2)
     return figure
 
 

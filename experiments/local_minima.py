@@ -28,7 +28,6 @@ wells stays in its own. How fast it falls is a matter of friction, which in smal
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +42,7 @@ from matplotlib.patches import Patch
 from study import Study, rounded, run
 
 import momentum_jax as mj
-from momentum_jax._base.progress import line_progress
+from momentum_jax._base.progress import show_progress
 from momentum_jax.analysis import (
     Interval,
     nearest_minimum,
@@ -51,7 +50,7 @@ from momentum_jax.analysis import (
     proportion_interval,
     simultaneous_level,
 )
-from momentum_jax.report import STYLES
+from momentum_jax.report import STYLES, Style
 from momentum_jax.tasks.landscapes import Landscape, make_landscape
 
 # A path has settled if its last points are so near to one minimum.
@@ -126,12 +125,12 @@ DEEP, SHALLOW, NONE = "#0072B2", "#E69F00", "#000000"
 
 def study(arguments: argparse.Namespace) -> Study:
     count, side, step = (20, 4, 10) if arguments.fast else (4000, 100, 1)
-    progress, reached = line_progress(sys.stderr), {}
-    with jax.enable_x64(True):
-        for i, (ground, method) in enumerate([(ground, method) for ground in GROUNDS for method in METHODS]):
+    reached, pairs = {}, [(ground, method) for ground in GROUNDS for method in METHODS]
+    with jax.enable_x64(True), show_progress() as progress:
+        for i, (ground, method) in enumerate(pairs, start=1):
             starts = random_starts(GROUNDS[ground].landscape, count)
             reached[ground, method] = reach(ground, method, starts, rates(ground, method, step))
-            progress("methods and landscapes", i + 1, len(GROUNDS) * len(METHODS))
+            progress("methods and landscapes", i, len(pairs), whole=i / len(pairs))
         figure = draw(reached, side)
         numbers = measure(reached, count)
     return Study(figure, find(numbers), numbers)
@@ -332,31 +331,26 @@ def known(number: float | None) -> str:
 
 
 def draw(reached: All, side: int) -> Figure:
-    figure = Figure(figsize=(11, 9.5), layout="constrained")
-    wells, bowls, shares = (f"{row}{{}}".format for row in "wbs")
-    grid = figure.subplot_mosaic(
-        [
-            [wells(i) for i in range(4)],
-            [bowls(i) for i in range(4)],
-            [shares(i // 2) for i in range(4)],
-        ]
-    )
-    for i, method in enumerate(METHODS):
-        draw_well(grid[wells(i)], method, reached[WELL, method].tenths, side)
-    grid[wells(0)].set_ylabel("double well\n\neffective learning rate α/(1 − β)")
+    figure = Figure(figsize=(11, 12), layout="constrained")
+    wells, well_shares, bowl_shares, bowls = figure.subplots(4, len(METHODS), height_ratios=[3, 2, 2, 3])
+    for axes, method in zip(wells, METHODS, strict=True):
+        draw_well(axes, method, reached[WELL, method].tenths, side)
+    wells[0].set_ylabel("double well\n\neffective learning rate α/(1 − β)")
     colors = {"to the deep well": DEEP, "to the shallow well": SHALLOW, "to neither": NONE}
     patches = [Patch(color=color, label=label) for label, color in colors.items()]
     patches.append(Patch(facecolor="white", edgecolor="0.5", label="not tried"))
-    grid[wells(0)].legend(handles=patches, fontsize=8, loc="upper center", title="leads", title_fontsize=8)
-    for i, (method, tenths) in enumerate(shown(reached)):
-        heights = draw_bowl(grid[bowls(i)], method, tenths, side)
-    grid[bowls(0)].set_ylabel("Rastrigin\n\nstart y")
-    bar = figure.colorbar(heights, ax=[grid[bowls(i)] for i in range(4)])
+    wells[0].legend(handles=patches, fontsize=8, loc="upper center", title="leads", title_fontsize=8)
+    for row, ground in ((well_shares, WELL), (bowl_shares, RASTRIGIN)):
+        for axes, method, style in zip(row, METHODS, STYLES, strict=False):
+            axes.sharex(row[0])
+            draw_shares(axes, ground, method, reached, style)
+        row[0].set_ylabel(f"{ground}\n\nof the starts (%)")
+    well_shares[0].legend(fontsize=8, loc="upper left")
+    for axes, (method, tenths) in zip(bowls, shown(reached), strict=True):
+        heights = draw_bowl(axes, method, tenths, side)
+    bowls[0].set_ylabel("Rastrigin\n\nstart y")
+    bar = figure.colorbar(heights, ax=list(bowls))
     bar.set_label("height of the minimum that\nit leads to (black: to none)")
-    for i, ground in enumerate(GROUNDS):
-        draw_shares(grid[shares(i)], ground, reached)
-    grid[shares(0)].set_ylabel("share of the starts (%), each\nwith its 95 % interval")
-    grid[shares(0)].legend(fontsize=8)
     return figure
 
 
@@ -392,20 +386,20 @@ def draw_bowl(axes: Axes, method: str, tenths: int, side: int) -> Any:
     return mesh
 
 
-def draw_shares(axes: Axes, ground: str, reached: All) -> None:
-    for method, style in zip(METHODS, STYLES, strict=False):
-        effective = 10 ** ((np.array(reached[ground, method].tenths) + METHODS[method].shift) / 10)
-        moves = escapes(reached, ground, method)
-        for which, dashes, marker in (("lower", "-", style.marker), ("higher", ":", "")):
-            value, low, high = 100 * np.array([share(getattr(of, which)) for of in moves]).T
-            label = method if which == "lower" else None
-            axes.plot(effective, value, ls=dashes, marker=marker, ms=3, color=style.color, label=label)
-            axes.fill_between(effective, low, high, color=style.color, alpha=0.2, lw=0)
+def draw_shares(axes: Axes, ground: str, method: str, reached: All, style: Style) -> None:
+    """The starts that escape and those that are lost, each with its 95 % interval."""
+    effective = 10 ** ((np.array(reached[ground, method].tenths) + METHODS[method].shift) / 10)
+    moves = escapes(reached, ground, method)
+    for which, label, color, dashes in (("lower", "escape", style.color, "-"), ("higher", "are lost", "0.45", ":")):
+        value, low, high = 100 * np.array([share(getattr(of, which)) for of in moves]).T
+        marker = style.marker if which == "lower" else ""
+        axes.plot(effective, value, ls=dashes, marker=marker, ms=4, color=color, label=label)
+        axes.fill_between(effective, low, high, color=color, alpha=0.2, lw=0)
     # Small shares are to be told apart beside large ones.
     axes.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-    axes.set(xscale="log", xlabel="effective learning rate α/(1 − β)", ylim=(0, 100))
-    axes.set_yticks([0, 1, 5, 10, 20, 40, 70, 100])
-    axes.set_title(f"{ground}: escape (marks), are lost (dotted)", fontsize=10)
+    axes.set(xscale="log", xlabel="effective rate α/(1 − β)", ylim=(0, 100))
+    axes.set_yticks([0, 1, 5, 20, 50, 100])
+    axes.set_title(f"{method}, {ground}", fontsize=10)
     axes.grid(alpha=0.25)
 
 

@@ -24,7 +24,6 @@ runs, of seed 0; the surface is that of the first 3,000 training images.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,8 +36,8 @@ from matplotlib.figure import Figure
 from study import Study, run
 
 import momentum_jax as mj
-from momentum_jax._base.progress import line_progress
-from momentum_jax.report.figures import STYLES
+from momentum_jax._base.progress import show_progress
+from momentum_jax.report import STYLES
 from momentum_jax.tasks import Params, image_classification
 
 BETA, EFFECTIVE_RATE = 0.9, 0.3
@@ -112,11 +111,10 @@ def measure(hidden_sizes: tuple[int, ...], iterations: int, images: int, points:
     cfg = mj.Config(hidden_sizes=hidden_sizes, iterations=iterations, optimizers=OPTIMIZERS)
     dataset = mj.load_dataset(cfg.dataset)
     task = image_classification(dataset, hidden_sizes=cfg.hidden_sizes)
-    progress = line_progress(sys.stderr)
-    first = mj.train(cfg, task=task, progress=progress)
+    first = mj.train(cfg, task=task)
     ends = [jax.tree.map(lambda leaf: np.asarray(leaf[0]), first.params[label]) for label in OPTIMIZERS]
     plane = plane_through(jax.device_get(mj.initial_params(cfg, 0, "SGD", task=task)), *ends)
-    again = mj.train(cfg, task=task, metrics={"plane": plane.record}, progress=progress)
+    again = mj.train(cfg, task=task, metrics={"plane": plane.record})
     paths = {label: again.metrics["plane"][label][0] for label in OPTIMIZERS}
 
     some = (dataset.x_train[:images], dataset.y_train[:images])
@@ -127,9 +125,10 @@ def measure(hidden_sizes: tuple[int, ...], iterations: int, images: int, points:
 
     grid = grid_around(np.concatenate([path[:, :2] for path in paths.values()]), points)
     rows = []
-    for i, up in enumerate(grid[1]):
-        progress("surface", i, points)
-        rows.append(losses(plane, some, np.stack([grid[0], np.full_like(grid[0], up)], axis=1)))
+    with show_progress() as progress:
+        for i, up in enumerate(grid[1]):
+            progress("surface", i, points, whole=i / points)
+            rows.append(losses(plane, some, np.stack([grid[0], np.full_like(grid[0], up)], axis=1)))
     between = np.linspace(paths["SGD"][-1, :2], paths["momentum"][-1, :2], points)
     return Found(
         paths,

@@ -8,14 +8,12 @@ whether momentum helps.
 
 import argparse
 import pathlib
-import sys
 
 import jax
 import numpy as np
 
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
-from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import first_reached, smooth_curve
 from momentum_jax.report import losses_figure, save_figure
 
@@ -38,7 +36,7 @@ def main() -> None:
             "momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9),
         },
     )
-    result = mj.train(cfg, progress=line_progress(sys.stderr))
+    result = mj.train(cfg)
     for label, losses in result.losses_before.items():
         reached = first_reached(smooth_curve(losses), 0.3)
         print(

@@ -12,7 +12,6 @@ intervals that cover all at once with 95 %. None is farther off than 0.91 %, a c
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,8 +23,15 @@ from matplotlib.figure import Figure
 from study import Study, rounded, run
 
 import momentum_jax as mj
-from momentum_jax._base.progress import line_progress
+from momentum_jax._base.progress import show_progress
 from momentum_jax.analysis import Interval, mean_interval, simultaneous_level, theory
+from momentum_jax.analysis.noise import (
+    Noise,
+    heavy_ball_noise,
+    heavy_ball_noise_ratio,
+    nesterov_noise,
+    nesterov_noise_ratio,
+)
 from momentum_jax.report import STYLES
 from momentum_jax.tasks.landscapes import make_landscape
 
@@ -39,7 +45,7 @@ class Method(NamedTuple):
 
     optimizer: Callable[..., Any]
     rate: Callable[..., Array]
-    noise: Callable[..., theory.Noise]
+    noise: Callable[..., Noise]
     ratio: Callable[..., Array]
 
 
@@ -57,8 +63,8 @@ class Measured(NamedTuple):
 BySetting = dict[tuple[str, float, float], Measured]
 
 METHODS = {
-    "heavy ball": Method(mj.momentum, theory.heavy_ball_rate, theory.heavy_ball_noise, theory.heavy_ball_noise_ratio),
-    "Nesterov": Method(mj.nesterov, theory.nesterov_rate, theory.nesterov_noise, theory.nesterov_noise_ratio),
+    "heavy ball": Method(mj.momentum, theory.heavy_ball_rate, heavy_ball_noise, heavy_ball_noise_ratio),
+    "Nesterov": Method(mj.nesterov, theory.nesterov_rate, nesterov_noise, nesterov_noise_ratio),
 }
 
 
@@ -82,7 +88,7 @@ def simulate(settings: Float[np.ndarray, "settings 2"], kept: int, chains: int, 
     The chains start at rest in the minimum, not from the distribution that is measured. So many iterations are dropped
     that at the slowest of the rates e^-10 of the start is left. All settings meet the same noise: ratios are paired.
     """
-    progress, measured = line_progress(sys.stderr), {}
+    measured = {}
     beta, gamma = settings.T
     a = gamma * (1 - beta)
     forms = {name: jax.jit(closed_forms, static_argnums=0)(method, a, beta) for name, method in METHODS.items()}
@@ -90,9 +96,10 @@ def simulate(settings: Float[np.ndarray, "settings 2"], kept: int, chains: int, 
     keys = jax.random.split(jax.random.key(0), batches)
     for name, method in METHODS.items():
         program, parts = chain_moments(method.optimizer, name == "Nesterov", chains, dropped, kept), []
-        for batch, key in enumerate(keys):
-            parts.append(np.asarray(program(a / CURVATURE, beta, key)))
-            progress(f"{name}, batches of {chains} chains", batch + 1, batches)
+        with show_progress() as progress:
+            for batch, key in enumerate(keys, start=1):
+                parts.append(np.asarray(program(a / CURVATURE, beta, key)))
+                progress(f"{name}, batches of {chains} chains", batch, batches, whole=batch / batches)
         moments = np.concatenate(parts, axis=-1)
         _, closed, closed_ratio = (np.asarray(form) for form in forms[name])
         for i, (momentum, effective) in enumerate(settings.tolist()):

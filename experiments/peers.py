@@ -4,6 +4,9 @@ The work: SGD and Momentum, each on its own copy of one 784-100-100-100-100-10 n
 MNIST images, with the loss of each batch recorded before and after its update. The tests check that the losses are
 those of the NumPy loop, so that nothing is compared with somebody who does less.
 
+Sweeps are of trials, pairs of a learning rate and a momentum. Each is a run of 2,000 iterations that records the loss
+before each update only, since nobody asks for the other.
+
 A peer takes initial weights "W0", "b0", "W1", … and returns a function of batches (int [iterations, batch], rows of the
 training set) that trains on and returns the losses [before and after, optimizers, iterations]. The peers of many seeds
 train all of them at once.
@@ -12,8 +15,11 @@ train all of them at once.
 import copy
 import functools
 import itertools
+import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -23,36 +29,44 @@ import optax
 from flax.training.train_state import TrainState
 from numpy_tutorial import MiniSGD, Momentum, Params
 from numpy_tutorial import train as train_with_numpy
+from plain_script import BATCH, LEARNING_RATE, MLP, MOMENTUM, mean_loss, train_step
 
 import momentum_jax as mj
+from momentum_jax._base.machine import cores
 
 LAYERS = (784, 100, 100, 100, 100, 10)
-BATCH = 128
-LEARNING_RATE = 0.01
-MOMENTUM = 0.9
 WARM_UP = 3
 
 Train = Callable[[np.ndarray], np.ndarray]
 
 
-def flops_per_step() -> int:
+def flops_per_step(loss_after: bool = True) -> int:
     """Of the matrix products of one step of one optimizer: forward, backward, and forward again after the update.
 
     The backward pass has two products a layer, but needs no gradient with respect to the pixels.
     """
     products = [2 * BATCH * a * b for a, b in itertools.pairwise(LAYERS)]
-    return 4 * sum(products) - products[0]
+    return (4 if loss_after else 3) * sum(products) - products[0]
 
 
-def matrix_product_peak(n: int = 2048) -> float:
-    """FLOP/s of NumPy in a float32 product of two n×n matrices: the best of ten, with NumPy's default threads."""
+def matrix_product_limit(n: int = 1024, seconds: float = 3.0) -> float:
+    """FLOP/s of NumPy in float32 products of two n×n matrices, with all cores at work at once.
+
+    Each core has a thread of its own, so BLAS must have one thread. One core alone does more than its part of this.
+    """
     a = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - began)
-    return 2 * n**3 / min(seconds)
+    ready = threading.Barrier(cores())
+
+    def products_a_second(_: int) -> float:
+        ready.wait()
+        began, count = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - began) < seconds:
+            a @ a
+            count += 1
+        return count / elapsed
+
+    with ThreadPoolExecutor(cores()) as threads:
+        return 2 * n**3 * sum(threads.map(products_a_second, range(cores())))
 
 
 class UnavailableError(Exception):
@@ -105,19 +119,6 @@ def numpy_loop(params: Params) -> Train:
     return lambda batches: train_with_numpy(params, x, labels, batches, optimizers)[1][None]
 
 
-def flax_step(state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, jax.Array, jax.Array]:
-    """One update, and the loss before and after it, as Flax's own examples have it."""
-
-    def loss(params: object) -> jax.Array:
-        logits = state.apply_fn(params, images)
-        losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean()
-
-    before, grads = jax.value_and_grad(loss)(state.params)
-    state = state.apply_gradients(grads=grads)
-    return state, before, loss(state.params)
-
-
 def flax_optimizers() -> list[optax.GradientTransformation]:
     return [optax.sgd(LEARNING_RATE), optax.sgd(LEARNING_RATE, MOMENTUM)]
 
@@ -131,15 +132,19 @@ def flax_loop(params: Params) -> Train:
     """The loop of Flax's own examples: a TrainState for each optimizer, one jitted step an iteration."""
     x, labels = (jnp.asarray(array) for array in mnist())
     variables = jax.tree.map(jnp.asarray, flax_params(params))
-    states = [TrainState.create(apply_fn=mj.MLP().apply, params=variables, tx=tx) for tx in flax_optimizers()]
-    train_step = jax.jit(flax_step)
+    states = [TrainState.create(apply_fn=MLP().apply, params=variables, tx=tx) for tx in flax_optimizers()]
+
+    @jax.jit
+    def step(state: TrainState, images: jax.Array, targets: jax.Array) -> tuple[TrainState, jax.Array, jax.Array]:
+        state, before = train_step(state, images, targets)
+        return state, before, mean_loss(state.params, images, targets)
 
     def train(batches: np.ndarray) -> np.ndarray:
         losses = []
         for rows in batches:
             images, targets = x[rows], labels[rows]
             for i, state in enumerate(states):
-                states[i], before, after = train_step(state, images, targets)
+                states[i], before, after = step(state, images, targets)
                 losses.append((before, after))
         return np.array(losses).reshape(len(batches), len(states), 2).T
 
@@ -147,13 +152,14 @@ def flax_loop(params: Params) -> Train:
 
 
 def make_train(
-    optimizer: optax.GradientTransformation, iterations: int
+    optimizer: optax.GradientTransformation, iterations: int, loss_after: bool = True
 ) -> Callable[[jax.Array, jax.Array, jax.Array], tuple[Any, jax.Array]]:
     """All of training as one function of a key, as in PureJaxRL: weights and batches are drawn inside it.
 
-    Its other arguments are the images and labels; it returns the trained weights and the losses [iterations, 2].
+    Its other arguments are the images and labels; it returns the trained weights and the losses [iterations, 2], or
+    [iterations, 1] without those after the updates.
     """
-    mlp = mj.MLP()
+    mlp = MLP()
 
     def train(key: jax.Array, x: jax.Array, labels: jax.Array) -> tuple[Any, jax.Array]:
         key, init_key = jax.random.split(key)
@@ -163,8 +169,10 @@ def make_train(
             state, key = carry
             key, batch_key = jax.random.split(key)
             rows = jax.random.randint(batch_key, [BATCH], 0, len(labels))
-            state, before, after = flax_step(state, x[rows], labels[rows])
-            return (state, key), jnp.stack([before, after])
+            images, targets = x[rows], labels[rows]
+            state, before = train_step(state, images, targets)
+            losses = [before, mean_loss(state.params, images, targets)] if loss_after else [before]
+            return (state, key), jnp.stack(losses)
 
         (state, _), losses = jax.lax.scan(update_step, (state, key), None, iterations)
         return state.params, losses
@@ -181,6 +189,31 @@ def purejaxrl_seconds_a_seed(seeds: int, iterations: int) -> float:
         for optimizer in flax_optimizers()
     ]
     return _elapsed(lambda: jax.block_until_ready([program(keys, x, labels) for program in programs])) / seeds
+
+
+def vmap_sweep(iterations: int, *, one_key: bool) -> Callable[..., tuple[Any, jax.Array]]:
+    """A sweep as PureJaxRL has it: `make_train` under a vmap over hyperparameters and keys.
+
+    Its arguments are learning rates, momenta and keys [trials], the images and the labels. With `one_key` all
+    trials have the same, and so the same batches, which XLA then fetches and multiplies once for all.
+    """
+
+    def train(
+        learning_rate: jax.Array, momentum: jax.Array, key: jax.Array, x: jax.Array, labels: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        return make_train(optax.sgd(learning_rate, momentum), iterations, loss_after=False)(key, x, labels)
+
+    return jax.vmap(train, in_axes=(0, 0, None if one_key else 0, None, None))
+
+
+def vmap_sweep_seconds(trials: Sequence[tuple[float, float]], iterations: int, *, one_key: bool = False) -> float:
+    """Of one jit of that sweep, once compiled, on all the cores that XLA takes by itself."""
+    key = jax.random.key(0)
+    keys = key if one_key else jax.random.split(key, len(trials))
+    hyperparameters = jnp.asarray(trials, jnp.float32).T
+    arguments = (*hyperparameters, keys, *(jnp.asarray(array) for array in mnist()))
+    program = jax.jit(vmap_sweep(iterations, one_key=one_key)).lower(*arguments).compile()
+    return _elapsed(lambda: jax.block_until_ready(program(*arguments)))
 
 
 def torch_mnist() -> tuple[Any, Any]:
@@ -209,18 +242,26 @@ def torch_optimizers(networks: Sequence[Any]) -> list[Any]:
     return [SGD(params, LEARNING_RATE, m) for params, m in zip(networks, (0.0, MOMENTUM), strict=True)]
 
 
+def torch_update(network: Any, optimizer: Any, images: Any, targets: Any) -> Any:
+    """One update; returns the loss before it."""
+    from torch.nn.functional import cross_entropy
+
+    optimizer.zero_grad()
+    loss = cross_entropy(network(images), targets)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 def torch_step(network: Any, optimizer: Any, images: Any, targets: Any) -> tuple[Any, Any]:
     """One update, and the loss before and after it."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    optimizer.zero_grad()
-    before = cross_entropy(network(images), targets)
-    before.backward()
-    optimizer.step()
+    before = torch_update(network, optimizer, images, targets)
     with torch.no_grad():
         after = cross_entropy(network(images), targets)
-    return before.detach(), after
+    return before, after
 
 
 def torch_eager(params: Params) -> Train:
@@ -308,3 +349,33 @@ def torch_vmap(params: Sequence[Params]) -> Train:
         return np.asarray(torch.stack(losses, 2))
 
     return train
+
+
+def torch_run(learning_rate: float, momentum: float, batches: np.ndarray) -> np.ndarray:
+    """Trains one trial of a sweep; returns the loss before each update."""
+    import torch
+
+    x, labels = torch_mnist()
+    network = torch_network(initial_params(0))
+    optimizer = torch.optim.SGD(network.parameters(), learning_rate, momentum)
+    losses = [torch_update(network, optimizer, x[rows], labels[rows]) for rows in torch.from_numpy(batches)]
+    return np.asarray(torch.stack(losses))
+
+
+def torch_sweep_seconds(trials: Sequence[tuple[float, float]], iterations: int) -> float:
+    """Of a sweep by a process a core, each with one thread and a loop over its trials, once all have loaded."""
+    batches = np.random.default_rng(1).integers(0, len(mnist()[0]), (iterations, BATCH))
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(cores() + 1)
+    with context.Pool(cores(), _begin_torch, (ready, batches[:WARM_UP])) as pool:
+        ready.wait(timeout=300)
+        work = [(*trial, batches) for trial in trials]
+        return _elapsed(lambda: pool.starmap(torch_run, work, chunksize=1))
+
+
+def _begin_torch(ready: Any, batches: np.ndarray) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    torch_run(LEARNING_RATE, MOMENTUM, batches)
+    ready.wait()

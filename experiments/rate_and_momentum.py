@@ -9,14 +9,12 @@ rate of 1 or more without momentum, and of 3.2 or more with momentum 0.9.
 
 import argparse
 import pathlib
-import sys
 
 import jax
 import numpy as np
 
 import momentum_jax as mj
 from momentum_jax._base.machine import cores
-from momentum_jax._base.progress import line_progress
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.report import heatmap_figure, save_figure
 
@@ -41,7 +39,7 @@ def main() -> None:
         record_every=10,
     )
     space = {"momentum": {"learning_rate": mj.LogUniform(1e-3, 10).grid(arguments.rates), "momentum": MOMENTA}}
-    result = mj.sweep(cfg, space, folder=arguments.folder, progress=line_progress(sys.stderr))
+    result = mj.sweep(cfg, space, folder=arguments.folder)
     for line in describe(result):
         print(line)
     arguments.out.mkdir(parents=True, exist_ok=True)

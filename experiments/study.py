@@ -1,8 +1,13 @@
-"""Runs a study from its command line: `Study`, what a study returns, and `run`, which writes it."""
+"""Runs a study from its command line: `Study`, what a study returns, and `run`, which writes it.
+
+`of_comparison` makes a study of what `mj.compare` returns, and `find` its finding.
+"""
 
 import argparse
 import inspect
+import itertools
 import json
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,10 +15,13 @@ from typing import Any, NamedTuple
 import jax
 from matplotlib.figure import Figure
 
+import momentum_jax as mj
 from momentum_jax._base.files import write_atomically
 from momentum_jax._base.machine import cores
 from momentum_jax.analysis import Interval
-from momentum_jax.report import save_figure
+from momentum_jax.comparison.metrics import median_of
+from momentum_jax.comparison.wording import format_value
+from momentum_jax.report import save_figure, three_way_figure
 
 HERE = pathlib.Path(__file__).parent
 
@@ -37,6 +45,60 @@ class Study(NamedTuple):
 def rounded(interval: Interval, digits: int) -> list[float]:
     """The value and the ends of an interval, as `numbers` hold them."""
     return [round(number, digits) for number in interval[:3]]
+
+
+def of_comparison(compared: mj.Comparison, data: str) -> Study:
+    """The study whose finding is what a comparison says of its first metric, an accuracy, the tuned optimizers first.
+
+    Each optimizer is held against the one that was given before it.
+
+    Args:
+      compared: a comparison.
+      data: what the optimizers were trained on.
+    """
+    metrics = list(dict.fromkeys(verdict.metric for verdict in compared.verdicts))
+    accuracy, cfg = metrics[0], compared.config
+    protocols: dict[str, dict[str, list[str]]] = {}
+    for name, protocol in reversed(compared.protocols.items()):
+        medians = {label: median_of(accuracy, arm.values[accuracy]) for label, arm in protocol.arms.items()}
+        texts = {label: [format_value(accuracy, median)] for label, median in medians.items()}
+        for before, label in itertools.pairwise(texts):
+            _, low, high, _ = compared.verdict(name, accuracy, label, before).difference
+            if math.isfinite(low) and math.isfinite(high):
+                texts[label].append(f"{100 * low:+.1f} to {100 * high:+.1f}".replace("-", "−"))
+        protocols |= {protocol.title: texts} if texts else {}
+    first, second, *_ = cfg.optimizers
+    tuned = [v.outcome for v in compared.verdicts if (v.protocol, v.a, v.b) == ("tuned", second, first)]
+    numbers = {
+        "data": data,
+        "iterations": cfg.iterations,
+        "seeds": len(cfg.seed_tuple),
+        "outcome": tuned[0] if tuned else "no verdict",
+        "protocols": protocols,
+        "notes": list(compared.notes),
+    }
+    return Study(three_way_figure(compared, metrics), find(numbers), numbers)
+
+
+def find(numbers: Mapping[str, Any]) -> str:
+    """The finding of `of_comparison`, from its numbers."""
+    answers = {"better": "Yes", "worse": "No, it harms", "no verdict": "There is no verdict"}
+    said = []
+    for title, texts in numbers["protocols"].items():
+        *most, last = (
+            f"none with {label}, which failed"
+            if text == "failed"
+            else " ".join([f"{text} with {label}", *(f"({interval})" for interval in intervals)])
+            for label, (text, *intervals) in texts.items()
+        )
+        said.append(f"{'at the ' if title.startswith('same') else ''}{title}, {', '.join(most)} and {last}")
+    # A protocol that is left out is not among what is said.
+    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in numbers["notes"] if ": left out" not in note)
+    return (
+        f"{answers.get(numbers['outcome'], 'No gain was found')}: after {numbers['iterations']:,} iterations the "
+        f"median test accuracy on {numbers['data']} is, {'; '.join(said)}. Brackets hold the interval of the "
+        f"difference to the optimizer before, in percentage points, from {numbers['seeds']} seeds.{notes}"
+    )
 
 
 def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None = None) -> None:

@@ -1,25 +1,21 @@
-"""What sweeps cost: their share of the processor's peak, the cost of a run, memory, and Ray's overhead.
+"""What sweeps cost: their seconds, also where runs diverge, the cost of a run, memory, and Ray's overhead.
 
 Each function is to be called in a process of its own.
 """
 
-import os
-import pathlib
+import dataclasses
 import resource
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from peers import flops_per_step
+import numpy as np
 
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-PEAK = f"""
-import sys
-sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
-from peers import matrix_product_peak
-print(matrix_product_peak())
-"""
+MOMENTA = (0.0, 0.5, 0.8, 0.9)
+# With all of these momenta they train.
+LEARNING_RATES = (0.001, 0.03)
+# So much longer updates that the second loss is not finite.
+DIVERGING = 1e32
 
 
 class Clock:
@@ -27,17 +23,17 @@ class Clock:
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
-        self.reports: list[tuple[float, int]] = []
+        self.reports: list[tuple[float, float]] = []
 
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+    def __call__(self, phase: str, done: float, total: int, note: str = "") -> None:
         if phase == "runs":
             self.reports.append((time.perf_counter() - self.began, done))
 
-    def seconds_from(self, runs: int, to: int) -> float:
+    def seconds_from(self, runs: float, to: float) -> float:
         """From the first report of so many runs to the first of so many others."""
         return self._first(to) - self._first(runs)
 
-    def _first(self, runs: int) -> float:
+    def _first(self, runs: float) -> float:
         return next(seconds for seconds, done in self.reports if done >= runs)
 
 
@@ -50,45 +46,37 @@ def use_all_cores() -> int:
     return cores()
 
 
-def peak_of_one_thread() -> float:
-    """FLOP/s on a float32 matrix product by NumPy, the best of ten."""
-    command = [sys.executable, "-c", PEAK]
-    return float(
-        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD).stdout
-    )
+def learning_rates(count: int, diverging: bool = False) -> list[float]:
+    """Learning rates in ascending order; if `diverging`, the upper half is too large."""
+    rates = [float(rate) for rate in np.geomspace(*LEARNING_RATES, count)]
+    return [*rates[: count // 2], *(DIVERGING * rate for rate in rates[count // 2 :])] if diverging else rates
 
 
-def sweep_share_of_peak(iterations: int = 2000, batches: int = 2) -> dict[str, float]:
-    """Of all cores' matrix-product peak, what batches of the tutorial's runs reach while they train, and all in all.
+def sweep_seconds(rates: Sequence[float], iterations: int) -> dict[str, float]:
+    """Seconds until a sweep over learning rates and `MOMENTA` is compiled, and from there until its result is there.
 
-    While they train: from the end of a batch's first chunk of iterations to that of its last. All in all: from the end
-    of compiling until the result is there, with evaluating and writing in the time but not in the work.
+    As in the other ways of sweeping, nothing is evaluated.
+
+    Raises:
+      RuntimeError: there diverged not the runs whose learning rate is above 1, or one not in the first tenth.
     """
     import momentum_jax as mj
-    from momentum_jax.sweeps.batches import runs_at_once
-    from momentum_jax.training.loop import CHUNK
+    from momentum_jax.tasks import image_classification
 
-    cores = use_all_cores()
-    peak = cores * peak_of_one_thread()
-    at_once = cores * runs_at_once(iterations, CHUNK)
-    cfg = mj.Config(
-        iterations=iterations,
-        seeds=at_once * batches // 4,
-        optimizers={"momentum": mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9)},
-    )
+    use_all_cores()
+    task = dataclasses.replace(image_classification(mj.load_dataset("mnist")), evaluate=lambda *_: {})
+    momentum = mj.OptimizerConfig("momentum", learning_rate=0.01, momentum=0.9)
+    cfg = mj.Config(iterations=iterations, optimizers={"momentum": momentum})
+    # What draws the initial weights is compiled when a first run begins.
+    mj.sweep(dataclasses.replace(cfg, iterations=1), {"learning_rate": [0.01]}, task=task)
     clock = Clock()
-    mj.sweep(cfg, {"learning_rate": [0.003, 0.01, 0.03, 0.1]}, progress=clock)
-    whole = time.perf_counter() - clock.began - clock.reports[0][0]
-    # A report when all is compiled, then one after each chunk of each batch of runs.
-    chunks = iterations // CHUNK
-    ends = [seconds for seconds, _ in clock.reports[1:]]
-    training = sum(ends[batch * chunks + chunks - 1] - ends[batch * chunks] for batch in range(batches))
-    trained = batches * at_once * (chunks - 1) * CHUNK
-    total = clock.reports[-1][1] * iterations
-    return {
-        "training": trained * flops_per_step() / training / peak,
-        "all in all": total * flops_per_step() / whole / peak,
-    }
+    result = mj.sweep(cfg, {"learning_rate": rates, "momentum": MOMENTA}, task=task, progress=clock)
+    whole = time.perf_counter() - clock.began
+    at = result.diverged_at["momentum"][:, 0]
+    too_large = len(MOMENTA) * sum(rate > 1 for rate in rates)
+    if (at >= 0).sum() != too_large or at.max() > iterations / 10:
+        raise RuntimeError(f"the runs diverged at {at.tolist()}")
+    return {"compiling": clock.reports[0][0], "training": whole - clock.reports[0][0]}
 
 
 def cost_per_run(few: int = 8, many: int = 512) -> dict[str, float]:

@@ -14,14 +14,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 
+import korean
 from gallery import read
 
-from momentum_jax.optimizers import CONVENTIONS, Convention, Hyperparameter, available
+from momentum_jax.optimizers import CONVENTIONS, FAMILY, Convention, Hyperparameter, available
+from momentum_jax.optimizers.registry import WRAPPERS
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
-# The command prints its loss every 100 iterations; README shows fewer.
-EVERY = 500
 # The studies that README names; experiments/README.md has all of them.
 HEADLINES = ("rate_and_momentum", "batch_size", "own_model", "noise_floor", "local_minima", "saddle_escape")
 # Options that several methods have, in a table of their own.
@@ -52,22 +52,15 @@ def replace(text: str, name: str, content: str) -> str:
 
 
 def command_output() -> str:
-    """What `momentum-jax` prints, with fewer rows in its first table, as an indented block."""
+    """What `momentum-jax` prints, as an indented block."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", "from momentum_jax.cli import main; main()"]
         output = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-    return "\n".join(f"    {line.rstrip()}" for line in shorten(output.splitlines()))
-
-
-def shorten(lines: list[str]) -> list[str]:
-    """Leaves out rows of the table of losses: those that are no multiple of `EVERY`, but not the last."""
-    rows = [i for i, line in enumerate(lines) if re.match(r"\d+ ", line)]
-    left_out = {i for i in rows[:-1] if int(lines[i].split()[0]) % EVERY}
-    return [line for i, line in enumerate(lines) if i not in left_out]
+    return "\n".join(f"    {line.rstrip()}" for line in output.splitlines())
 
 
 def optimizers() -> str:
-    methods = available().values()
+    methods = [method for name, method in available().items() if name not in FAMILY] + list(WRAPPERS.values())
     rows = ["| method | rule | hyperparameters | source |", "|---|---|---|---|"]
     for method in methods:
         own = (describe(name, entry) for name, entry in method.hyperparameters.items() if name not in SHARED)
@@ -83,6 +76,20 @@ def optimizers() -> str:
 
 def describe(name: str, entry: Hyperparameter) -> str:
     return f"`{name}` {entry.text}" + ("" if entry.required else f", default {entry.default}")
+
+
+def family() -> str:
+    rows = [
+        "| preset | rule | as a QHM | `params` are | same iterates from | source |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, member in FAMILY.items():
+        arguments = ", ".join(f"{symbol} `{key}`" for key, symbol in member.symbols.items())
+        rows.append(
+            f"| `{name}`: {arguments} | {member.rule} | {member.formulas}; needs {member.needs} | {member.params} | "
+            f"{member.start} | {member.paper} |"
+        )
+    return "\n".join(rows)
 
 
 def conventions() -> str:
@@ -149,12 +156,20 @@ def speed() -> str:
         f"{ratios[f'times faster than {peer}']:.1f}"
         for peer in ("the Flax and Optax loop", "the NumPy loop, float32", "PyTorch")
     )
+    runs_a_second = ": runs a second"
+    sweep = next(name.removesuffix(runs_a_second) for name in ratios if name.endswith(runs_a_second))
+    by_vmap, by_torch = (
+        f"{ratios[f'times faster than {peer}, {sweep}']:.1f}" for peer in ("vmap by hand", "PyTorch on each core")
+    )
     seconds = {cache: phases["total"] for cache, phases in report["median seconds of the command"].items()}
+    plain = ratios["command: time over that of the plain script, warm cache"]
     return (
         f"On {report['machine'].split(',')[0]}, training is {flax} times faster than a loop with Flax and Optax, "
-        f"{numpy} times faster than NumPy and\n{torch} times faster than PyTorch. It reaches "
-        f"{ratios['share of the float32 matrix-product peak']:.0%} of the matrix-product peak. `momentum-jax` takes "
-        f"{seconds['empty']:.0f} seconds,\nor {seconds['warm']:.0f} seconds once its programs are compiled and cached."
+        f"{numpy} times faster than NumPy and {torch} times\nfaster than PyTorch. A sweep trains "
+        f"{ratios[sweep + runs_a_second]:.2f} runs of 2,000 iterations a second, {by_vmap} times as many as with "
+        f"`vmap` by hand\nand {by_torch} times as many as with PyTorch on each core. `momentum-jax` takes "
+        f"{seconds['empty']:.0f} seconds, or {seconds['warm']:.0f} with\n"
+        f"cached programs, {plain:.1f} times as long as a plain script."
     )
 
 
@@ -182,9 +197,14 @@ def benchmark() -> str:
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"momentum-jax": command_output, "answer": answer, "studies": studies, "speed": speed},
-    "momentum_jax/optimizers/README.md": {"optimizers": optimizers, "conventions": conventions},
+    "momentum_jax/optimizers/README.md": {
+        "optimizers": optimizers,
+        "family": family,
+        "conventions": conventions,
+    },
     "momentum_jax/comparison/README.md": {"comparison": comparison},
     "experiments/performance.md": {"benchmark": benchmark},
+    "experiments/README.ko.md": korean.PARTS,
 }
 
 if __name__ == "__main__":

@@ -22,23 +22,32 @@ if TYPE_CHECKING:
     from momentum_jax.optimizers import Schedule as Schedule
     from momentum_jax.optimizers import adaptive_restart as adaptive_restart
     from momentum_jax.optimizers import aggmo as aggmo
+    from momentum_jax.optimizers import cautious as cautious
     from momentum_jax.optimizers import momentum as momentum
     from momentum_jax.optimizers import nesterov as nesterov
+    from momentum_jax.optimizers import normalized_momentum as normalized_momentum
+    from momentum_jax.optimizers import outer_momentum as outer_momentum
     from momentum_jax.optimizers import qhm as qhm
     from momentum_jax.optimizers import sgd as sgd
+    from momentum_jax.optimizers import yellowfin as yellowfin
     from momentum_jax.results import Result as Result
     from momentum_jax.space import LogUniform as LogUniform
     from momentum_jax.space import Uniform as Uniform
     from momentum_jax.sweeps import sweep as sweep
     from momentum_jax.tasks import MLP as MLP
+    from momentum_jax.tasks import HostTask as HostTask
     from momentum_jax.tasks import Landscape as Landscape
     from momentum_jax.tasks import Task as Task
+    from momentum_jax.tasks import flax_task as flax_task
+    from momentum_jax.tasks import make_task as make_task
     from momentum_jax.tasks.datasets import Dataset as Dataset
     from momentum_jax.tasks.datasets import load_dataset as load_dataset
     from momentum_jax.training import Interrupted as Interrupted
+    from momentum_jax.training import Recorded as Recorded
     from momentum_jax.training import Trajectory as Trajectory
     from momentum_jax.training import batch_indices as batch_indices
     from momentum_jax.training import initial_params as initial_params
+    from momentum_jax.training import step_keys as step_keys
     from momentum_jax.training import train as train
     from momentum_jax.training import trajectory as trajectory
 

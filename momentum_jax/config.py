@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -10,14 +11,25 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
-from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, is_utf8, shown, unknown
-from momentum_jax.optimizers.description import OptimizerConfig, plain
+from momentum_jax._base.display import LINES, Row, Summary, as_html, as_text, clip, counted
+from momentum_jax._base.errors import (
+    InputError,
+    check_choice,
+    check_integer,
+    check_real,
+    is_utf8,
+    plain,
+    shown,
+    unknown,
+)
+from momentum_jax.optimizers.description import OptimizerConfig, description_text, parse_description
 
 Sampling = Literal["with_replacement", "epochs"]
 Activation = Literal["relu", "sigmoid", "tanh"]
 WeightInit = Literal["he", "xavier"]
 DType = Literal["float32", "float64", "bfloat16"]
 
+_MOST_LISTED = 5
 MAX_SEED = 2**32 - 1
 _EXAMPLE = 'mj.OptimizerConfig("momentum", learning_rate=0.01)'
 MAX_INDEX = 2**31 - 1
@@ -39,8 +51,11 @@ class Config:
     The defaults are the tutorial's experiment, with `optax.sgd` beside it as a check.
 
     Attributes:
+      task: the task by name, with arguments if it takes any, such as "convnet,channels=(8, 16)"; the names are those of
+        `momentum_jax.tasks.available()`. The task "mlp" has its arguments in the fields hidden_sizes, activation,
+        weight_init and l2.
       dataset: "mnist" (embedded), "tfds:NAME" (a dataset of tensorflow-datasets), or the path of a folder with the four
-        MNIST-style IDX files.
+        MNIST-style IDX files. Only tasks on images take one.
       hidden_sizes: the width of each hidden layer of the network.
       activation: the nonlinearity after each hidden layer.
       weight_init: the normal distribution (not truncated) of the initial weights: "he" for the variance 2/fan_in,
@@ -59,6 +74,9 @@ class Config:
       evaluate_every: iterations between evaluations on the full training and test sets; None evaluates at the end only.
         Every run ends with an evaluation.
       record_every: iterations between the recorded losses and metrics. The last iteration is always recorded.
+      loss_after: whether the loss on each batch after its update is recorded too, which takes three tenths of the time
+        with the tutorial's network; by default `train` does so, and sweeps and comparisons do not. XLA may round a tiny
+        network's step in another way with it than without.
 
     Raises:
       InputError: a field has a value that is not allowed; the message names the field, the value and what is allowed.
@@ -67,6 +85,7 @@ class Config:
     (0, 1, 2)
     """
 
+    task: str = "mlp"
     dataset: str = "mnist"
     hidden_sizes: tuple[int, ...] = (100, 100, 100, 100)
     activation: Activation = "relu"
@@ -81,6 +100,7 @@ class Config:
     dtype: DType = "float32"
     evaluate_every: int | None = None
     record_every: int = 1
+    loss_after: bool | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -99,6 +119,7 @@ class Config:
             )
         self._set("optimizers", dict(self.optimizers))
         self._check()
+        self._set("task", self._canonical_task())
         # Equal numbers have equal JSON, and so equal digests; the sum makes 0.0 of -0.0.
         for name in ("l2", "weight_init"):
             if not isinstance(getattr(self, name), str):
@@ -107,6 +128,27 @@ class Config:
     def _set(self, name: str, value: object) -> None:
         """Assigns a field while the frozen config is constructed."""
         object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return as_text(self._summary())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._summary())
+
+    def _summary(self) -> Summary:
+        """Its optimizers, the fields that other results are most often told by, and what is not at its default."""
+        told = ("task", "dataset", "iterations", "batch_size", "seeds", "optimizers")
+        others = {f.name: f.default for f in dataclasses.fields(self) if f.name not in told}
+        changed = [
+            f"{name}={getattr(self, name)!r}" for name, default in others.items() if getattr(self, name) != default
+        ]
+        return Summary(
+            title=f"Config of {clip(task_title(self), 50)}: {scale_of(self)}",
+            lines=(f"also {', '.join(changed)}",) if changed else (),
+            columns=("optimizer", "description"),
+            rows=tuple(Row((label, repr(o))) for label, o in itertools.islice(self.optimizers.items(), LINES)),
+            total=len(self.optimizers),
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Config):
@@ -144,6 +186,8 @@ class Config:
             check_real("weight_init", self.weight_init, 0, float("inf"))
         if not isinstance(self.shared_init, bool):
             raise InputError(f"shared_init must be True or False, not {shown(self.shared_init)}")
+        if not isinstance(self.loss_after, bool | None):
+            raise InputError(f"loss_after must be True, False or None, not {shown(self.loss_after)}")
         if not self.optimizers:
             raise InputError("optimizers must hold at least one optimizer")
         for label, optimizer in self.optimizers.items():
@@ -154,6 +198,39 @@ class Config:
                     f"optimizers[{label!r}] must be an OptimizerConfig, not {shown(optimizer)}; write "
                     f"{_as_optimizer(optimizer)}"
                 )
+
+    def _canonical_task(self) -> str:
+        """The text of the task that is the same for equal arguments, checked against the other fields."""
+        if self.task == "mlp":
+            return "mlp"
+        # The networks of other tasks are made of slow imports.
+        from momentum_jax.tasks.named import argument_names, check_arguments, takes_dataset
+
+        if not (isinstance(self.task, str) and is_utf8(self.task)):
+            raise InputError(
+                f'task must be a name with arguments, such as "convnet,residual=true", not {shown(self.task)}'
+            )
+        try:
+            name, arguments = parse_description(self.task)
+        except InputError as error:
+            raise InputError(f"task: {error}") from None
+        checked = check_arguments(name, arguments)
+        if "dataset" in checked:
+            raise InputError(f"dataset is a field of its own, not an argument in the task {shown(self.task)}")
+        if not takes_dataset(name) and self.dataset != Config.dataset:
+            raise InputError(f"dataset is of tasks on images; task {name!r} has its own data, not {self.dataset!r}")
+        if name == "mlp" and arguments:
+            raise InputError(
+                f"{next(iter(arguments))} is a field of its own, not an argument in the task {self.task!r}"
+            )
+        changed = [field for field in argument_names("mlp") if getattr(self, field) != getattr(Config, field)]
+        if name != "mlp" and changed:
+            own = argument_names(name)
+            raise InputError(
+                f"{changed[0]} is of task 'mlp'; task {name!r} has {', '.join(own)}, written behind its name as in "
+                f"{name},{own[0]}=…"
+            )
+        return description_text(name, checked)
 
     @property
     def seed_tuple(self) -> tuple[int, ...]:
@@ -196,6 +273,34 @@ class Config:
 def _as_optimizer(given: object) -> str:
     """How an optimizer is written that was given as something else."""
     return f'mj.OptimizerConfig("{given}", learning_rate=…)' if isinstance(given, str) else _EXAMPLE
+
+
+def task_title(cfg: Config) -> str:
+    """What is trained, in a few words: the dataset with the task, or the task alone; of the task "mlp" the dataset.
+
+    >>> task_title(Config(task="convnet, residual=yes")), task_title(Config(task="least_squares"))
+    ('mnist (convnet,residual=true)', 'least_squares')
+    """
+    if cfg.task == "mlp":
+        return cfg.dataset
+    from momentum_jax.tasks.named import takes_dataset
+
+    name, _ = parse_description(cfg.task)
+    return f"{cfg.dataset} ({cfg.task})" if takes_dataset(name) else cfg.task
+
+
+def scale_of(cfg: Config) -> str:
+    """The seeds, iterations and batches of a config in words.
+
+    >>> scale_of(Config(seeds=3)), scale_of(Config(seeds=(7,), iterations=1))
+    ('3 seeds (0 to 2), 2,000 iterations, batches of 128', '1 seed (7), 1 iteration, batches of 128')
+    """
+    seeds = cfg.seed_tuple
+    listed = ", ".join(map(str, seeds[:_MOST_LISTED])) + (", …" if len(seeds) > _MOST_LISTED else "")
+    if len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[0] + len(seeds))):
+        listed = f"{seeds[0]} to {seeds[-1]}"
+    times = f"{counted(len(seeds), 'seed')} ({listed}), {counted(cfg.iterations, 'iteration')}"
+    return f"{times}, batches of {cfg.batch_size}"
 
 
 def recorded_iterations(cfg: Config) -> Int[np.ndarray, " recorded"]:

@@ -10,10 +10,19 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, plain_scalar, shown, unknown
+from momentum_jax._base.errors import (
+    InputError,
+    check_choice,
+    check_integer,
+    check_real,
+    plain,
+    plain_scalar,
+    shown,
+    unknown,
+)
 from momentum_jax.config import MAX_INDEX, Config
 from momentum_jax.optimizers import registry
-from momentum_jax.optimizers.description import OptimizerConfig, Schedule, parse_values, partition, plain, value_text
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule, parse_values, partition, value_text
 
 BATCH_SIZE = "batch_size"
 SEARCHES = ("grid", "random", "sobol")

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from momentum_jax.training import compile as programs
+from momentum_jax._base.weak import cached
 
 
 @functools.cache
@@ -34,8 +34,7 @@ def quick_environment() -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), *flags])}
 
 
-# The tests that count programs also ask whether the cache is there and has room.
-@functools.lru_cache(**programs._compile.cache_parameters())
+@cached
 def compile_quickly(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """In place of `programs._compile`; its programs are never those of tests that want the real ones."""
     return lowered.compile(compiler_options=quick_options())

@@ -1,6 +1,7 @@
 """What all tests share: two CPU devices, and JAX's strictest settings."""
 
 import functools
+import gc
 import importlib.util
 import os
 import pathlib
@@ -9,10 +10,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests must not depend on programs that the user has cached.
 os.environ["MOMENTUM_JAX_COMPILATION_CACHE"] = "off"
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
+# How long an example takes depends on the machine and on what runs beside it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -30,6 +35,12 @@ from tests.idx import write_idx
 # Unpacking MNIST takes as long as a small training, and every training would begin with it.
 _unpack_once = functools.cache(load_dataset)
 validate.load_dataset = lambda name: _unpack_once(name) if name == "mnist" else load_dataset(name)
+
+
+def pytest_collection_finish():
+    """Thousands of tests and all modules stay: no collection of garbage needs to look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     jax.config.update("jax_num_cpu_devices", 2)
     import momentum_jax as mj
     from momentum_jax import analysis
-    from momentum_jax.analysis import ends_of_axes, first_reached, sharpness, smooth_curve, theory
+    from momentum_jax.analysis import curvature, ends_of_axes, first_reached, noise, sharpness, smooth_curve, theory
     from momentum_jax.report import curves_figure, document, heatmap_figure, three_way_figure
     from momentum_jax.tasks import landscapes
 
@@ -95,12 +95,23 @@ with jaxtyping.install_import_hook("momentum_jax", "checker.check"):
     theory.robust_region(w), theory.nesterov_oscillating_region(0), theory.nesterov_stability_limit(0.9)
     theory.heavy_ball_critical_momentum(a), theory.nesterov_critical_momentum(a)
     theory.nesterov_matrix(a, w), theory.heavy_ball_matrix(a, 0.9)
-    theory.nesterov_noise(0.1, w, a, 1), theory.heavy_ball_noise_ratio(a, w)
+    noise.nesterov_noise(0.1, w, a, 1), noise.heavy_ball_noise_ratio(a, w)
+    noise.nesterov_mean_square_limit(0.9, a, w), noise.heavy_ball_crossover_batch(w / 2, 1, 2)
+    noise.mean_square_rate(0.1, 0.9, jnp.ones([2, 3, 3]))
+    noise.stationary_covariance(0.1, 0, w[:, None, None], jnp.eye(1))
     theory.steps_to_grow(theory.nesterov_saddle_growth(a, w / 2), 10)
     landscapes.make_landscape("chain", dimensions=3, L=4).function(w), theory.chain_lower_bound(1.0, 4, 3, 2)
+    for name in ("autoencoder", "convnet", "least_squares", "logistic", "mlp"):
+        task = mj.make_task(name)
+        shapes = jax.eval_shape(task.init, jax.random.key(0))
+        jax.eval_shape(task.loss, shapes, task.train)
+        if task.evaluate is not None:
+            jax.eval_shape(task.evaluate, shapes, task.train, task.test)
     loss, key, state = (lambda p, d: jnp.mean((d @ p) ** 2)), jax.random.key(0), mj.sgd(0.1).init(w)
     sharpness.top_eigenvalues(loss, w, jnp.ones([5, 3]), key, count=2, slice_size=2)
-    sharpness.metric(loss, jnp.ones([5, 3]), key, every=2)(w, state, w)
+    sharpness.metric(lambda p: jnp.sum(sharpness.top_eigenvector(loss, p, w[None], key)), every=2)(w, state, w)
+    curvature.batch_sharpness(loss, w, jnp.ones([5, 3]), key, batch_size=2, batches=2)
+    curvature.predict_rates(loss, w, jnp.ones([5, 3]), [1, 2], 0.9, key)
     a, b = (analysis.iterations_to(result.losses[label], result.iterations, 2.0) for label in "ab")
     between = analysis.paired_differences(a, b)
     analysis.median_interval(*between), analysis.wins_interval(*between)

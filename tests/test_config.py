@@ -12,14 +12,23 @@ from hypothesis import strategies as st
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.optimizers.description import SCHEDULES, OptimizerConfig, Schedule, parse_values, value_text
-from tests.configs import CONFIGS, HYPERPARAMETERS, LABELS, NAMES, OPTIMIZERS, SCALARS
+from momentum_jax.optimizers.description import (
+    SCHEDULES,
+    OptimizerConfig,
+    Schedule,
+    parse_description,
+    parse_values,
+    value_text,
+)
+from momentum_jax.tasks.named import check_arguments
+from tests.configs import CONFIGS, HYPERPARAMETERS, LABELS, NAMES, OPTIMIZERS, SCALARS, TASKS
 
 SGD = OptimizerConfig("sgd", learning_rate=0.1)
 
 
 def test_the_defaults_are_the_tutorials_experiment_with_optax_as_a_witness():
     cfg = Config()
+    assert cfg.task == "mlp"
     assert (cfg.dataset, cfg.hidden_sizes, cfg.activation) == ("mnist", (100, 100, 100, 100), "relu")
     assert (cfg.iterations, cfg.batch_size, cfg.sampling, cfg.seeds) == (2000, 128, "with_replacement", (0,))
     assert (cfg.weight_init, cfg.l2, cfg.dtype, cfg.shared_init, cfg.evaluate_every) == ("he", 0, "float32", True, None)
@@ -49,6 +58,23 @@ def test_many_seeds_are_checked_in_linear_time():
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
+        ("task", "convent", "unknown 'convent'; did you mean 'convnet'? Allowed: autoencoder, char_transformer, "),
+        ("task", "", "unknown ''. Allowed: autoencoder"),
+        ("task", 3, 'a name with arguments, such as "convnet,residual=true", not 3'),
+        ("task", "mlp\udcff", r"not 'mlp\udcff'"),
+        ("task", "convnet,chanels=(8,)", "argument of task 'convnet': unknown 'chanels'; did you mean 'channels'?"),
+        ("task", "convnet,channels=8", "channels of task 'convnet' must be a sequence of integers, not 8"),
+        ("task", "convnet,channels=(8,true)", "must be a sequence of integers, not (8, True)"),
+        ("task", "convnet,batch_norm=1", "batch_norm of task 'convnet' must be True or False, not 1"),
+        ("task", "convnet,dropout=high", "dropout of task 'convnet' must be a finite number, not 'high'"),
+        ("task", "convnet,dropout=nan", "dropout of task 'convnet' must be a finite number, not nan"),
+        ("task", "convnet,dropout=constant(value=1)", "must be a finite number, not Schedule('constant', value=1.0)"),
+        pytest.param("task", f"logistic,l2=1{'0' * 400}", "l2 of task 'logistic' must be", id="l2-beyond-any-float"),
+        ("task", "least_squares,seed=1.5", "seed of task 'least_squares' must be an integer, not 1.5"),
+        ("task", "convnet,dataset=mnist", "dataset is a field of its own, not an argument in the task 'convnet,data"),
+        ("task", "mlp,l2=0.1", "l2 is a field of its own, not an argument in the task 'mlp,l2=0.1'"),
+        ("task", "convnet(8)", "unknown 'convnet(8)'"),
+        ("task", "convnet,8", "task: '8' in 'convnet,8' has no name"),
         ("dataset", "", "''"),
         ("dataset", 3, "not 3"),
         ("dataset", "\udcff", r"in UTF-8, not '\udcff'"),
@@ -246,7 +272,16 @@ def test_a_hyperparameter_is_a_number_a_boolean_text_none_or_a_tuple_of_these(va
 
 
 def test_the_schedules_that_are_drawn_are_all_there_are():
-    assert set(SCHEDULES) == {"constant", "warmup_cosine", "warmup_linear", "step_decay", "demon", "sutskever"}
+    assert set(SCHEDULES) == {
+        "constant",
+        "warmup_cosine",
+        "warmup_linear",
+        "step_decay",
+        "demon",
+        "sutskever",
+        "one_cycle",
+        "log_time",
+    }
 
 
 @given(CONFIGS)
@@ -256,7 +291,8 @@ def test_a_config_comes_back_equal_from_json_text(cfg):
     assert back == cfg
     assert back.digest == cfg.digest
     assert list(back.optimizers) == list(cfg.optimizers)
-    assert repr(back) == repr(cfg)
+    # Also in the types of its fields: 1, 1.0 and True are equal.
+    assert repr(vars(back)) == repr(vars(cfg))
 
 
 @given(CONFIGS, st.randoms())
@@ -303,7 +339,51 @@ def test_what_no_file_can_hold_is_no_hyperparameter(value):
         OptimizerConfig("x", x=value)
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("mlp", "mlp"),
+        (" mlp ,", "mlp"),
+        ("'convnet'", "convnet"),
+        ("convnet,channels=[16,32],batch_norm=no,dropout=-0.0,augment=none", "convnet"),
+        ("convnet, residual=YES, channels=(8,)", "convnet,channels=(8,),residual=true"),
+        ("logistic,l2=1", "logistic,l2=1.0"),
+        ("least_squares,L=2,mu=1e-2,dimensions=4", "least_squares,dimensions=4,L=2.0"),
+    ],
+)
+def test_a_task_has_one_text_whichever_way_it_is_written(text, canonical):
+    assert Config(task=text).task == canonical
+    assert Config(task=text).digest == Config(task=canonical).digest
+
+
+@given(TASKS)
+def test_the_text_of_a_task_is_read_back(text):
+    cfg = Config(task=text)
+    name, arguments = parse_description(text)
+    assert parse_description(cfg.task) == (name, check_arguments(name, arguments))
+    assert Config(task=cfg.task).task == cfg.task
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden_sizes", (10,)), ("activation", "tanh"), ("weight_init", 0.1), ("l2", 0.1)]
+)
+def test_fields_of_the_task_mlp_are_refused_for_another_one(field, value):
+    with pytest.raises(InputError) as error:
+        Config(task="convnet,residual=true", **{field: value})
+    assert str(error.value) == (
+        f"{field} is of task 'mlp'; task 'convnet' has channels, batch_norm, residual, dropout, augment, written "
+        "behind its name as in convnet,channels=…"
+    )
+
+
+def test_a_task_with_data_of_its_own_takes_no_dataset():
+    with pytest.raises(InputError, match="dataset is of tasks on images; task 'least_squares' has its own data, not"):
+        Config(task="least_squares", dataset="x")
+    assert Config(task="logistic", dataset="x").dataset == "x"
+
+
 OTHER = {
+    "task": "convnet",
     "dataset": "tfds:mnist",
     "hidden_sizes": (100, 100),
     "activation": "tanh",
@@ -318,6 +398,7 @@ OTHER = {
     "dtype": "float64",
     "evaluate_every": 100,
     "record_every": 10,
+    "loss_after": True,
 }
 
 

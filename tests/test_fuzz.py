@@ -18,6 +18,7 @@ from momentum_jax._base.errors import InputError, shown
 from momentum_jax.optimizers import registry
 from momentum_jax.optimizers.description import SCHEDULES, parse_description, parse_values
 from momentum_jax.space import axes_of, make_trials, parse_axis
+from momentum_jax.tasks.named import argument_names, takes_dataset
 from tests.cli.commands import tree
 
 SECONDS = 30
@@ -66,6 +67,10 @@ CFG = mj.Config(
 )
 RUNS = {"cfg": CFG, "task": tiny_task()}
 SPACE = {"learning_rate": [0.1, 0.2]}
+TASKS = ("autoencoder", "convnet", "least_squares", "logistic", "mlp")
+IMAGES = mj.Dataset.from_images(
+    *[(np.zeros([4, 8, 8], np.uint8), np.arange(4))] * 2, num_classes=4, source="four black images"
+)
 
 
 def _names(function, *left_out):
@@ -90,6 +95,15 @@ def _space(rng, value):
 
     keys = ["learning_rate", "sgd", "b", "batch_size", "momentum", "weight_decay", "x", 1, None, ("a",)]
     return {rng.choice(keys): some() for _ in range(rng.choice([1, 2]))}
+
+
+def _of_task(rng, value):
+    """A task with a random argument, on images that load at once."""
+    name = rng.choice([*TASKS, value()])
+    known = isinstance(name, str) and name in TASKS
+    given = {"dataset": IMAGES} if known and takes_dataset(name) else {}
+    names = [*given, *(argument_names(name) if known else ["x"])]
+    mj.make_task(name, **{**given, rng.choice(names): value()})
 
 
 def _of(function, given, *left_out):
@@ -125,6 +139,7 @@ CALLS = {
     "parse": lambda rng, value: rng.choice([mj.OptimizerConfig.parse, parse_description, parse_values, parse_axis])(
         rng.choice([v for v in VALUES if isinstance(v, str)])
     ),
+    "make_task": _of_task,
     "train": _of(mj.train, RUNS),
     "sweep": _of(mj.sweep, {**RUNS, "space": SPACE}, "cluster"),
     "compare": _of(mj.compare, {**RUNS, "trials": 2, "search": "random"}, "cluster", "labels"),

@@ -28,7 +28,7 @@ def test_importing_the_package_loads_nothing_heavy_and_does_not_start_jax():
     loaded = python("""
         import sys
         import momentum_jax
-        heavy = "flax matplotlib pyarrow tyro rich plotly tensorflow tensorflow_datasets".split()
+        heavy = "flax matplotlib pyarrow tyro rich plotly tensorflow tensorflow_datasets xarray".split()
         print([name for name in heavy if name in sys.modules])
         if "jax" in sys.modules:
             from jax._src import xla_bridge
@@ -82,6 +82,7 @@ def test_training_works_where_nothing_but_jax_optax_and_flax_can_be_imported():
 
         class Missing:
             names = {"tyro", "plotly", "pyarrow", "matplotlib", "tensorflow", "tensorflow_datasets", "pandas"}
+            names |= {"xarray", "IPython"}
 
             def find_spec(self, name, path=None, target=None):
                 if name.partition(".")[0] in self.names:
@@ -104,6 +105,8 @@ def test_training_works_where_nothing_but_jax_optax_and_flax_can_be_imported():
         cfg = mj.Config(iterations=4, batch_size=2, sampling="epochs", optimizers=optimizers)
         result = mj.train(cfg, task=task)
         print(result.params["sgd"]["p"], result.losses["sgd"])
+        # In a notebook too.
+        assert "sgd" in repr(result) and "<svg" in result._repr_html_()
     """)
     # 1 + 8 / 2⁴, exact in binary; losses 1 + (4, 2, 1, 0.5)².
     assert printed == "[1.5] [[17.    5.    2.    1.25]]\n"

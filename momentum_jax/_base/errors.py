@@ -5,19 +5,20 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # A longer list of allowed names is left out of the message.
 _MOST_LISTED = 20
 _MOST_SHOWN = 100
+_DEEPEST = 32
 
 
 class InputError(ValueError):
     """Raised for input that cannot be used. The message says what is allowed instead."""
 
 
-def summary(error: Exception) -> str:
+def summary(error: BaseException) -> str:
     """The kind of an error that somebody else's code raised, and the first line of its message.
 
     >>> summary(KeyError("velocity"))
@@ -25,6 +26,17 @@ def summary(error: Exception) -> str:
     """
     first, *_ = [*str(error).splitlines(), ""]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Whatever somebody else's code raises in the block becomes an `InputError`, with their error as its cause."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {summary(error)}") from error
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> InputError:
@@ -61,6 +73,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number of Python. A bool is none here."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def is_utf8(text: str) -> bool:
     """Whether UTF-8 can hold a text. It cannot hold halves of surrogate pairs, such as come from undecodable bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -84,12 +101,21 @@ def check_integer(what: str, value: Any, low: int, high: int | None = None) -> N
 def check_real(what: str, value: Any, low: float, high: float, *, below_high: bool = False) -> None:
     """Raises `InputError` unless `value` is a finite number with low ≤ value ≤ high, or < high if `below_high`."""
     value = plain_scalar(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = is_number and low <= value <= sys.float_info.max
+    inside = is_number(value) and low <= value <= sys.float_info.max
     if not (inside and (value < high if below_high else value <= high)):
         bound = "" if low == -math.inf else f" and at least {low:g}"
         allowed = f"finite{bound}" if high == math.inf else f"in [{low:g}, {high:g}{')' if below_high else ']'}"
         raise InputError(f"{what} must be {allowed}, not {shown(value)}")
+
+
+def check_key(key: Any) -> None:
+    """Raises `InputError` unless `key` is one key of JAX's random numbers, of either kind."""
+    import jax
+
+    try:
+        jax.eval_shape(lambda: jax.random.fold_in(key, 0))
+    except (TypeError, ValueError):
+        raise InputError(f"key must be one such as jax.random.key(0), not {shown(key)}") from None
 
 
 def plain_scalar(value: Any) -> Any:
@@ -99,3 +125,16 @@ def plain_scalar(value: Any) -> Any:
         if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
             return value.item()
     return value
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value with NumPy scalars as Python numbers and lists as tuples, so that it hashes and is JSON.
+
+    Raises:
+      InputError: lists in lists in lists, more than a file could hold.
+    """
+    if depth > _DEEPEST:
+        raise InputError(f"a value is nested more than {_DEEPEST} deep")
+    if isinstance(value, list | tuple):
+        return tuple(plain(entry, depth + 1) for entry in value)
+    return plain_scalar(value)

@@ -23,6 +23,9 @@ from jaxtyping import PyTree
 from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.reading import MOST_JSON_BYTES, check_depth, digest_of, parse_json, reason
 
+# Bytes. What XLA's CPU devices ask of host memory that they are to use as it is.
+_ALIGNMENT = 64
+
 
 def json_bytes(value: Any) -> bytes:
     """A value as UTF-8 JSON text that ends with a newline.
@@ -184,3 +187,25 @@ def dtype_named(name: Any) -> np.dtype[Any]:
         if dtype.kind in "biufcV" and dtype.type is not np.void:
             return dtype
     raise ValueError(f"{shown(name)} is no dtype of numbers")
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """The array, or an aligned copy, which all CPU devices of JAX share. Of other arrays each device makes a copy."""
+    in_place = array.flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0
+    if in_place or array.dtype.hasobject:
+        return array
+    space = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -space.ctypes.data % _ALIGNMENT
+    copy: np.ndarray = space[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def at_least_float32(dtype: Any) -> np.dtype:
+    """The dtype in which numbers of a dtype are added up: float64 for float64, and float32 for shorter ones."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def blank(dtype: Any) -> float:
+    """What stands for a number that was not recorded: NaN, or 0 where the dtype has none."""
+    return math.nan if jax.numpy.issubdtype(dtype, np.inexact) else 0

@@ -1,7 +1,8 @@
 """Analysis: statistics of runs and trials, smoothing, measures of paths, theory on quadratics and sharpness.
 
-It exports pure functions of arrays. Those below need NumPy and SciPy only. `momentum_jax.analysis.theory` (closed
-forms) and `momentum_jax.analysis.sharpness` (top Hessian eigenvalues) are modules of their own, because they load JAX.
+It exports pure functions of arrays. Those below need NumPy and SciPy only. `theory` and `noise` (closed forms),
+`sharpness` (top Hessian eigenvalues) and `curvature` (of mini-batches and examples) are modules of their own, because
+they load JAX.
 Nothing here trains, reads files or knows a config or a result.
 """
 

@@ -4,8 +4,9 @@ On a quadratic of curvature λ the learning rate α is stable up to λ = 2/α wi
 heavy ball and up to 2(1 + β)/(α(1 + 2β)) with Nesterov (`momentum_jax.analysis.theory`, with a = αλ). The largest
 curvature of a network's loss, its sharpness, tells how far a training on the full batch is from that limit.
 
-`top_eigenvalues` is a pure function that can be `jit`ted, `vmap`ped and scanned. `metric` turns it into a metric for
-`momentum_jax.train`. A loss is a function of parameters and data, like that of a `momentum_jax.Task`.
+`top_eigenvalues` is a pure function that can be `jit`ted, `vmap`ped and scanned. `metric` turns a measure such as this
+into a metric for `momentum_jax.train`. A loss is a function of parameters and data, like that of a
+`momentum_jax.Task`. `momentum_jax.analysis.curvature` has the curvatures of mini-batches and single examples.
 
 >>> from momentum_jax.analysis import sharpness
 >>> def loss(params, data):  # its Hessian is the mean of the diagonal matrices of the rows
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, check_key, shown
 
 Loss: TypeAlias = Callable[[PyTree[Any], PyTree[Any]], Float[Array, ""]]
 """From parameters and data to a scalar. With a `slice_size` it must be a mean over the examples."""
@@ -80,7 +81,8 @@ def top_eigenvalues(
       The eigenvalues in descending order; NaN where the Hessian is not finite.
 
     Raises:
-      InputError: a parameter is not real floating-point; the message names the path of the leaf.
+      InputError: a parameter is not real floating-point; the message names the path of the leaf. Or the key is no JAX
+        random key.
       ValueError: the count is less than 1 or more than the vectors that are used, or the slice size is less than 1.
 
     References:
@@ -89,6 +91,103 @@ def top_eigenvalues(
       2013, section 10.3; Pearlmutter, `Fast exact multiplication by the Hessian
       <https://doi.org/10.1162/neco.1994.6.1.147>`_, 1994.
     """
+    matrix, _ = _lanczos(loss, params, data, key, count, iterations, slice_size)
+    eigenvalues: Array = jnp.linalg.eigvalsh(matrix)[::-1]
+    return eigenvalues[:count]
+
+
+def top_eigenvector(
+    loss: Loss,
+    params: PyTree[Any],
+    data: PyTree[Any],
+    key: Key[Array, ""],
+    *,
+    iterations: int = 20,
+    slice_size: int | None = None,
+) -> PyTree[Float[Array, "..."]]:
+    """The direction of the largest curvature: the eigenvector of the Hessian's largest eigenvalue, of length 1.
+
+    Arguments and errors are as for `top_eigenvalues`. The angle to the true direction shrinks more slowly than the
+    error of the eigenvalue, which is of the order of its square.
+
+    >>> def loss(params, data):
+    ...     return jnp.sum(jnp.array([1.0, 4.0]) * params**2) / 2
+    >>> print(abs(top_eigenvector(loss, jnp.ones(2), None, jax.random.key(0))).round(4))
+    [0. 1.]
+    """
+    matrix, basis = _lanczos(loss, params, data, key, 1, iterations, slice_size)
+    vector = _unit(_dot(jnp.linalg.eigh(matrix)[1][:, -1], basis))
+    return _tree(vector, jax.tree.map(lambda leaf: leaf.astype(vector.dtype), _arrays(params)))
+
+
+def metric(
+    measure: Callable[..., Float[Array, "..."]],
+    *,
+    every: int = 1,
+    updates: Callable[[Any], Int[Array, ""]] | None = None,
+) -> Callable[..., Float[Array, "..."]]:
+    """A metric for `momentum_jax.train` that records a measure of the parameters at some iterations only.
+
+    Iterations 0, `every`, 2·`every` … record the measure of the parameters after their update. The others record NaN
+    and cost next to nothing. A config whose `record_every` equals `every` keeps the measured iterations and the last::
+
+        def measure(params):
+            return sharpness.top_eigenvalues(task.loss, params, task.train, key)[0]
+
+        train(cfg, task=task, metrics={"sharpness": sharpness.metric(measure, every=20)})
+
+    The data need not be what the batches are drawn from. They may be all training data, or a fixed random part of them,
+    whose sharpness is on average at least that of the whole.
+
+    With `layout="vmap"`, the default on accelerators, every iteration costs as much as a measured one: `vmap` computes
+    both branches.
+
+    Args:
+      measure: from the parameters, and the state of a task that has one, to one floating-point array. For a task with a
+        state give it a loss in evaluation mode, such as `task.evaluate(params, state, data, None)["train_loss"]`.
+      every: iterations from one measurement to the next.
+      updates: from the optimizer's state to the number of updates made. The default is `state.count`, which the
+        optimizers of this package have. For Optax's optimizers that count,
+        `lambda state: optax.tree_utils.tree_get(state, "count")` finds the number; others need every=1.
+
+    Raises:
+      ValueError: `every` is less than 1.
+      InputError: the measure gives something else; the metric raises this when it is traced.
+      TypeError: the optimizer's state has no count; likewise.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, not {every}")
+
+    def measured(params: PyTree[Any], state: Any, grads: PyTree[Any], *model_state: PyTree[Any]) -> Float[Array, "..."]:
+        del grads
+        if every == 1:
+            return measure(params, *model_state)
+        shape = jax.eval_shape(measure, params, *model_state)
+        if not jnp.issubdtype(getattr(shape, "dtype", bool), jnp.floating):
+            raise InputError(
+                f"a measure of every {every} iterations must give one floating-point array, not {shown(shape)}"
+            )
+        nothing = jnp.full(shape.shape, jnp.nan, shape.dtype)
+        done = (updates or _count)(state)
+        values: Array = jax.lax.cond(
+            (done - 1) % every == 0, lambda own: measure(*own), lambda own: nothing, (params, *model_state)
+        )
+        return values
+
+    return measured
+
+
+def _lanczos(
+    loss: Loss,
+    params: PyTree[Any],
+    data: PyTree[Any],
+    key: Key[Array, ""],
+    count: int,
+    iterations: int,
+    slice_size: int | None,
+) -> tuple[Float[Array, "iterations iterations"], Basis]:
+    """The tridiagonal matrix and the basis for the first `count` eigenvalues; errors as `top_eigenvalues`."""
+    check_key(key)
     params = _arrays(params)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     if not 1 <= count <= min(iterations, size):
@@ -98,68 +197,7 @@ def top_eigenvalues(
     if slice_size is not None and slice_size < 1:
         raise ValueError(f"slice_size must be at least 1, not {slice_size}")
     product = _hessian_product(loss, params, data, slice_size)
-    diagonal, beside = _tridiagonal(product, _vector(params), key, min(iterations, size))
-    matrix = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
-    eigenvalues: Array = jnp.linalg.eigvalsh(matrix)[::-1]
-    return eigenvalues[:count]
-
-
-def metric(
-    loss: Loss,
-    data: PyTree[Any],
-    key: Key[Array, ""],
-    *,
-    every: int = 1,
-    iterations: int = 20,
-    slice_size: int | None = None,
-    updates: Callable[[Any], Int[Array, ""]] | None = None,
-) -> Callable[[PyTree[Any], Any, PyTree[Any]], Float[Array, ""]]:
-    """A metric for `momentum_jax.train` that records the sharpness during training.
-
-    Use it as `train(cfg, task=task, metrics={"sharpness": sharpness.metric(task.loss, task.train, key, every=20)})`.
-
-    Iterations 0, `every`, 2·`every` … record the sharpness of the parameters after their update. The others record NaN
-    and cost next to nothing. A config whose `record_every` equals `every` keeps the measured iterations and the last.
-
-    `data` need not be what the batches are drawn from. It may be all training data, or a fixed random part of it, whose
-    sharpness is on average at least that of the whole.
-
-    With `layout="vmap"`, the default on accelerators, every iteration costs as much as a measured one: `vmap` computes
-    both branches.
-
-    Args:
-      loss: as for `top_eigenvalues`.
-      data: as for `top_eigenvalues`.
-      key: as for `top_eigenvalues`; the random vectors are the same at each measurement.
-      every: iterations from one measurement to the next.
-      iterations: as for `top_eigenvalues`.
-      slice_size: as for `top_eigenvalues`.
-      updates: from the optimizer's state to the number of updates made. The default is `state.count`, which the
-        optimizers of this package have. For Optax's optimizers that count,
-        `lambda state: optax.tree_utils.tree_get(state, "count")` finds the number; others need every=1.
-
-    Raises:
-      ValueError: `every` is less than 1.
-      TypeError: the optimizer's state has no count; the metric raises this when it is traced.
-    """
-    if every < 1:
-        raise ValueError(f"every must be at least 1, not {every}")
-
-    def measured(params: PyTree[Any], state: Any, grads: PyTree[Any]) -> Float[Array, ""]:
-        del grads
-
-        def measure(params: PyTree[Any]) -> Float[Array, ""]:
-            return top_eigenvalues(loss, params, data, key, iterations=iterations, slice_size=slice_size)[0]
-
-        params = _arrays(params)
-        if every == 1:
-            return measure(params)
-        nothing = jnp.full([], jnp.nan, _dtype(params))
-        done = (updates or _count)(state)
-        sharpness: Array = jax.lax.cond((done - 1) % every == 0, measure, lambda _: nothing, params)
-        return sharpness
-
-    return measured
+    return _tridiagonal(product, _vector(params), key, min(iterations, size))
 
 
 def _count(state: Any) -> Int[Array, ""]:
@@ -203,8 +241,8 @@ def _hessian_product(
 
 def _tridiagonal(
     product: Callable[[Vector], Vector], like: Vector, key: Key[Array, ""], iterations: int
-) -> tuple[Float[Array, " iterations"], Float[Array, " iterations"]]:
-    """Lanczos's α_j and β_j. The last β_j belongs to a vector beyond the basis and is not used."""
+) -> tuple[Float[Array, "iterations iterations"], Basis]:
+    """Lanczos's tridiagonal matrix of the α_j and β_j, and the vectors q_j."""
 
     def draw(j: Int[Array, ""]) -> Vector:
         return jax.random.normal(jax.random.fold_in(key, j), like.shape, like.dtype)
@@ -223,9 +261,9 @@ def _tridiagonal(
         return (basis, _unit(left), largest), (_dot(q, image), jnp.where(exhausted, 0, beta))
 
     first = (jnp.zeros([iterations, *like.shape], like.dtype), _unit(draw(jnp.int32(0))), jnp.zeros([], like.dtype))
-    _, entries = jax.lax.scan(step, first, jnp.arange(iterations, dtype=jnp.int32))
-    alphas, betas = entries
-    return alphas, betas
+    (basis, *_), (alphas, betas) = jax.lax.scan(step, first, jnp.arange(iterations, dtype=jnp.int32))
+    # The last β_j belongs to a vector beyond the basis.
+    return jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1), basis
 
 
 def _outside(basis: Basis, vector: Vector) -> Vector:

@@ -1,4 +1,4 @@
-r"""Momentum on quadratics in closed form: rates, stability, critical damping, noise, saddles and a lower bound.
+r"""Momentum on quadratics in closed form: rates, stability, critical damping, saddles and a lower bound.
 
 The learning rate is α, the momentum β and the curvature λ. The velocity starts at v₀ = 0. The heavy ball is
 
@@ -30,17 +30,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 FloatArray = Float[Array, "..."]
-
-
-class Noise(NamedTuple):
-    """The stationary second moments of the iterate w and the velocity v under gradient noise."""
-
-    var_w: FloatArray
-    var_v: FloatArray
-    cov_wv: FloatArray
 
 
 class Growth(NamedTuple):
@@ -71,7 +63,7 @@ def heavy_ball_rate(a: ArrayLike, beta: ArrayLike) -> FloatArray:
     >>> print(heavy_ball_rate(jnp.array([0.25, 1.0, 2.5]), 0.25))
     [0.5 0.5 1. ]
     """
-    a, beta = _broadcast(a, beta)
+    a, beta = as_floats(a, beta)
     # D in this form is not the small difference of two numbers near 4, which would lose its digits.
     return _spectral_radius(1 + beta - a, beta, (1 - beta) ** 2 - a * (2 * (1 + beta) - a))
 
@@ -92,7 +84,7 @@ def nesterov_rate(a: ArrayLike, beta: ArrayLike) -> FloatArray:
     >>> print(f"{nesterov_rate(0.5, 0.9):.4f}")
     0.6708
     """
-    a, beta = _broadcast(a, beta)
+    a, beta = as_floats(a, beta)
     q = 1 - a
     return _spectral_radius((1 + beta) * q, beta * q, q * ((1 - beta) ** 2 - (1 + beta) ** 2 * a))
 
@@ -114,7 +106,7 @@ def worst_rate(
     >>> print(f"{worst_rate(heavy_ball_rate, 2 / 101, 0.0, 1.0, 100.0):.4f}")
     0.9802
     """
-    alpha, beta, mu, L = _broadcast(alpha, beta, mu, L)
+    alpha, beta, mu, L = as_floats(alpha, beta, mu, L)
     return jnp.maximum(rate(alpha * mu, beta), rate(alpha * L, beta))
 
 
@@ -127,7 +119,7 @@ def heavy_ball_stability_limit(beta: ArrayLike) -> FloatArray:
     >>> print(heavy_ball_stability_limit(0.9))
     3.8
     """
-    (beta,) = _broadcast(beta)
+    (beta,) = as_floats(beta)
     return 2 * (1 + beta)
 
 
@@ -142,7 +134,7 @@ def nesterov_stability_limit(beta: ArrayLike) -> FloatArray:
     >>> print(f"{nesterov_stability_limit(0.9):.4f}")
     1.3571
     """
-    (beta,) = _broadcast(beta)
+    (beta,) = as_floats(beta)
     return 2 * (1 + beta) / (1 + 2 * beta)
 
 
@@ -161,7 +153,7 @@ def robust_region(beta: ArrayLike) -> tuple[FloatArray, FloatArray]:
     >>> print(*robust_region(0.25))
     0.25 2.25
     """
-    (beta,) = _broadcast(beta)
+    (beta,) = as_floats(beta)
     root = jnp.sqrt(beta)
     return (1 - root) ** 2, (1 + root) ** 2
 
@@ -182,7 +174,7 @@ def nesterov_oscillating_region(beta: ArrayLike) -> tuple[FloatArray, FloatArray
     >>> print(*(f"{end:.4f}" for end in nesterov_oscillating_region(0.6)))
     0.0625 1.0000
     """
-    (beta,) = _broadcast(beta)
+    (beta,) = as_floats(beta)
     return ((1 - beta) / (1 + beta)) ** 2, jnp.ones_like(beta)
 
 
@@ -197,7 +189,7 @@ def heavy_ball_critical_momentum(a: ArrayLike) -> FloatArray:
     >>> print(heavy_ball_critical_momentum(0.25))
     0.25
     """
-    (a,) = _broadcast(a)
+    (a,) = as_floats(a)
     return (1 - jnp.sqrt(a)) ** 2
 
 
@@ -213,7 +205,7 @@ def nesterov_critical_momentum(a: ArrayLike) -> FloatArray:
     >>> print(f"{nesterov_critical_momentum(0.25):.4f}")
     0.3333
     """
-    (a,) = _broadcast(a)
+    (a,) = as_floats(a)
     return (1 - jnp.sqrt(a)) / (1 + jnp.sqrt(a))
 
 
@@ -224,7 +216,7 @@ def heavy_ball_matrix(a: ArrayLike, beta: ArrayLike) -> Float[Array, "... 2 2"]:
     [[ 0.5   0.25]
      [-0.5   0.25]]
     """
-    a, beta = _broadcast(a, beta)
+    a, beta = as_floats(a, beta)
     return _matrix(1 - a, beta, -a, beta)
 
 
@@ -235,90 +227,8 @@ def nesterov_matrix(a: ArrayLike, beta: ArrayLike) -> Float[Array, "... 2 2"]:
     [[ 0.375   0.0625]
      [-0.5     0.25  ]]
     """
-    a, beta = _broadcast(a, beta)
+    a, beta = as_floats(a, beta)
     return _matrix(1 - (1 + beta) * a, beta**2, -a, beta)
-
-
-def heavy_ball_noise(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike, variance: ArrayLike) -> Noise:
-    r"""The heavy ball's noise floor: its stationary moments under independent additive gradient noise of variance σ².
-
-    .. math::
-      \operatorname{Var} w = \frac{\alpha\sigma^2(1 + \beta)}{\lambda(1 - \beta)(2(1 + \beta) - a)}, \quad
-      \operatorname{Var} v = \frac{2\alpha^2\sigma^2}{(1 - \beta)(2(1 + \beta) - a)}, \quad
-      \operatorname{Cov}(w, v) = \tfrac12 \operatorname{Var} v
-
-    Args:
-      alpha: α ≥ 0.
-      beta: β in [0, 1).
-      curvature: λ.
-      variance: σ² ≥ 0.
-
-    Returns:
-      The moments. All are +inf where w does not settle: for λ ≤ 0, and at or beyond the stability limit.
-
-    References:
-      The solution of P = APAᵀ + σ²bbᵀ with A the `heavy_ball_matrix` and b = −α(1, 1).
-
-    >>> print(f"{heavy_ball_noise(0.1, 0.5, 1.0, 2.9).var_w:.4f}")
-    0.3000
-    """
-    alpha, beta, curvature, variance = _broadcast(alpha, beta, curvature, variance)
-    return _noise(alpha, curvature, variance, *_heavy_ball_noise_terms(alpha * curvature, beta), 0.5)
-
-
-def nesterov_noise(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike, variance: ArrayLike) -> Noise:
-    r"""Nesterov's noise floor: its stationary moments under independent additive gradient noise of variance σ².
-
-    .. math::
-      \operatorname{Var} w &= \frac{\alpha\sigma^2[1 + \beta + \beta(1 + 2\beta)a]}
-        {\lambda[1 - \beta(1 - a)][2(1 + \beta) - (1 + 2\beta)a]}, \\
-      \operatorname{Var} v &= \frac{2\alpha^2\sigma^2}{[1 - \beta(1 - a)][2(1 + \beta) - (1 + 2\beta)a]}, \qquad
-      \operatorname{Cov}(w, v) = (\tfrac12 + \beta) \operatorname{Var} v
-
-    Arguments and result are as for `heavy_ball_noise`.
-
-    References:
-      As for `heavy_ball_noise`, with the `nesterov_matrix` and b = −α(1 + β, 1).
-
-    >>> print(f"{nesterov_noise(0.1, 0.5, 1.0, 2.9).var_w:.4f}")
-    0.3013
-    """
-    alpha, beta, curvature, variance = _broadcast(alpha, beta, curvature, variance)
-    return _noise(alpha, curvature, variance, *_nesterov_noise_terms(alpha * curvature, beta), 0.5 + beta)
-
-
-def heavy_ball_noise_ratio(a: ArrayLike, beta: ArrayLike) -> FloatArray:
-    r"""The heavy ball's Var w over that of gradient descent at the same effective learning rate γ = α/(1 − β).
-
-    .. math::
-      \frac{2 - \gamma\lambda}{2 - \gamma\lambda(1 - \beta)/(1 + \beta)}, \qquad \gamma\lambda = \frac{a}{1 - \beta}
-
-    The ratio is about 1 while a ≪ 1 − β: there momentum averages no noise away. It is lower for larger a.
-
-    Args:
-      a: αλ ≥ 0 of the heavy ball.
-      beta: β in [0, 1).
-
-    Returns:
-      The ratio: 0 where only gradient descent diverges, NaN where both diverge.
-
-    >>> print(*(f"{heavy_ball_noise_ratio(a, 0.9):.3f}" for a in (0.001, 0.1)))
-    0.995 0.514
-    """
-    a, beta = _broadcast(a, beta)
-    return _noise_ratio(a, beta, *_heavy_ball_noise_terms(a, beta))
-
-
-def nesterov_noise_ratio(a: ArrayLike, beta: ArrayLike) -> FloatArray:
-    """Nesterov's Var w over that of gradient descent at the same effective learning rate α/(1 − β).
-
-    Arguments and result are as for `heavy_ball_noise_ratio`.
-
-    >>> print(*(f"{nesterov_noise_ratio(a, 0.9):.3f}" for a in (0.001, 0.1)))
-    0.988 0.322
-    """
-    a, beta = _broadcast(a, beta)
-    return _noise_ratio(a, beta, *_nesterov_noise_terms(a, beta))
 
 
 def heavy_ball_saddle_growth(c: ArrayLike, beta: ArrayLike) -> Growth:
@@ -334,7 +244,7 @@ def heavy_ball_saddle_growth(c: ArrayLike, beta: ArrayLike) -> Growth:
     >>> print(*(f"{heavy_ball_saddle_growth(c, 0.9).rate:.4f}" for c in (0.1, 0.01)))
     1.3162 1.0647
     """
-    c, beta = _broadcast(c, beta)
+    c, beta = as_floats(c, beta)
     return _growth(heavy_ball_rate(-c, beta), product=beta, first=1 + c)
 
 
@@ -350,7 +260,7 @@ def nesterov_saddle_growth(c: ArrayLike, beta: ArrayLike) -> Growth:
     >>> print(*(f"{nesterov_saddle_growth(c, 0.9).rate:.4f}" for c in (0.1, 0.01)))
     1.3644 1.0674
     """
-    c, beta = _broadcast(c, beta)
+    c, beta = as_floats(c, beta)
     return _growth(nesterov_rate(-c, beta), product=beta * (1 + c), first=1 + (1 + beta) * c)
 
 
@@ -363,7 +273,7 @@ def steps_to_grow(growth: Growth, factor: ArrayLike) -> FloatArray:
     >>> print(*(f"{steps_to_grow(heavy_ball_saddle_growth(0.1, beta), 1000.0):.1f}" for beta in (0.0, 0.9)))
     72.5 26.7
     """
-    rate, amplitude, factor = _broadcast(*growth, factor)
+    rate, amplitude, factor = as_floats(*growth, factor)
     return jnp.log(factor / amplitude) / jnp.log(rate)
 
 
@@ -390,11 +300,11 @@ def chain_lower_bound(mu: ArrayLike, L: ArrayLike, dimensions: int, k: ArrayLike
     [0.5  0.25 0.  ]
     """
     k = jnp.asarray(k)
-    bound = _power(_chain_ratio(*_broadcast(mu, L)), k + 1)
+    bound = _power(_chain_ratio(*as_floats(mu, L)), k + 1)
     return jnp.where(jnp.broadcast_to(k < dimensions, bound.shape), bound, 0)
 
 
-def _broadcast(*values: ArrayLike) -> tuple[Array, ...]:
+def as_floats(*values: ArrayLike) -> tuple[Array, ...]:
     """The arguments as arrays of one shape and one floating-point dtype, which is not weak."""
     dtype = jnp.result_type(*values)
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -426,46 +336,6 @@ def _power(base: FloatArray, k: ArrayLike) -> FloatArray:
 
 def _matrix(*entries: FloatArray) -> Float[Array, "... 2 2"]:
     return jnp.stack(entries, axis=-1).reshape(*entries[0].shape, 2, 2)
-
-
-def _heavy_ball_noise_terms(a: FloatArray, beta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Spread, damping and margin: Var w = ασ²·spread/(λ·damping·margin), stable where the last two are positive."""
-    return 1 + beta, 1 - beta, 2 * (1 + beta) - a
-
-
-def _nesterov_noise_terms(a: FloatArray, beta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Spread, damping and margin, as in `_heavy_ball_noise_terms`."""
-    return 1 + beta + beta * (1 + 2 * beta) * a, 1 - beta * (1 - a), 2 * (1 + beta) - (1 + 2 * beta) * a
-
-
-def _noise(
-    alpha: FloatArray,
-    curvature: FloatArray,
-    variance: FloatArray,
-    spread: FloatArray,
-    damping: FloatArray,
-    margin: FloatArray,
-    covariance: FloatArray | float,
-) -> Noise:
-    """The moments; `covariance` is Cov(w, v) as a multiple of Var v."""
-    settles = (curvature > 0) & (damping > 0) & (margin > 0)
-    scale = _divisor(settles, damping * margin)
-    var_w = alpha * variance * spread / (_divisor(settles, curvature) * scale)
-    var_v = 2 * alpha**2 * variance / scale
-    return Noise(*(jnp.where(settles, moment, jnp.inf) for moment in (var_w, var_v, covariance * var_v)))
-
-
-def _noise_ratio(
-    a: FloatArray, beta: FloatArray, spread: FloatArray, damping: FloatArray, margin: FloatArray
-) -> FloatArray:
-    settles = (damping > 0) & (margin > 0)
-    descent = jnp.maximum(2 * (1 - beta) - a, 0)
-    return jnp.where(settles, descent * spread / _divisor(settles, damping * margin), jnp.nan)
-
-
-def _divisor(holds: Bool[Array, "..."], x: FloatArray) -> FloatArray:
-    """The divisor x, but 1 where the quotient is not used: its derivative must not be NaN there."""
-    return jnp.where(holds, x, 1)
 
 
 def _growth(rate: FloatArray, product: FloatArray, first: FloatArray) -> Growth:

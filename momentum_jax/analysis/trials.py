@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from momentum_jax._base.errors import is_number
+
 
 def median_of_trials(
     losses: Float[np.ndarray, "trials seeds"],
@@ -23,9 +25,10 @@ def median_of_trials(
     """
     values = np.where(failed | ~np.isfinite(losses), np.inf, losses.astype(np.float64))
     medians = np.full(len(values), np.inf)
-    for i, present in enumerate(~missing):
-        if present.any():
-            medians[i] = np.median(values[i, present])
+    complete, some = ~missing.any(axis=1), ~missing.all(axis=1)
+    medians[complete] = np.median(values[complete], axis=1)
+    for i in np.flatnonzero(some & ~complete):
+        medians[i] = np.median(values[i, ~missing[i]])
     return medians
 
 
@@ -46,7 +49,7 @@ def ends_of_axes(axes: Mapping[str, Sequence[Any]], best: int) -> dict[str, tupl
     """
     ends = {}
     for name, values in axes.items():
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if all(map(is_number, values)):
             if values[best] == max(values):
                 ends[name] = ("highest", values[best])
             elif values[best] == min(values):

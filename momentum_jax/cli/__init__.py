@@ -1,8 +1,8 @@
 """The command line, `momentum-jax`: `main` here, and one module per command.
 
 A command module has `main(argv, began)`: it parses its arguments, calls the package and prints. It computes nothing
-that a Python caller could not get. `arguments.py` has the flags, `terminal.py` prints, `repeat.py` writes the command
-that repeats a result.
+that a Python caller could not get. `arguments.py` has the flags, `terminal.py` prints, `summary.py` prints what stands
+below the tables, `documents.py` what `--json` prints, and `announcement.py` says what a comparison will train.
 """
 
 import importlib

@@ -19,7 +19,8 @@ import tyro
 from momentum_jax._base.errors import InputError, shown, unknown
 from momentum_jax.cli.jax_setup import HELP as CACHE_HELP
 from momentum_jax.config import Config
-from momentum_jax.optimizers.description import OptimizerConfig
+from momentum_jax.optimizers.description import BOOLEANS, OptimizerConfig, parse_description
+from momentum_jax.tasks.named import takes_dataset
 
 LAYOUT_HELP = "whether a device trains its runs one by one (map) or together (vmap); auto chooses by the device."
 SEEDS = int | tuple[int, ...]
@@ -83,6 +84,11 @@ def repeated_flag(name: str, text: str, /, **options: Any) -> Field:
     return Field(name, tuple[str, ...], seen, (), _flag_text(options.get("name", name)))
 
 
+def json_switch() -> Field:
+    """Declares `--json`."""
+    return switch("json", "print the result as one JSON document on standard output, also with --quiet.")
+
+
 def optimizers_flag(default: str) -> Field:
     """Declares `--optimizer`; `default` is the sentence that says what is compared without it."""
     metavar = "LABEL=NAME,learning_rate=0.01,..."
@@ -113,6 +119,7 @@ def output_flags(folder: str) -> list[Field]:
         flag("out", pathlib.Path | None, None, folder, metavar="DIR"),
         flag("compilation_cache", str | None, None, CACHE_HELP, metavar="DIR"),
         switch("quiet", "print nothing but errors."),
+        json_switch(),
     ]
 
 
@@ -174,7 +181,7 @@ def _metavar(kind: Any) -> str:
     if _is_several(kind):
         one = _metavar(typing.get_args(_members(kind)[0])[0])
         return f"[{one} [{one} ...]]"
-    names = {int: "INT", float: "FLOAT"}
+    names = {int: "INT", float: "FLOAT", bool: "{yes,no}"}
     choices = (typing.get_args(member) for member in _members(kind))
     return "|".join(
         f"{{{','.join(own)}}}" if own else names.get(member, "STR")
@@ -199,6 +206,10 @@ def _read_word(what: str, kind: Any, word: str) -> Any:
     choices = [choice for member in _members(kind) for choice in typing.get_args(member)]
     if word in choices:
         return word
+    if bool in _members(kind):
+        if word.lower() not in BOOLEANS:
+            raise unknown(what, word, BOOLEANS)
+        return BOOLEANS[word.lower()]
     for member in _members(kind):
         if member in (str, pathlib.Path):
             return member(word)
@@ -242,6 +253,16 @@ def config_of(arguments: Any) -> Config:
     values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
     optimizers = optimizers_of(values.pop("optimizers"))
     return Config(**values | ({"optimizers": optimizers} if optimizers else {}))
+
+
+def folder_name(cfg: Config) -> str:
+    """The beginning of the name of a folder for a config's runs: the dataset, the task, or both.
+
+    >>> folder_name(Config()), folder_name(Config(task="convnet,channels=(8,)"))
+    ('mnist', 'mnist-convnet')
+    """
+    name, _ = parse_description(cfg.task)
+    return "-".join([*([slug(cfg.dataset)] if takes_dataset(name) else []), *([] if name == "mlp" else [slug(name)])])
 
 
 def slug(dataset: str) -> str:

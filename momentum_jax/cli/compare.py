@@ -1,39 +1,46 @@
 """`momentum-jax compare`: tunes optimizers alike, judges them, prints the verdicts and writes the page."""
 
 import contextlib
-import os
+import dataclasses
 import pathlib
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Float
 from rich.console import Console
 
+from momentum_jax._base.display import counted
 from momentum_jax._base.errors import InputError
+from momentum_jax._base.progress import show_progress
+from momentum_jax.cli.announcement import announcement
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
     SEEDS,
     config_flags,
     config_of,
     flag,
+    folder_name,
     output_flags,
     parse,
     repeated_flag,
-    slug,
 )
+from momentum_jax.cli.documents import comparison_document, print_json
 from momentum_jax.cli.jax_setup import set_up_jax
-from momentum_jax.cli.repeat import comparison_command
-from momentum_jax.cli.terminal import console, counted, having_saved, print_table, show_progress
+from momentum_jax.cli.summary import print_answer, table_label, written
+from momentum_jax.cli.terminal import console, having_saved, print_table
 from momentum_jax.comparison import procedure as comparison
-from momentum_jax.comparison.metrics import median_of, metric_of
-from momentum_jax.comparison.protocols import Protocol
+from momentum_jax.comparison.answer import Answer, answer_of, decisive_metric, seeds_needed
+from momentum_jax.comparison.folder import JUDGING, TUNING
+from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.result import Comparison
-from momentum_jax.comparison.wording import format_value
-from momentum_jax.config import Config
+from momentum_jax.comparison.wording import format_value, title_of
+from momentum_jax.config import Config, task_title
 from momentum_jax.optimizers.description import parse_values
 from momentum_jax.report import PAGE, write_page
+from momentum_jax.results.head import HEAD
+from momentum_jax.results.parts import count_runs
+from momentum_jax.results.tables import in_words, text_of, varying_hyperparameters
 from momentum_jax.space import parse_axis, space_of
 from momentum_jax.training.loop import Interrupted
 
@@ -76,6 +83,10 @@ _FLAGS = [
     flag("layout", Literal["auto", "map", "vmap"], "auto", LAYOUT_HELP),
     flag("cluster", str | None, None, "train on a Ray cluster: its address, auto, or local:N.", metavar="ADDRESS"),
 ]
+_SHORT_TITLES = {"same": "same learning rate", "matched": "same effective rate", "tuned": "each at its best"}
+_SHORT_HEADS = {"train_loss": "training loss", "test_loss": "test loss", "test_accuracy": "test accuracy"}
+# What fits a terminal of 80 columns and 24 lines: rows of a protocol, and columns.
+_MOST_ROWS, _MOST_HYPERPARAMETERS, _MOST_METRICS = 3, 2, 2
 # The flags that `compare` takes as they are.
 _OPTIONS = (
     *("search", "trials", "search_seed", "tuning_seeds", "validation", "tune_by", "effective_learning_rate"),
@@ -93,37 +104,43 @@ def main(argv: Sequence[str], _: float) -> None:
     fields = [*config_flags("by default sgd and momentum."), *_FLAGS, *output_flags(_FOLDER)]
     arguments = parse(argv, "momentum-jax compare", DESCRIPTION, fields)
     cfg = config_of(arguments)
-    folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-comparison-{cfg.digest[:8]}"
+    folder = arguments.out or pathlib.Path("runs") / f"{folder_name(cfg)}-comparison-{cfg.digest[:8]}"
     compared = _compare(cfg, arguments, folder)
     with having_saved("the runs are", folder):
-        write_page(compared, folder / PAGE, comparison_command(compared))
-    _print_comparison(console(quiet=arguments.quiet), compared)
-    console(quiet=arguments.quiet).print(f"written: {folder}{os.sep} with {PAGE}")
+        write_page(compared, folder / PAGE)
+    answer = answer_of(compared)
+    if arguments.json:
+        print_json(comparison_document(compared, answer, folder))
+    else:
+        _print_comparison(console(quiet=arguments.quiet), compared, answer, folder)
 
 
 def _compare(cfg: Config, arguments: Any, folder: pathlib.Path) -> Comparison:
     labels = tuple(cfg.optimizers) if arguments.optimizers else _DEFAULT_OPTIMIZERS
+    compared = dataclasses.replace(cfg, optimizers={label: cfg.optimizers[label] for label in labels})
     axes = [parse_axis(text) for text in arguments.grid]
     set_up_jax(arguments.compilation_cache)
-    rate = None if arguments.learning_rate is None else _rate_of(arguments.learning_rate)
-    headline = (
-        f"{cfg.dataset}: {', '.join(labels)}; {cfg.iterations} iterations; {counted(len(cfg.seed_tuple), 'seed')}"
-    )
+    options = {name: getattr(arguments, name) for name in _OPTIONS} | {
+        "space": space_of(axes, compared.optimizers) if axes else None,
+        "learning_rate": None if arguments.learning_rate is None else _rate_of(arguments.learning_rate),
+    }
+
+    def headline() -> str:
+        return f"{task_title(cfg)}: {', '.join(labels)}\n{announcement(compared, options, _finished_runs(folder))}"
+
     with show_progress(headline, quiet=arguments.quiet) as progress, _warnings_in_one_line():
         try:
-            return comparison.compare(
-                cfg,
-                *labels,
-                space=space_of(axes, {label: cfg.optimizers[label] for label in labels}) if axes else None,
-                learning_rate=rate,
-                folder=folder,
-                progress=progress,
-                **{name: getattr(arguments, name) for name in _OPTIONS},
-            )
+            return comparison.compare(cfg, *labels, folder=folder, progress=progress, **options)
         except Interrupted:
             raise KeyboardInterrupt(
                 "interrupted; the runs that were finished are saved, and the same command goes on from there"
             ) from None
+
+
+def _finished_runs(folder: pathlib.Path) -> int:
+    """How many runs an earlier call has left in the folder."""
+    stages = [folder / name for name in (TUNING, JUDGING)]
+    return sum(count_runs(stage)[0] for stage in stages if (stage / HEAD).exists())
 
 
 def _rate_of(text: str) -> Any:
@@ -143,33 +160,59 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
-def _print_comparison(out: Console, compared: Comparison) -> None:
+def _print_comparison(out: Console, compared: Comparison, answer: Answer, folder: pathlib.Path) -> None:
+    """Prints at most 24 lines: the medians, the answer, and what to do next. The page has the verdicts and notes."""
+    _print_medians(out, compared)
+    print_answer(out, answer)
+    out.print(answer.sure, soft_wrap=False)
+    verdicts = f"{counted(len(compared.findings), 'verdict')} and " if compared.findings else ""
+    out.print(written(folder, f"{PAGE}: {verdicts}{counted(len(compared.notes), 'note')}"))
+    seeds, needed = compared.config.seed_tuple, seeds_needed(compared)
+    if len(seeds) < needed:
+        # A count stands for the seeds from 0 on.
+        counts = seeds == tuple(range(len(seeds)))
+        more = f"--seeds {needed}" if counts else f"{counted(needed - len(seeds), 'more seed')} and"
+        out.print(f"next: the same command with {more} --out {shlex.quote(str(folder))} keeps these runs")
+    else:
+        out.print(f"next: open {shlex.quote(str(folder / PAGE))} in a browser")
+
+
+def _print_medians(out: Console, compared: Comparison) -> None:
+    """A row per protocol and optimizer: its hyperparameters, and medians of what the answer goes by."""
+    metrics = _shown_metrics(compared)
+    arms = [arm for protocol in compared.protocols.values() for arm in protocol.arms.values()]
+    varying = varying_hyperparameters([arm.trial for arm in arms])
+    names = [name for name in varying if all(_is_number(value) for value in varying[name])][:_MOST_HYPERPARAMETERS]
+    cells = iter([[_cell(varying[name][i]) for name in names] for i in range(len(arms))])
+    rows, left_out = [], 0
     for name, protocol in compared.protocols.items():
-        metrics = list(dict.fromkeys(v.metric for v in compared.verdicts if v.protocol == name))
-        if metrics:
-            _print_medians(out, protocol, metrics, ranges=not compared.findings)
-    for name, protocol in compared.protocols.items():
-        sentences = [verdict.sentence for verdict in compared.findings if verdict.protocol == name]
-        if protocol.skipped or sentences:
-            out.print(f"{protocol.title}:" + (f" left out, since {protocol.skipped}" if protocol.skipped else ""))
-        for sentence in sentences:
-            out.print(f"  {sentence}")
-    for note in compared.notes:
-        out.print(f"note: {note}")
+        title = _SHORT_TITLES.get(name, protocol.title)
+        if protocol.skipped:
+            rows.append([title, "left out", *("" for _ in (*names, *metrics))])
+        for i, ((label, arm), own) in enumerate(zip(protocol.arms.items(), cells, strict=False)):
+            if i >= _MOST_ROWS:
+                left_out += 1
+                continue
+            medians = [format_value(metric, median_of(metric, arm.values[metric])) for metric in metrics]
+            rows.append(["" if i else title, table_label(label), *own, *medians])
+    seeds = counted(len(compared.config.seed_tuple), "seed")
+    heads = [_SHORT_HEADS.get(metric) or title_of(metric, compared.target) for metric in metrics]
+    columns = ["protocol", "optimizer", *map(in_words, names), *heads]
+    print_table(out, f"medians of {seeds}", columns, rows, left=2)
+    if left_out:
+        out.print(f"and {counted(left_out, 'more row')}: --json and the page have all")
 
 
-def _print_medians(out: Console, protocol: Protocol, metrics: Sequence[str], *, ranges: bool) -> None:
-    """A row per optimizer: the median of each metric over the runs, and with `ranges` the least and the greatest."""
+def _cell(value: Any) -> str:
+    return "" if value is None else text_of(value)
 
-    def cell(metric: str, values: Float[np.ndarray, " runs"]) -> str:
-        median = format_value(metric, median_of(metric, values))
-        if metric == "failed" or not ranges or len(values) < 2:
-            return median
-        return f"{median} ({format_value(metric, values.min())} to {format_value(metric, values.max())})"
 
-    print_table(
-        out,
-        f"{protocol.title}: medians{' and ranges' if ranges else ''} over seeds",
-        ["optimizer", *(metric_of(metric).title for metric in metrics)],
-        ([label, *(cell(metric, arm.values[metric]) for metric in metrics)] for label, arm in protocol.arms.items()),
-    )
+def _shown_metrics(compared: Comparison) -> list[str]:
+    """What the answer goes by, and the test accuracy or what else is judged."""
+    judged = list(dict.fromkeys(verdict.metric for verdict in compared.verdicts))
+    preferred = [decisive_metric(compared), "test_accuracy", *judged]
+    return [name for name in dict.fromkeys(preferred) if name in judged][:_MOST_METRICS]
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

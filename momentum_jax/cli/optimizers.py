@@ -4,25 +4,34 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from momentum_jax.cli.arguments import parse
+from momentum_jax.cli.arguments import parse, switch
 from momentum_jax.cli.terminal import console
-from momentum_jax.optimizers import Method, available
+from momentum_jax.optimizers import FAMILY, Method, available
 from momentum_jax.optimizers.description import SCHEDULES
+from momentum_jax.optimizers.family import to_qhm
+from momentum_jax.optimizers.registry import WRAPPERS
 
 DESCRIPTION = "Lists the optimizers: rule, hyperparameters with their defaults and ranges, paper; and the schedules."
-_SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, ν nu, β_k the betas, x the iterates"
+_FAMILY_HELP = "prints instead which methods of other papers are a QHM, and which one."
+_SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, ν nu, β_k the betas, w_k the weights, x the iterates"
 
 
 def main(argv: Sequence[str], _: float) -> None:
-    """Prints every method of this package.
+    """Prints every method of this package, or the family of QHM.
 
     Raises:
-      SystemExit: with 0 for --help, with 2 for an argument, as it takes none.
+      SystemExit: with 0 for --help, with 2 for an unknown argument.
     """
-    parse(argv, "momentum-jax optimizers", DESCRIPTION, [])
+    values = parse(argv, "momentum-jax optimizers", DESCRIPTION, [switch("family", _FAMILY_HELP)])
     out = console()
+    if values.family:
+        _print_family(out)
+        return
     out.print(_SYMBOLS)
     for method in available().values():
+        _print_method(out, method)
+    out.print("\nAround any other optimizer, from Python only:")
+    for method in WRAPPERS.values():
         _print_method(out, method)
     out.print("\nA hyperparameter that is a number may also be a schedule of the iteration t:")
     for name, parameters in SCHEDULES.items():
@@ -36,3 +45,31 @@ def _print_method(out: Console, method: Method) -> None:
     for name, entry in method.hyperparameters.items():
         default = "required" if entry.required else f"default {entry.default}"
         out.print(f"  {name:<24} {default:<26} {entry.text}")
+
+
+def _print_family(out: Console) -> None:
+    methods = available()
+    out.print(f"qhm: {methods['qhm'].rule}")
+    out.print("  ν = 0 is sgd, ν = 1 momentum and ν = m nesterov, both at the learning rate η·(1 − m)")
+    for name, member in FAMILY.items():
+        symbols = (f"{key} {symbol}" for key, symbol in member.symbols.items() if key != symbol)
+        out.print(f"\n{name}: {member.rule}\n  {member.paper}; {', '.join(symbols)}")
+        for what, text in (
+            ("as a QHM", member.formulas),
+            ("by default", _default_point(name)),
+            ("needs", member.needs),
+            ("parameters", member.params),
+            ("same start", member.start),
+        ):
+            if text:
+                out.print(f"  {what:<12}{text}")
+
+
+def _default_point(name: str) -> str:
+    """Where the defaults are on the map; nothing where an argument beside the learning rate has none."""
+    hyperparameters = available()[name].hyperparameters
+    values = {key: 1.0 if key == "learning_rate" else entry.default for key, entry in hyperparameters.items()}
+    if None in values.values():
+        return ""
+    qhm = to_qhm(name, values)
+    return f"learning_rate = {qhm.learning_rate:.3g} times its own, momentum = {qhm.momentum:.4g}, nu = {qhm.nu:.4g}"

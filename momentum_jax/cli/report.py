@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.cli.arguments import flag, parse, positional
-from momentum_jax.cli.repeat import comparison_command, result_command
 from momentum_jax.cli.terminal import console, having_saved
 from momentum_jax.comparison.folder import HEAD
 from momentum_jax.comparison.result import Comparison
@@ -37,9 +36,9 @@ def main(argv: Sequence[str], _: float) -> None:
     arguments = parse(argv, "momentum-jax report", DESCRIPTION, _FLAGS)
     if not arguments.folders:
         raise InputError("DIR: the folder of a result is needed, such as momentum-jax report runs/mnist-0123abcd")
-    shown, command = _load(arguments.folders)
+    shown = _load(arguments.folders)
     page = arguments.out or arguments.folders[0] / PAGE
-    write_page(shown, page, command)
+    write_page(shown, page)
     written = [page]
     if arguments.figures is not None:
         with having_saved(f"{page.name} is", page.parent):
@@ -48,13 +47,11 @@ def main(argv: Sequence[str], _: float) -> None:
         console().print(f"written: {path}")
 
 
-def _load(folders: Sequence[pathlib.Path]) -> tuple[Comparison | list[Result], str]:
-    """What the folders hold, and the command that repeats it."""
+def _load(folders: Sequence[pathlib.Path]) -> Comparison | list[Result]:
+    """What the folders hold."""
     if len(folders) == 1 and os.path.lexists(folders[0] / HEAD):
-        compared = Comparison.load(folders[0])
-        return compared, comparison_command(compared)
+        return Comparison.load(folders[0])
     for folder in folders:
         if os.path.lexists(folder / HEAD):
             raise InputError(f"{str(folder)!r} holds a comparison, which has a page of its own; show it alone")
-    results = [Result.load(folder) for folder in folders]
-    return results, "\n".join(map(result_command, results))
+    return [Result.load(folder) for folder in folders]

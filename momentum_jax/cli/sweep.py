@@ -2,32 +2,38 @@
 
 import os
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 
+from momentum_jax._base.display import counted
 from momentum_jax._base.errors import InputError
+from momentum_jax._base.progress import show_progress
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
     config_flags,
     config_of,
     flag,
+    folder_name,
     output_flags,
     parse,
     repeated_flag,
-    slug,
     switch,
 )
+from momentum_jax.cli.documents import print_json, sweep_document
 from momentum_jax.cli.jax_setup import set_up_jax
-from momentum_jax.cli.terminal import console, counted, having_saved, print_table, show_progress
-from momentum_jax.comparison.wording import warnings_of_trials
-from momentum_jax.config import Config
-from momentum_jax.report import heatmap_figure, save_figure
+from momentum_jax.cli.summary import print_answer, print_next, table_label, written
+from momentum_jax.cli.terminal import console, having_saved, print_table
+from momentum_jax.comparison.answer import Answer, answer_of_sweep
+from momentum_jax.config import Config, task_title
+from momentum_jax.report import save_figure, sweep_figure
+from momentum_jax.results.head import sweep_digest
+from momentum_jax.results.parts import PARTS
 from momentum_jax.results.result import Result
-from momentum_jax.results.store import PARTS, sweep_digest
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 from momentum_jax.space import Trial, make_trials, parse_axis, space_of
 from momentum_jax.sweeps.driver import sweep
@@ -63,7 +69,7 @@ _BEST = 10
 
 
 def main(argv: Sequence[str], _: float) -> None:
-    """Trains the trials that the arguments describe, draws the heatmap and prints the best trials.
+    """Trains the trials that the arguments describe, draws the figure and prints the best trials.
 
     Raises:
       InputError: an argument cannot be used.
@@ -77,7 +83,7 @@ def main(argv: Sequence[str], _: float) -> None:
     space = space_of([parse_axis(text) for text in arguments.grid], cfg.optimizers)
     search = {"search": arguments.search, "budget": arguments.budget, "search_seed": arguments.search_seed}
     trials = make_trials(cfg, space, **search)
-    folder = arguments.out or pathlib.Path("runs") / f"{slug(cfg.dataset)}-sweep-{sweep_digest(cfg, trials)[:8]}"
+    folder = arguments.out or pathlib.Path("runs") / f"{folder_name(cfg)}-sweep-{sweep_digest(cfg, trials)[:8]}"
     set_up_jax(arguments.compilation_cache)
 
     options = search | {name: getattr(arguments, name) for name in ("keep_params", "layout", "cluster")}
@@ -91,8 +97,13 @@ def main(argv: Sequence[str], _: float) -> None:
                 raise KeyboardInterrupt(f"interrupted before any of {count} was finished; begin again") from None
             result, interrupted_at = stop.result, stop.done
     with having_saved("the runs are", folder):
-        save_figure(heatmap_figure(result), folder / "heatmap")
-    _print_result(console(quiet=arguments.quiet), result, folder)
+        name, figure = sweep_figure(result)
+        save_figure(figure, folder / name)
+    answer = answer_of_sweep(result)
+    if arguments.json:
+        print_json(sweep_document(result, answer, folder))
+    else:
+        _print_result(console(quiet=arguments.quiet), result, answer, folder, name)
     if interrupted_at is not None:
         raise KeyboardInterrupt(
             f"interrupted after {interrupted_at} of {_count_runs(cfg, trials)} runs; these are saved, and the same "
@@ -103,7 +114,7 @@ def main(argv: Sequence[str], _: float) -> None:
 def _headline(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> str:
     of_labels = ", ".join(f"{label} {len(own)}" for label, own in trials.items())
     return (
-        f"{cfg.dataset}: {counted(_count_runs(cfg, trials), 'run')} of {cfg.iterations} iterations; "
+        f"{task_title(cfg)}: {counted(_count_runs(cfg, trials), 'run')} of {cfg.iterations} iterations; "
         f"trials: {of_labels}; {counted(len(cfg.seed_tuple), 'seed')}"
     )
 
@@ -112,12 +123,13 @@ def _count_runs(cfg: Config, trials: Mapping[str, Sequence[Trial]]) -> int:
     return sum(map(len, trials.values())) * len(cfg.seed_tuple)
 
 
-def _print_result(out: Console, result: Result, folder: pathlib.Path) -> None:
+def _print_result(out: Console, result: Result, answer: Answer, folder: pathlib.Path, figure: str) -> None:
     assert result.trials is not None
     _print_best(out, result, result.trials)
-    for line in warnings_of_trials(result, {label: result.final_losses(label) for label in result.trials}):
-        out.print(line)
-    out.print(f"written: {folder}{os.sep} with heatmap.png and heatmap.svg; the runs are in {PARTS}{os.sep}*.parquet")
+    print_answer(out, answer)
+    out.print(answer.sure, soft_wrap=False)
+    out.print(written(folder, f"{figure}.png and {figure}.svg; the runs are in {PARTS}{os.sep}*.parquet"))
+    print_next(out, (f"momentum-jax report {shlex.quote(str(folder))}", "a page of this sweep"))
 
 
 def _print_best(out: Console, result: Result, trials: Mapping[str, Sequence[Trial]]) -> None:
@@ -132,7 +144,7 @@ def _print_best(out: Console, result: Result, trials: Mapping[str, Sequence[Tria
     def row(loss: Any, label: str, i: int) -> list[str]:
         accuracy, there = result.test_accuracy.get(label), ~result.missing[label][i]
         return [
-            label,
+            table_label(label),
             *(text_of(varying[label][name][i]) if name in varying[label] else "" for name in names),
             f"{loss:.4f}" if np.isfinite(loss) else "failed",
             "-" if accuracy is None else f"{np.median(accuracy[i][there]):.2%}",

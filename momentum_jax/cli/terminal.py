@@ -1,4 +1,4 @@
-"""Prints text, tables and progress for all commands."""
+"""Prints text and tables for all commands."""
 
 import contextlib
 import pathlib
@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import rich.box
-import rich.progress
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from momentum_jax._base.errors import InputError
-from momentum_jax._base.progress import Progress, line_progress, no_progress
 from momentum_jax._base.reading import reason
 from momentum_jax.cli import PrintError
 
 # Without a terminal there is no width to fold to.
 _WIDEST = 10_000
+_SHORT = 24
 
 
 class _Console(Console):
@@ -55,66 +54,25 @@ def console(*, quiet: bool = False) -> Console:
     return _Console(quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
-@contextlib.contextmanager
-def show_progress(headline: str, *, quiet: bool) -> Iterator[Progress]:
-    """Yields a progress callback that writes to standard error: a bar with an ETA on a terminal, otherwise lines.
-
-    The headline is printed at the first call, since the arguments have been checked by then.
-    """
-    if quiet:
-        yield no_progress
-        return
-    headlines = [headline]
-    if not sys.stderr.isatty():
-        lines = line_progress(sys.stderr)
-
-        def plain(phase: str, done: int, total: int, note: str = "") -> None:
-            while headlines:
-                sys.stderr.write(f"{headlines.pop()}\n")
-                sys.stderr.flush()
-            lines(phase, done, total, note)
-
-        yield plain
-        return
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:<10}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-        rich.progress.TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    tasks: dict[str, rich.progress.TaskID] = {}
-
-    def progress(phase: str, done: int, total: int, note: str = "") -> None:
-        while headlines:
-            bar.console.print(headlines.pop(), markup=False, emoji=False, highlight=False)
-        if phase not in tasks:
-            tasks[phase] = bar.add_task(phase, total=total, note="")
-        bar.update(tasks[phase], completed=done, note=note)
-
-    with bar:
-        yield progress
-
-
-def print_table(out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with its first column to the left and the others to the right; ruled on a terminal only.
+def print_table(
+    out: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
+) -> None:
+    """Prints a table with its first columns to the left and the others to the right; ruled on a terminal only.
 
     On a terminal that is too narrow for it, headings are folded, and then lines run over its edge. No entry is cut.
     """
     box = rich.box.SIMPLE_HEAD if out.is_terminal else None
-    table = Table(title=title, title_justify="left", box=box, pad_edge=False)
+    # Two blanks between columns; a rule adds one.
+    padding = (0, 1, 0, 0) if box else (0, 1)
+    table = Table(title=title, title_justify="left", box=box, show_edge=False, pad_edge=False, padding=padding)
     cells = list(zip(columns, *rows, strict=True))
     for i, column in enumerate(cells):
         widest = max(cell_len(word) for cell in column for word in cell.split())
-        table.add_column(column[0], justify="right" if i else "left", min_width=widest)
+        whole = max(map(cell_len, column))
+        # What rows are about stays in one line if it is short.
+        width = whole if i < left and whole <= _SHORT else None
+        table.add_column(column[0], justify="left" if i < left else "right", min_width=widest, width=width)
     for row in zip(*(column[1:] for column in cells), strict=True):
         table.add_row(*row)
     out.width = max(out.width, table.__rich_measure__(out, out.options.update(width=_WIDEST)).minimum)
     out.print(table)
-
-
-def counted(n: int, noun: str) -> str:
-    """A count with its noun, which gets an s unless the count is 1."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"

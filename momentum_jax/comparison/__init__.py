@@ -1,20 +1,24 @@
 """`compare(cfg, a, b)`: tunes optimizers alike, trains them side by side, judges the runs, and writes the verdicts.
 
-Exports `compare`, `compare_results` and `Comparison`. Each step has a file:
+Exports `compare`, `compare_results`, `Comparison` and `answer_of`. Each step has a file:
 
 - `procedure.py`: `compare`, the steps in their order;
 - `protocols.py`: how optimizers are set beside each other, by learning rate or by effective learning rate;
+- `counts.py`: how many runs that will be;
 - `tuning.py`: the trials, seeds and held-out examples of the tuning, and the best trial of each optimizer;
 - `metrics.py`, `arms.py`: what optimizers are judged by, and the runs of one optimizer with their values;
 - `target.py`: the target loss that the tuning gives, and the times to it;
 - `judging.py`, `verdict.py`: the numbers of a verdict, all pairs and protocols in `result.py`;
 - `wording.py`: every sentence and note;
-- `folder.py`: `comparison.json`.
+- `answer.py`, `answer_sentences.py`: the answer in two sentences, of a comparison, a sweep or a training;
+- `folder.py`: `comparison.json`;
+- `summary.py`: what is shown of a comparison.
 
 Nothing here trains by itself: the runs are those of `sweep`, and of `train` where iterations are timed.
 """
 
+from momentum_jax.comparison.answer import answer_of
 from momentum_jax.comparison.procedure import compare, compare_results
 from momentum_jax.comparison.result import Comparison
 
-__all__ = ["Comparison", "compare", "compare_results"]
+__all__ = ["Comparison", "answer_of", "compare", "compare_results"]

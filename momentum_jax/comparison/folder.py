@@ -17,8 +17,8 @@ from momentum_jax._base.trees import json_bytes
 from momentum_jax.results.fingerprint import first_difference
 
 HEAD, TUNING, JUDGING = "comparison.json", "tuning", "judging"
-# 3: with a digest.
-FORMAT = 3
+# 4: of sweeps of format 4.
+FORMAT = 4
 _LOCK = f".{HEAD}.lock"
 _SCHEMA = {
     "plan": {
@@ -30,7 +30,7 @@ _SCHEMA = {
         "space": {str: {str: str}},
         "search": str,
         "search_seed": int,
-        "validation": int,
+        "validation": (int, type(None)),
         "learning_rate": (str, type(None)),
         "effective_learning_rate": (str, type(None)),
         "own_task": bool,

@@ -36,6 +36,15 @@ def metric_of(name: str) -> MetricDescription:
     return METRICS.get(name) or MetricDescription(name.replace("_", " "), "", not name.endswith("accuracy"))
 
 
+def importance(name: str) -> tuple[bool, bool]:
+    """The order of metrics, for sorting: the loss on the training set decides and comes first, "failed" comes last.
+
+    >>> sorted(["failed", "test_loss", "train_loss"], key=importance)
+    ['train_loss', 'test_loss', 'failed']
+    """
+    return name == "failed", name != "train_loss"
+
+
 def worst_value(name: str) -> float:
     """What a failed run counts as: +inf, or −inf if more of the metric is better."""
     return math.inf if metric_of(name).less_is_better else -math.inf

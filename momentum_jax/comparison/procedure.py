@@ -7,14 +7,15 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from momentum_jax._base.errors import InputError, check_real, shown, unknown
-from momentum_jax._base.progress import Progress, default_progress
+from momentum_jax._base.errors import InputError, check_real, plain, shown, unknown
+from momentum_jax._base.progress import Progress, Report, reporting_to
 from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
+from momentum_jax.comparison.counts import PlannedRuns, planned_runs
 from momentum_jax.comparison.folder import JUDGING, TUNING, open_head, write_head
 from momentum_jax.comparison.metrics import TIMES
 from momentum_jax.comparison.protocols import (
@@ -24,20 +25,22 @@ from momentum_jax.comparison.protocols import (
     trials_of,
 )
 from momentum_jax.comparison.result import Comparison, JudgingOptions, comparison_of, judge_protocols
+from momentum_jax.comparison.stages import plan_stages
 from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss
-from momentum_jax.comparison.tuning import TuningPlan, plan_tuned, plan_tuning
+from momentum_jax.comparison.tuning import TuningPlan, plan_tuned, plan_tuning, score_names
 from momentum_jax.comparison.wording import note_on_few_seeds, note_on_given_target
 from momentum_jax.config import Config
-from momentum_jax.optimizers.description import OptimizerConfig, Schedule, plain, value_text
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule, value_text
 from momentum_jax.results.result import Result
 from momentum_jax.space import LogUniform, Space, Trial
 from momentum_jax.sweeps.driver import run_sweep
+from momentum_jax.sweeps.host import refuse_given
 from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import make_workers
-from momentum_jax.tasks import Task
+from momentum_jax.tasks import HostTask, Task
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted, interruptible
-from momentum_jax.training.validate import check_names, check_types, evaluation_names, resolve_task
+from momentum_jax.training.validate import check_names, check_types, resolve_task
 
 SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}
 
@@ -60,10 +63,10 @@ def compare(
     margin: float | None = None,
     level: float = 0.95,
     folder: str | pathlib.Path | None = None,
-    task: Task | None = None,
+    task: Task | HostTask | None = None,
     layout: str = "auto",
     cluster: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
 ) -> Comparison:
     """Compares optimizers in three ways: at one learning rate, at one effective learning rate, and each at its best.
 
@@ -101,10 +104,13 @@ def compare(
       level: the confidence level that the intervals of one metric have together.
       folder: where the runs are kept, and from where the same call goes on; by default nowhere. A call with other
         seeds to judge with uses what is there too.
-      task: your own problem, in place of the config's dataset and network.
+      task: your own problem, in place of the config's dataset and network; or a `HostTask`, your own training loop. It
+        holds examples out by itself for the tuning, and its iterations are not timed: `validation` and `layout` do not
+        apply to it, and seconds are not judged.
       layout: as in `train`.
       cluster: as in `sweep`. Iterations are timed on this machine all the same.
-      progress: as in `sweep`, with the phases "tuning", "judging" and "timing" beside "compiling".
+      progress: as in `sweep`, with the phases "tuning", "judging" and "timing" beside "compiling". By default the time
+        left that is shown is that of all of them.
 
     Raises:
       InputError: something that was given cannot be used, and nothing has been trained; or no trial of any optimizer
@@ -123,9 +129,8 @@ def compare(
     >>> print(comparison.verdict("same", "train_loss", "momentum", "sgd").outcome)
     better
     """
-    check_types(cfg, task, progress=progress, folder=folder)
+    check_types(cfg, None if isinstance(task, HostTask) else task, progress=progress, folder=folder)
     check_names(cfg.optimizers)
-    progress = progress or default_progress()
     cfg = _with_labels(cfg, labels)
     options = _judging_options(judge_by, target, margin, level)
     # Numbers of NumPy become Python's.
@@ -134,33 +139,46 @@ def compare(
     )
     _check_rates(learning_rate, effective_learning_rate)
     own_task = task is not None
-    task = resolve_task(cfg, task)
+    task = _resolved(cfg, task, layout)
+    times = [name for name in TIMES if name != "seconds_to_target" or not isinstance(task, HostTask)]
     space = SPACE if space is None else space
     plan = plan_tuning(cfg, task, space, search, trials, search_seed, tuning_seeds, validation, tune_by)
-    _check_metrics(options, [*evaluation_names(cfg, task), "mean_loss", "failed", *TIMES])
+    _check_metrics(options, [*score_names(cfg, task), "mean_loss", "failed", *times])
     _check_target(options, plan)
     planned = plan_untuned(cfg, learning_rate, effective_learning_rate)
     tuning_plan = plan_sweep(plan.cfg, plan.trials, plan.task)
     # Refuses here what would be refused after the tuning.
     plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
+    runs = planned_runs(cfg, plan.trials, plan.cfg.seed_tuple, planned, options.level)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else _text_of_rate(rate) for name, rate in rates.items()}
-    with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(make_workers(cluster, None, layout))
+    with reporting_to(progress) as report, contextlib.ExitStack() as stack:
+        stages = plan_stages(report, cfg, runs, timed=not isinstance(task, HostTask))
+        workers = stack.enter_context(make_workers(cluster, None, layout, task))
         folder = stack.enter_context(_temporary_folder()) if folder is None else pathlib.Path(folder)
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
-        _warn_of_few_seeds(cfg, planned, options)
-        tuning = run_sweep(tuning_plan, workers, folder / TUNING, progress=_named(progress, "tuning"))
+        _warn_of_few_seeds(cfg, runs, options.level)
+        tuning = run_sweep(tuning_plan, workers, stages.report_of("tuning"), folder / TUNING)
         planned["tuned"] = plan_tuned(plan, tuning)
         trials_to_judge = _trials_to_judge(cfg, planned)
         head |= {"judging": options._asdict(), "protocols": _positions(planned, trials_to_judge)}
         write_head(folder, head)
         judging_plan = plan_sweep(cfg, trials_to_judge, task)
-        judged = run_sweep(judging_plan, workers, folder / JUDGING, progress=_named(progress, "judging"))
-        if "seconds_per_step" not in head:
-            head["seconds_per_step"] = _seconds_per_step(judged, task, progress)
+        judged = run_sweep(judging_plan, workers, stages.report_of("judging"), folder / JUDGING)
+        if "seconds_per_step" not in head and not isinstance(task, HostTask):
+            head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
             write_head(folder, head)
         return comparison_of(head, tuning, judged)
+
+
+def _resolved(cfg: Config, task: Task | HostTask | None, layout: str) -> Task | HostTask:
+    """The task that is compared on, checked."""
+    if not isinstance(task, HostTask):
+        return resolve_task(cfg, task)
+    refuse_given(layout=None if layout == "auto" else layout)
+    if task.data != "train":
+        raise InputError(f"compare tunes on tuning data and judges on train; leave out data={task.data!r}")
+    return task
 
 
 def _check_rates(learning_rate: float | Schedule | None, effective: float | None) -> None:
@@ -344,11 +362,9 @@ def _check_target(options: JudgingOptions, plan: TuningPlan) -> None:
         )
 
 
-def _warn_of_few_seeds(cfg: Config, planned: Mapping[str, PlannedProtocol], options: JudgingOptions) -> None:
+def _warn_of_few_seeds(cfg: Config, runs: PlannedRuns, level: float) -> None:
     """Warns, before anything is trained, if there will be no verdicts."""
-    compared = [*(protocol.trials for protocol in planned.values()), cfg.optimizers]
-    pairs = sum(math.comb(len(labels), 2) for labels in compared)
-    few = note_on_few_seeds(len(cfg.seed_tuple), pairs, options.level)
+    few = note_on_few_seeds(len(cfg.seed_tuple), runs.pairs, level)
     if few is not None:
         warnings.warn(few, stacklevel=4)
 
@@ -372,15 +388,10 @@ def _positions(planned: Mapping[str, PlannedProtocol], trials: Mapping[str, Sequ
     }
 
 
-def _seconds_per_step(judged: Result, task: Task, progress: Progress) -> dict[str, list[list[float]]]:
+def _seconds_per_step(judged: Result, task: Task, report: Report) -> dict[str, list[list[float]]]:
     assert judged.trials is not None
     try:
-        return measure_steps(judged.config, judged.trials, task, progress)
+        return measure_steps(judged.config, judged.trials, task, report)
     except Interrupted:
         runs = sum(map(len, judged.trials.values())) * len(judged.config.seed_tuple)
         raise Interrupted(judged, runs) from None
-
-
-def _named(progress: Progress, stage: str) -> Progress:
-    """Shows the runs of a sweep under the name of its stage."""
-    return lambda phase, *rest: progress(stage if phase == "runs" else phase, *rest)

@@ -127,7 +127,7 @@ def effective_learning_rate_of(label: str, optimizer: OptimizerConfig) -> float:
     - plain SGD and QHM: η (the gradient enters QHM's velocity with the factor 1 − m)
     - momentum: η·(1 − d)/(1 − m)
     - Nesterov momentum: η·(1 + m·(1 − d)/(1 − m)), which is η/(1 − m) without dampening
-    - AggMo: η times the mean of 1/(1 − β) over its betas
+    - AggMo: η times the mean of 1/(1 − β) over its betas, or their sum with its weights
 
     Raises:
       InputError: it is not defined: for other methods, under a schedule, with a momentum of 1 or a dampening of 1.
@@ -141,7 +141,16 @@ def _steps_of_a_gradient(label: str, optimizer: OptimizerConfig) -> float:
     if optimizer.name in ("sgd", "qhm"):
         return 1.0
     if optimizer.name == "aggmo":
-        return float(np.mean([1 / (1 - _number(label, "betas", beta)) for beta in _value_of(optimizer, "betas")]))
+        gains = [1 / (1 - _number(label, "betas", beta)) for beta in _value_of(optimizer, "betas")]
+        weights = _value_of(optimizer, "weights")
+        if weights is None:
+            return float(np.mean(gains))
+        total = sum(_number(label, "weights", w) * gain for w, gain in zip(weights, gains, strict=True))
+        if total == 0:
+            raise InputError(
+                f"the effective learning rate of {label!r} is 0 whatever its learning rate: its weights are 0"
+            )
+        return total
     if optimizer.name not in ("momentum", "nesterov", "optax.sgd"):
         raise InputError(f"the effective learning rate is not defined for {label!r} ({optimizer.name_text})")
     # `optax.sgd` has None as its default.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from momentum_jax._base.display import Summary, as_html, as_text
 from momentum_jax._base.errors import InputError, check_path, unknown
 from momentum_jax.analysis import least_for_median, simultaneous_level
 from momentum_jax.comparison.arms import Arm, arm_of
@@ -23,6 +25,7 @@ from momentum_jax.comparison.wording import (
     note_on_budget,
     note_on_few_seeds,
     note_on_no_target,
+    notes_on_errors,
     notes_on_runs,
     notes_on_skipped,
     notes_on_target,
@@ -63,6 +66,18 @@ class Comparison:
     judged: tuple[Result, ...]
     plan: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return as_text(self._summary(curves=False))
+
+    def _repr_html_(self) -> str:
+        return as_html(self._summary(curves=True))
+
+    def _summary(self, *, curves: bool) -> Summary:
+        # The answer is read from comparisons.
+        from momentum_jax.comparison.summary import summary_of
+
+        return summary_of(self, curves=curves)
+
     @property
     def findings(self) -> tuple[Verdict, ...]:
         """The verdicts that rest on enough seeds for an interval."""
@@ -95,6 +110,36 @@ class Comparison:
                 row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
             rows.append(row)
         return pa.Table.from_pylist(rows)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes the page of the comparison: one HTML file, which needs no network.
+
+        Raises:
+          InputError: the file cannot be written.
+        """
+        from momentum_jax.report.writing import write_page
+
+        check_path("path", path)
+        write_page(self, pathlib.Path(path))
+
+    def plot(self, ax: Any = None, *, metrics: Sequence[str] | None = None) -> Any:
+        """Draws every run of each optimizer in each protocol, with medians and their 95 % intervals.
+
+        Args:
+          ax: the matplotlib Axes to draw one metric into. Without it a figure is made by `matplotlib.pyplot`, which
+            shows it in notebooks and with `plt.show()`.
+          metrics: names of what to draw. By default the loss on the training set is the first, or else the metric that
+            was judged first: it alone with `ax`, and up to three without.
+
+        Returns:
+          The Axes, or the Figure if it has several.
+
+        Raises:
+          InputError: no such metric, or `ax` with several.
+        """
+        from momentum_jax.report.plotting import plot_comparison
+
+        return plot_comparison(self, ax, metrics)
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> "Comparison":
@@ -168,6 +213,7 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Co
         protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
     losses = tuning_losses(tuning, plan["tune_by"])
     notes = [*notes_on_skipped(protocols), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
+    notes += [*notes_on_errors("tuning", tuning), *notes_on_errors("judging", judged)]
     options = JudgingOptions(*(head["judging"][name] for name in JudgingOptions._fields))
     target = options.target
     if target is None and options.times:
@@ -234,7 +280,7 @@ def judge_protocols(
     tuned = with_runs["tuned"].arms if "tuned" in with_runs else {}
     few = note_on_few_seeds(max(v.pairs for v in verdicts), len(pairs), options.level) if verdicts else None
     missed = notes_on_target(with_runs, target, config.record_every) if target is not None and options.times else ()
-    more = [*([few] if few else []), *notes_on_runs(with_runs), *missed, *_notes_on_budget(tuned, plan, level)]
+    more = [*([few] if few else []), *notes_on_runs(with_runs), *missed, *notes_on_budget(tuned, plan, level)]
     return Comparison(
         config=config,
         protocols=dict(protocols),
@@ -254,7 +300,7 @@ def _common_metrics(judge_by: Sequence[str] | None, arms: Mapping[str, Arm]) -> 
     return [name for name in judge_by or names if all(name in arm.values for arm in arms.values())]
 
 
-def _notes_on_budget(tuned: Mapping[str, Arm], plan: Mapping[str, Any], level: float) -> Iterator[str]:
+def notes_on_budget(tuned: Mapping[str, Arm], plan: Mapping[str, Any], level: float) -> Iterator[str]:
     """Where an optimizer does worse than one that its space contains, whose best trial it could have had too."""
     for outer, inner in plan.get("contained", ()):
         if outer not in tuned or inner not in tuned:

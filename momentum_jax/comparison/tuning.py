@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from momentum_jax._base.display import counted
 from momentum_jax._base.errors import InputError, check_choice, check_integer
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.comparison.metrics import metric_of
 from momentum_jax.comparison.protocols import PlannedProtocol
+from momentum_jax.comparison.wording import reason_of_failures
 from momentum_jax.config import MAX_SEED, Config
 from momentum_jax.optimizers.description import Schedule
 from momentum_jax.results.result import Result
@@ -29,7 +31,8 @@ from momentum_jax.space import (
     make_trials,
     text_of_axis,
 )
-from momentum_jax.tasks import Task
+from momentum_jax.sweeps.host import refuse_given
+from momentum_jax.tasks import HostTask, Task
 from momentum_jax.training.validate import evaluation_names, resolve_task
 
 TRIALS = 16
@@ -48,14 +51,14 @@ class TuningPlan(NamedTuple):
 
     trials: dict[str, tuple[Trial, ...]]
     cfg: Config
-    task: Task
+    task: Task | HostTask
     tune_by: str
     values: dict[str, Any]
 
 
 def plan_tuning(
     cfg: Config,
-    task: Task,
+    task: Task | HostTask,
     space: Space,
     search: str,
     trials: int | None,
@@ -69,8 +72,8 @@ def plan_tuning(
     Raises:
       InputError: one of them cannot be used.
     """
-    chosen = _equally_many_trials(cfg, space, search, trials, search_seed)
-    seeds = _seeds_apart(cfg, tuning_seeds)
+    chosen = equally_many_trials(cfg, space, search, trials, search_seed)
+    seeds = seeds_apart(cfg, tuning_seeds)
     tuning_cfg = dataclasses.replace(cfg, seeds=seeds, evaluate_every=None)
     tuning_task, validation, metrics = _hold_out(tuning_cfg, task, validation, tune_by)
     tune_by = _metric_to_tune_by(tune_by, metrics, validation)
@@ -95,9 +98,14 @@ def plan_tuning(
     return TuningPlan(chosen, tuning_cfg, tuning_task, tune_by, values)
 
 
-def _equally_many_trials(
+def equally_many_trials(
     cfg: Config, space: Space, search: str, trials: int | None, search_seed: int
 ) -> dict[str, tuple[Trial, ...]]:
+    """The trials of the tuning; see `compare`.
+
+    Raises:
+      InputError: the optimizers would not have the same number of trials, or an option cannot be used.
+    """
     check_choice("search", search, SEARCHES)
     if search == "grid" and search_seed != 0:
         raise InputError(f"search_seed {search_seed!r} is for search='random' or 'sobol'; a grid draws nothing")
@@ -124,8 +132,12 @@ def default_tuning_seeds(cfg: Config, count: int) -> tuple[int, ...]:
     return tuple(itertools.islice((seed for seed in itertools.count(1_000_000) if seed not in cfg.seed_tuple), count))
 
 
-def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
-    """The given seeds, or so many by default."""
+def seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
+    """The given seeds to tune with, or so many by default.
+
+    Raises:
+      InputError: one of them is a seed to judge with, or none at all.
+    """
     own = set(cfg.seed_tuple)
     # NumPy's arrays and integers become Python's.
     given = getattr(given, "tolist", lambda: given)()
@@ -142,12 +154,22 @@ def _seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(given)
 
 
-def _hold_out(cfg: Config, task: Task, validation: int | None, tune_by: str | None) -> tuple[Task, int, list[str]]:
+def score_names(cfg: Config, task: Task | HostTask) -> list[str]:
+    """The names of what a run of a task is scored by at its end."""
+    return list(task.scores) if isinstance(task, HostTask) else evaluation_names(cfg, task)
+
+
+def _hold_out(
+    cfg: Config, task: Task | HostTask, validation: int | None, tune_by: str | None
+) -> tuple[Task | HostTask, int | None, list[str]]:
     """The task to tune on, how many training examples it holds out, and the metrics that it evaluates.
 
     By default it holds out a sixth. If the task evaluates no loss on what is held out, and no metric is asked for, it
-    holds out nothing.
+    holds out nothing. How many a `HostTask` holds out is known to its function alone.
     """
+    if isinstance(task, HostTask):
+        refuse_given(validation=validation)
+        return dataclasses.replace(task, data="tuning"), None, list(task.scores)
     count = task.num_examples // 6 if validation is None else validation
     check_integer("validation", count, 0, task.num_examples - 1)
     split = task.split_validation(count) if count else task
@@ -158,9 +180,9 @@ def _hold_out(cfg: Config, task: Task, validation: int | None, tune_by: str | No
     return split, count, metrics
 
 
-def _metric_to_tune_by(tune_by: str | None, metrics: Sequence[str], validation: int) -> str:
+def _metric_to_tune_by(tune_by: str | None, metrics: Sequence[str], validation: int | None) -> str:
     # Without a validation split the test set is the one to judge by.
-    allowed = [name for name in (*metrics, "mean_loss") if validation or not name.startswith("test")]
+    allowed = [name for name in (*metrics, "mean_loss") if validation != 0 or not name.startswith("test")]
     if tune_by is None:
         return next(name for name in ("test_loss", "train_loss", "mean_loss") if name in allowed)
     check_choice("metric to tune by", tune_by, allowed)
@@ -224,5 +246,8 @@ def best_trials(tuning: Result, tuned_by: str) -> dict[str, int]:
 def plan_tuned(plan: TuningPlan, tuning: Result) -> PlannedProtocol:
     """Each optimizer with its best trial of the tuning."""
     trials = {label: plan.trials[label][best] for label, best in best_trials(tuning, plan.tune_by).items()}
-    title = f"each at its best of {plan.values['trials']} trials"
-    return PlannedProtocol(title, trials, None if trials else "every trial of every optimizer failed")
+    title = f"each at its best of {counted(plan.values['trials'], 'trial')}"
+    if not trials:
+        reasons = dict.fromkeys(reason_of_failures(tuning, label) for label in plan.trials)
+        return PlannedProtocol(title, {}, f"every trial of every optimizer failed: {'; '.join(reasons)}")
+    return PlannedProtocol(title, trials, None)

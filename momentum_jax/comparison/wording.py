@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from momentum_jax._base.display import counted
 from momentum_jax.analysis import ends_of_axes, least_for_median, median_of_trials, simultaneous_level
 from momentum_jax.comparison.metrics import TIMES, metric_of
 from momentum_jax.comparison.protocols import Protocol
@@ -14,7 +15,11 @@ from momentum_jax.comparison.target import LEAST_RUNS
 from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.results.result import Result
-from momentum_jax.results.tables import text_of, varying_hyperparameters
+from momentum_jax.results.tables import in_words, text_of, varying_hyperparameters
+from momentum_jax.space import Trial
+
+_NOT_FINITE = "reached a loss that is not finite"
+_NO_BETTER = "ended no better than a constant prediction"
 
 
 def title_of(metric: str, target: float | None) -> str:
@@ -62,8 +67,8 @@ def sentence_of(verdict: Verdict, margin: float | None, target: float | None) ->
         f"{format_value(verdict.metric, verdict.median_a)} against {format_value(verdict.metric, verdict.median_b)}"
     )
     if verdict.outcome == "no verdict":
-        return f"No verdict on the {title} of {a} and {b}, {values}: {_why_none(verdict)}."
-    found = f"{values} ({_range(verdict)}{verdict.pairs} seeds)"
+        return f"No verdict on the {title} of {a} and {b}, {values}: {reason_of_no_verdict(verdict)}."
+    found = f"{values} ({range_text(verdict)}{verdict.pairs} seeds)"
     if verdict.outcome == "no difference found":
         return f"No difference found in the {title} between {a} and {b}: {found}."
     if verdict.outcome == "equivalent":
@@ -76,41 +81,53 @@ def sentence_of(verdict: Verdict, margin: float | None, target: float | None) ->
     return f"{a} has a {'lower' if less else 'higher'} {title} than {b}: {found}."
 
 
-def _why_none(verdict: Verdict) -> str:
+def reason_of_no_verdict(verdict: Verdict) -> str:
+    """Why there is no verdict: too few seeds, or too many failed runs."""
     if verdict.pairs == 0:
         return "no seed has runs of both"
     if verdict.pairs < least_for_median(verdict.difference.level):
-        level = verdict.difference.level
-        return f"an interval of {100 * level:.3g} % needs {least_for_median(level)} seeds, not {verdict.pairs}"
+        return f"an interval needs {least_for_median(verdict.difference.level)} seeds, not {verdict.pairs}"
     if verdict.metric in TIMES and verdict.median_a == verdict.median_b == np.inf:
         return "neither reaches the target"
     return "too many runs failed or missed the target" if verdict.metric in TIMES else "too many runs failed"
 
 
-def _range(verdict: Verdict) -> str:
-    """The interval of the difference, as a percentage of b's median if that is finite and not 0."""
+def unit_of_difference(verdict: Verdict, *numbers: float) -> tuple[str, float]:
+    """The unit that numbers of a verdict's difference are told in, and the factor that converts them.
+
+    It is % of b's median where that is finite and not 0, but the metric's unit if one of them is below −100 %, which
+    reads as if a loss could be negative. It is percentage points of proportions.
+    """
+    metric, reference = metric_of(verdict.metric), abs(verdict.median_b)
+    if metric.unit == "proportion":
+        return "percentage points", 100.0
+    least = min((number for number in numbers if np.isfinite(number)), default=0)
+    if 0 < reference < np.inf and least >= -reference:
+        return "%", 100 / reference
+    return metric.unit, 1.0
+
+
+def range_text(verdict: Verdict) -> str:
+    """The text of the interval of the difference, with a semicolon if it is not empty."""
     low, high = verdict.difference.low, verdict.difference.high
-    reference = abs(verdict.median_b)
-    if metric_of(verdict.metric).unit == "proportion":
-        unit, factor = "percentage points", 100.0
-    elif 0 < reference < np.inf:
-        unit, factor = "%", 100 / reference
-    else:
-        unit, factor = metric_of(verdict.metric).unit, 1.0
+    unit, factor = unit_of_difference(verdict, low, high)
     if low == high and not np.isfinite(low):
         # One run of each pair failed or missed the target, and the values say which.
         return ""
+    low_text, high_text = (_signed(factor * end, relative=unit in ("%", "percentage points")) for end in (low, high))
     if np.isfinite(low) and np.isfinite(high):
-        return f"{_signed(factor * low)}{' %' if unit == '%' else ''} to {_signed(factor * high)} {unit}; "
-    if np.isfinite(high):
-        return f"{_signed(factor * high)} {unit} or less; "
-    return f"{_signed(factor * low)} {unit} or more; "
+        text = f"{low_text}{' %' if unit == '%' else ''} to {high_text} {unit}"
+    else:
+        text = f"{high_text} {unit} or less" if np.isfinite(high) else f"{low_text} {unit} or more"
+    return f"{' '.join(text.split())}; "
 
 
-def _signed(number: float) -> str:
+def _signed(number: float, *, relative: bool) -> str:
     # The difference of equal accuracies is −0.0.
     number += 0.0
-    text = f"{number:+.1f}" if abs(number) >= 0.1 or number == 0 else f"{number:+.2g}"
+    text = (
+        f"{number:+.1f}" if relative and (abs(number) >= 0.1 or number == 0) else f"{number:+.{2 if relative else 3}g}"
+    )
     return text.replace("-", "−")
 
 
@@ -133,6 +150,13 @@ def notes_on_tuning(
         yield "the tuning is unfinished; the best trials are the best of those that have runs"
 
 
+def notes_on_errors(stage: str, result: Result) -> Iterator[str]:
+    """How many runs raised an error, and what the first of them raised."""
+    for label, errors in result.errors.items():
+        first, *_ = next(iter(errors.values())).splitlines()
+        yield f"{stage}: {counted(len(errors), 'run')} of {label} raised an error and failed, the first: {first}"
+
+
 def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]]) -> Iterator[str]:
     """Warnings that the best trial of a sweep lies on the edge of what was tried, or that every trial failed.
 
@@ -146,16 +170,19 @@ def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "t
             continue
         medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
         if not np.isfinite(medians).any():
-            yield f"{label}: every trial failed"
+            yield f"{label}: every trial failed: {reason_of_failures(result, label)}"
             continue
-        best = int(np.argmin(medians))
-        for name, (end, value) in ends_of_axes(varying_hyperparameters(trials), best).items():
-            if is_bound(trials[best].optimizer, name, value):
-                continue
+        for name, (end, value) in open_ends(trials, int(np.argmin(medians))).items():
             yield (
-                f"{label}: the best trial has the {end} {name} that was tried, {text_of(value)}; what is better may "
-                "lie beyond it"
+                f"{label}: the best trial has the {end} {in_words(name)} that was tried, {text_of(value)}; what is "
+                "better may lie beyond it"
             )
+
+
+def open_ends(trials: Sequence[Trial], best: int) -> dict[str, tuple[str, float]]:
+    """`ends_of_axes` of the best trial, without values that no other could exceed, such as a momentum of 0."""
+    ends = ends_of_axes(varying_hyperparameters(trials), best)
+    return {name: end for name, end in ends.items() if not is_bound(trials[best].optimizer, name, end[1])}
 
 
 def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
@@ -164,10 +191,49 @@ def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
         counts = {label: len(arm.seeds) for label, arm in protocol.arms.items()}
         missing = sum(arm.missing for arm in protocol.arms.values())
         if missing:
-            yield f"{protocol.title}: unfinished, {missing} runs are still to come; the verdicts rest on the others"
+            yield (
+                f"{protocol.title}: unfinished, {counted(missing, 'run')} still to come; the verdicts rest on the "
+                "others"
+            )
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
             yield f"{protocol.title}: the numbers of runs differ ({listed}); only seeds that both have are compared"
+
+
+def reason_of_failures(result: Result, label: str) -> str:
+    """Why the runs of an optimizer failed: an error, a loss that is not finite, or no better than a constant.
+
+    The optimizer has failed runs in the result, of a training or of a sweep.
+    """
+    errors, at = result.errors.get(label, {}), result.diverged_at[label]
+    causes = {}
+    if errors:
+        causes["raised an error, the first: " + next(iter(errors.values())).splitlines()[0]] = len(errors)
+    if (at >= 0).any():
+        causes[f"{_NOT_FINITE}, first at iteration {at[at >= 0].min():,}"] = int((at >= 0).sum())
+    runs = at.size - int(result.missing[label].sum() if result.missing else 0)
+    return _causes_in_words(causes, int(result.failed[label].sum()), runs, result.config.iterations)
+
+
+def _causes_in_words(causes: Mapping[str, int], failed: int, runs: int, iterations: int) -> str:
+    """Why runs failed, from how many did for each cause; the others ended no better than a constant prediction."""
+    others = failed - sum(causes.values())
+    if others == runs:
+        return f"no run ended better than a constant prediction after {counted(iterations, 'iteration')}: train longer"
+    counts = {cause: n for cause, n in [*causes.items(), (_NO_BETTER, others)] if n}
+    return "; ".join(f"{'they' if n == failed else n} {cause}" for cause, n in counts.items())
+
+
+def notes_on_failures(protocols: Mapping[str, Protocol], iterations: int) -> Iterator[str]:
+    """In which protocols runs of an optimizer failed, and why."""
+    for protocol in protocols.values():
+        for label, arm in protocol.arms.items():
+            failed, runs = int(arm.failed.sum()), len(arm.failed)
+            if not failed:
+                continue
+            diverged = int((~np.isfinite(arm.losses_before[arm.failed]).all(axis=-1)).sum())
+            why = _causes_in_words({_NOT_FINITE: diverged}, failed, runs, iterations)
+            yield f"{protocol.title}: {failed} of {runs} runs of {label} failed: {why}"
 
 
 def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
@@ -181,7 +247,7 @@ def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
     needed = least_for_median(simultaneous_level(level, max(pairs, 1)))
     if seeds >= needed:
         return None
-    held = f"{pairs} pair{'' if pairs == 1 else 's'} of optimizers in all protocols"
+    held = f"{counted(pairs, 'pair')} of optimizers in all protocols"
     return (
         f"verdicts need {needed} seeds, not {seeds}, for {held} at {100 * level:g} %; so there are only medians and "
         "ranges"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, shown
 from momentum_jax.optimizers._hyperparameters import ScalarOrSchedule, at_count
 from momentum_jax.optimizers._trees import cast_like, check_dtype, check_floating, check_match, linear, trained
 
@@ -54,6 +54,42 @@ def zeros_like(params: PyTree[Array], accumulator_dtype: Any) -> PyTree[Array]:
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=accumulator_dtype), params)
 
 
+def check_state(state: Any, expected: type[Any]) -> None:
+    """Raises `InputError` if the state is that of another optimizer."""
+    if not isinstance(state, expected):
+        raise InputError(
+            f"the state is a {type(state).__name__}, and this optimizer's is a {expected.__name__}: begin with its "
+            "init, or see momentum_jax.optimizers.from_optax"
+        )
+
+
+def checked_gradients(
+    updates: PyTree[Any], accumulators: tuple[PyTree[Array], ...], accumulator_dtype: Any
+) -> PyTree[Array]:
+    """The gradients as arrays, which are real floating-point and match the accumulators of a state."""
+    check_floating("gradient", updates)
+    grads = jax.tree.map(jnp.asarray, updates)
+    for accumulator in accumulators:
+        check_match("gradient", grads, "state", accumulator)
+        if accumulator_dtype is not None:
+            check_dtype("state", accumulator, accumulator_dtype)
+    return grads
+
+
+def inner_optimizer(inner: Any) -> optax.GradientTransformationExtraArgs:
+    """The optimizer that another one wraps.
+
+    Raises:
+      InputError: it is no transformation.
+    """
+    if not isinstance(inner, optax.GradientTransformation):
+        raise InputError(
+            f"inner must be an optax.GradientTransformation, such as mj.momentum(0.1) or optax.adam(0.001), not "
+            f"{shown(inner)}"
+        )
+    return optax.with_extra_args_support(inner)
+
+
 def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientTransformationExtraArgs:
     """The Optax transformation of a rule.
 
@@ -73,17 +109,8 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
     def update(
         updates: PyTree[Array], state: Any, params: PyTree[Array] | None = None, **extra_args: Any
     ) -> tuple[PyTree[Array], Any]:
-        if not isinstance(state, core.state):
-            raise InputError(
-                f"the state is a {type(state).__name__}, and this optimizer's is a {core.state.__name__}: begin with "
-                "its init, or see momentum_jax.optimizers.from_optax"
-            )
-        check_floating("gradient", updates)
-        grads = jax.tree.map(jnp.asarray, updates)
-        for accumulator in core.accumulators(state):
-            check_match("gradient", grads, "state", accumulator)
-            if accumulator_dtype is not None:
-                check_dtype("state", accumulator, accumulator_dtype)
+        check_state(state, core.state)
+        grads = checked_gradients(updates, core.accumulators(state), accumulator_dtype)
         if params is not None:
             params = trained(params, grads)
             check_floating("parameter", params)

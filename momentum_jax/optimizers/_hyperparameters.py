@@ -1,6 +1,7 @@
 """Hyperparameters of all methods: their ranges, how they are checked, and their value at an iteration."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,23 +34,39 @@ RANGES = {
     "weight_decay": Range(0, math.inf),
     "nu": Range(0, 1),
     "betas": Range(0, 1, below_high=True),
+    "weights": Range(0, math.inf),
     "q": Range(0, 1),
+    "xi": Range(0, math.inf),
+    "smoothing": Range(0, 1, below_high=True),
+    "pct_start": Range(0, 1),
+    "gamma3": Range(0, math.inf),
+    "delta": Range(0, math.inf),
+    "kappa3": Range(0, math.inf),
 }
+ABOVE_0 = Range(1e-30, math.inf)
+"""Of a number by which is divided; float32 holds its end."""
+ROUNDING = 1e-12
+"""How far a ν that was computed may be from what it is: a few roundings of 1e-16, magnified by 1/(1 − m)."""
+_KEEP = "with optax.inject_hyperparams give hyperparam_dtype=jnp.float32"
 CHOICES = {
     "convention": ("inside", "outside", "corrected"),
     "scheme": ("gradient", "function"),
 }
 
 
-def check_hyperparameter(name: str, value: ScalarOrSchedule, what: str | None = None) -> None:
-    """Checks a number against `RANGES[name]`.
+def check_hyperparameter(
+    name: str, value: ScalarOrSchedule, what: str | None = None, *, allowed: Range | None = None
+) -> None:
+    """Checks a number against its range.
 
-    Of a traced scalar only the shape and dtype are checked, of a schedule nothing: their values are not known yet.
+    Of a traced scalar only the shape and dtype are checked, of a schedule nothing: their values are not known yet. A
+    warning says where a traced dtype is so coarse that a value below the end of its range may be rounded to it.
 
     Args:
-      name: the hyperparameter, a key of `RANGES`.
+      name: the hyperparameter.
       value: the value to check.
       what: what messages call it, by default `name`.
+      allowed: the range, by default `RANGES[name]`.
 
     Raises:
       InputError: the value is not a scalar, not real, not finite or out of range.
@@ -61,18 +78,21 @@ def check_hyperparameter(name: str, value: ScalarOrSchedule, what: str | None = 
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         _check_scalar(what, value)
         dtype = value.dtype
+    allowed = allowed or RANGES[name]
+    coarse = dtype in (jnp.bfloat16, jnp.float16)
     if isinstance(value, jax.core.Tracer):
+        if coarse and allowed.below_high:
+            warnings.warn(
+                f"{what} is a traced {dtype}, which cannot be checked and rounds what is near 1 to 1: {_KEEP}",
+                stacklevel=3,
+            )
         return
-    allowed = RANGES[name]
     try:
         check_real(what, value, allowed.low, allowed.high, below_high=allowed.below_high)
     except InputError as error:
-        if dtype not in (jnp.bfloat16, jnp.float16) or not equal(value, 1):
+        if not coarse or not equal(value, 1):
             raise
-        raise InputError(
-            f"{error}, to which {dtype} rounds what is near it: with optax.inject_hyperparams give "
-            "hyperparam_dtype=jnp.float32"
-        ) from None
+        raise InputError(f"{error}, to which {dtype} rounds what is near it: {_KEEP}") from None
 
 
 def _check_scalar(what: str, value: Any) -> None:
@@ -108,6 +128,15 @@ def equal(value: ScalarOrSchedule, other: ScalarOrSchedule) -> bool:
     # Inside a trace JAX would also trace the comparison of concrete arrays. NumPy compares them.
     value, other = (np.asarray(x) if isinstance(x, jax.Array) else x for x in (value, other))
     return bool(value == other)
+
+
+def is_close(value: ScalarOrSchedule, other: ScalarOrSchedule) -> bool:
+    """Whether two values are known to be equal up to `ROUNDING`."""
+    if value is other:
+        return True
+    if any(callable(x) or isinstance(x, jax.core.Tracer) for x in (value, other)):
+        return False
+    return abs(float(np.asarray(value)) - float(np.asarray(other))) <= ROUNDING
 
 
 def is_zero(value: ScalarOrSchedule) -> bool:

@@ -11,9 +11,10 @@ from momentum_jax.optimizers._hyperparameters import (
     Scalar,
     ScalarOrSchedule,
     check_hyperparameter,
-    equal,
+    is_close,
     is_zero,
 )
+from momentum_jax.optimizers.family import FAMILY, QHM, from_qhm, to_qhm
 
 
 class Convention(NamedTuple):
@@ -102,17 +103,20 @@ def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dic
     - of the momentum: between conventions that both multiply gradients by 1 − m or both do not, and from a moving
       average at a constant rate η to a velocity with the rate η·(1 − m_t) inside.
 
+    The methods of `FAMILY` are conventions too: each is a QHM, and a method of one average with constants is each of
+    them whose range holds it. `FAMILY` says from which start and under which schedules.
+
     Any other conversion is refused: it would only be approximate.
 
     Args:
-      hyperparameters: numbers (traced or not) or schedules, under the names in `CONVENTIONS[source].arguments`.
-        "nesterov" is a boolean. "nesterov", "dampening" and "convention" are optional.
-      source: the convention of the hyperparameters, one of `CONVENTIONS`.
-      target: the convention of the result, one of `CONVENTIONS`. For "momentum_jax" the result contains the
-        "convention" for which the conversion is exact.
+      hyperparameters: numbers (traced or not) or schedules, under the names in `CONVENTIONS[source].arguments` or
+        `FAMILY[source].symbols`. "nesterov" is a boolean. "nesterov", "dampening" and "convention" are optional.
+      source: the convention of the hyperparameters, one of `CONVENTIONS` or `FAMILY`.
+      target: the convention of the result, likewise. For "momentum_jax" the result contains the "convention" for which
+        the conversion is exact.
 
     Returns:
-      A value for each of `CONVENTIONS[target].arguments`.
+      A value for each argument of the target.
 
     Raises:
       InputError: a convention or argument is unknown, an argument is missing or out of its range, or the conversion
@@ -122,14 +126,23 @@ def convert(hyperparameters: Mapping[str, Any], source: str, target: str) -> dic
     {'learning_rate': 1.0, 'momentum': 0.75, 'nu': 1.0}
     >>> convert({"lr": 0.25, "momentum": 0.75, "nesterov": True}, "torch", "qhm")
     {'learning_rate': 1.0, 'momentum': 0.75, 'nu': 0.75}
+    >>> convert({"learning_rate": 0.25, "alpha": 0.5, "lamb": 1.0}, "grokfast", "qhm")
+    {'learning_rate': 0.5, 'momentum': 0.5, 'nu': 0.5}
     >>> convert({"learning_rate": lambda count: 0.1 / (count + 1), "momentum": 0.9}, "optax", "keras")
     Traceback (most recent call last):
     ...
     momentum_jax._base.errors.InputError: optax and keras agree at a constant learning rate only: ...
     """
     for name in (source, target):
-        if not isinstance(name, str) or name not in CONVENTIONS:
-            raise unknown("convention", name, CONVENTIONS)
+        if not isinstance(name, str) or name not in CONVENTIONS | FAMILY:
+            raise unknown("convention", name, CONVENTIONS | FAMILY)
+    if source in FAMILY:
+        hyperparameters, source = to_qhm(source, hyperparameters)._asdict(), "qhm"
+    if target in FAMILY:
+        return from_qhm(target, QHM(**convert(hyperparameters, source, "qhm")))
+    if source == target == "qhm":
+        _check(hyperparameters, source)
+        return {name: hyperparameters[name] for name in CONVENTIONS["qhm"].arguments}
     values = _read(hyperparameters, source)
     if is_zero(values.momentum):
         # With momentum 0 every rule is gradient descent, and every schedule can be converted.
@@ -151,7 +164,7 @@ def effective_learning_rate(learning_rate: Scalar, momentum: Scalar) -> Scalar:
     return learning_rate / (1 - momentum)
 
 
-def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
+def _check(hyperparameters: Mapping[str, Any], source: str) -> None:
     names = CONVENTIONS[source].arguments
     for name in hyperparameters:
         if name not in names:
@@ -159,6 +172,15 @@ def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
     for name in names:
         if name not in hyperparameters and name not in ("nesterov", "dampening", "convention"):
             raise InputError(f"{source} needs the argument {name!r}")
+    check_hyperparameter("learning_rate", hyperparameters[names[0]], names[0])
+    check_hyperparameter("momentum", hyperparameters[names[1]], names[1])
+    for name in {"dampening", "nu"} & hyperparameters.keys():
+        check_hyperparameter(name, hyperparameters[name])
+
+
+def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
+    _check(hyperparameters, source)
+    names = CONVENTIONS[source].arguments
     values = _Momentum(
         hyperparameters[names[0]],
         hyperparameters[names[1]],
@@ -166,9 +188,6 @@ def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
         nesterov=hyperparameters.get("nesterov", False),
         dampening=hyperparameters.get("dampening", 0.0),
     )
-    check_hyperparameter("learning_rate", values.learning_rate, names[0])
-    check_hyperparameter("momentum", values.momentum, names[1])
-    check_hyperparameter("dampening", values.dampening)
     if "convention" in hyperparameters:
         check_choice("convention", values.rate, CHOICES["convention"])
     if not isinstance(values.nesterov, bool):
@@ -177,12 +196,11 @@ def _read(hyperparameters: Mapping[str, Any], source: str) -> _Momentum:
 
 
 def _read_nu(values: _Momentum, nu: ScalarOrSchedule) -> _Momentum:
-    check_hyperparameter("nu", nu)
-    if equal(nu, 1):
+    if is_close(nu, 1):
         return values
-    if is_zero(nu):
+    if is_close(nu, 0):
         return values._replace(momentum=0.0)
-    if equal(nu, values.momentum):
+    if is_close(nu, values.momentum):
         return values._replace(nesterov=True)
     what = "a schedule" if callable(nu) else "a traced nu" if isinstance(nu, jax.core.Tracer) else f"nu = {nu!r}"
     raise InputError(f"qhm is another method only at nu = 0, the constant momentum or 1, not at {what}")

@@ -24,10 +24,11 @@ from momentum_jax._base.errors import (
     check_integer,
     check_real,
     is_utf8,
-    plain_scalar,
+    plain,
     shown,
     unknown,
 )
+from momentum_jax.optimizers._hyperparameters import ABOVE_0, RANGES
 from momentum_jax.optimizers.schedules import FORMULAS
 
 SCHEDULES: dict[str, dict[str, float | None]] = {
@@ -39,15 +40,15 @@ SCHEDULES: dict[str, dict[str, float | None]] = {
 }
 """Every schedule with its parameters and their defaults; None marks a required one."""
 
+BOOLEANS = {**dict.fromkeys(("true", "yes", "on"), True), **dict.fromkeys(("false", "no", "off"), False)}
+"""What the text form reads as True and False, in any case."""
 _WORDS: dict[str, Any] = {
-    **dict.fromkeys(("true", "yes", "on"), True),
-    **dict.fromkeys(("false", "no", "off"), False),
+    **BOOLEANS,
     "none": None,
     "nan": math.nan,
     "inf": math.inf,
 }
 """What the text form writes as a word, in any case; as a string such a word is quoted."""
-_DEEPEST = 32
 _QUOTED = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*""")
 
 
@@ -94,6 +95,9 @@ class Schedule(_Description):
         - `"demon"`, for a momentum: init_value·u/(1 − init_value + init_value·u), u = max(1 − t/decay_steps, 0).
         - `"sutskever"`, for a momentum: min(1 − 1/(2(⌊t / transition_steps⌋ + 1)), max_value), with max_value 0.99
           and transition_steps 250 by default.
+        - `"one_cycle"`, for a momentum: half a cosine from max_value (0.95) down to base_value (0.85) in the share
+          pct_start (0.3) of transition_steps, then half a cosine up to max_value, where it stays.
+        - `"log_time"`, for a momentum: t/(delta + t).
 
     Raises:
       InputError: the name or a parameter is unknown, or a parameter is missing or out of range.
@@ -120,7 +124,8 @@ class Schedule(_Description):
             elif key == "decay_rate":
                 check_real(what, value, 1e-300, 1)
             else:
-                check_real(what, value, 0, float("inf"))
+                allowed_range = {"pct_start": RANGES["pct_start"], "delta": ABOVE_0}.get(key, RANGES["learning_rate"])
+                check_real(what, value, allowed_range.low, allowed_range.high)
                 values[key] = float(value)
         if "warmup_steps" in values and values["decay_steps"] <= values["warmup_steps"]:  # type: ignore[operator]
             raise InputError(
@@ -185,9 +190,7 @@ decay_rate=0.5)")[0]
         >>> OptimizerConfig("momentum", learning_rate=Schedule("constant", value=0.1), momentum=0.9).text("fast")
         'fast=momentum,learning_rate=constant(value=0.1),momentum=0.9'
         """
-        name = quote_if_needed(self.name_text, ",")
-        values = (f"{key}={value_text(value)}" for key, value in self.items)
-        return ",".join([f"{quote_if_needed(label, '=,')}={name}", *values])
+        return f"{quote_if_needed(label, '=,')}={description_text(self.name_text, self.hyperparameters)}"
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON types, which `from_json` reads back. Of a factory it holds only the name."""
@@ -227,6 +230,16 @@ def parse_description(text: str) -> tuple[str, dict[str, Any]]:
     """
     name, _, arguments = partition(text, ",")
     return name, _keywords(arguments, text)
+
+
+def description_text(name: str, parameters: Mapping[str, Any]) -> str:
+    """The text of a name and its parameters, which `parse_description` reads back.
+
+    >>> description_text("quadratic", {"curvatures": (1, 100), "rotation": 0.5})
+    'quadratic,curvatures=(1, 100),rotation=0.5'
+    """
+    values = (f"{key}={value_text(value)}" for key, value in parameters.items())
+    return ",".join([quote_if_needed(name, ","), *values])
 
 
 def partition(text: str, separator: str) -> tuple[str, str, str]:
@@ -282,19 +295,6 @@ def value_text(value: Any) -> str:
         return str(value).lower()
     is_word = isinstance(value, str) and value.isascii() and value.isidentifier()
     return value if is_word and value.lower() not in _WORDS and not keyword.iskeyword(value) else repr(value)
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """The value with NumPy scalars as Python numbers and lists as tuples, so that it hashes and is JSON.
-
-    Raises:
-      InputError: lists in lists in lists, more than a file could hold.
-    """
-    if depth > _DEEPEST:
-        raise InputError(f"a value is nested more than {_DEEPEST} deep")
-    if isinstance(value, list | tuple):
-        return tuple(plain(entry, depth + 1) for entry in value)
-    return plain_scalar(value)
 
 
 def _is_value(value: Any) -> bool:

@@ -10,15 +10,22 @@ import jax
 import optax
 import optax.contrib
 
-from momentum_jax._base.errors import InputError, shown, unknown
+from momentum_jax._base.errors import InputError, is_number, shown, unknown
+from momentum_jax.optimizers import _presets
 from momentum_jax.optimizers._adaptive_restart import adaptive_restart
 from momentum_jax.optimizers._aggmo import aggmo
+from momentum_jax.optimizers._cautious import cautious
+from momentum_jax.optimizers._dana import dana
 from momentum_jax.optimizers._hyperparameters import CHOICES, RANGES, Range, check_hyperparameter
 from momentum_jax.optimizers._momentum import momentum
 from momentum_jax.optimizers._nesterov import nesterov
+from momentum_jax.optimizers._normalized_momentum import normalized_momentum
+from momentum_jax.optimizers._outer_momentum import outer_momentum
 from momentum_jax.optimizers._qhm import qhm
 from momentum_jax.optimizers._sgd import sgd
+from momentum_jax.optimizers._yellowfin import yellowfin
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule
+from momentum_jax.optimizers.family import FAMILY
 from momentum_jax.optimizers.schedules import FORMULAS
 
 
@@ -35,12 +42,16 @@ class Hyperparameter(NamedTuple):
         return f"in {self.allowed}" if isinstance(self.allowed, Range) else self.allowed
 
 
-_ALLOWED: dict[str, Range | str] = {
-    **RANGES,
+_OTHERS = {
     "weight_decay": f"in {RANGES['weight_decay']}, or None",
     **{name: " or ".join(f'"{choice}"' for choice in choices) for name, choices in CHOICES.items()},
     "betas": f"one or more numbers in {RANGES['betas']}",
+    "weights": f"None for the mean, or a number in {RANGES['weights']} for each beta",
     "decoupled_weight_decay": "True or False",
+    "transported": "True or False",
+    "clip": "True or False",
+    "inner": "an optimizer; from Python only",
+    "every": "a whole number of at least 1",
     "mask": "booleans in a tree like the parameters, or a function that makes one of them; from Python only",
     "accumulator_dtype": "a floating-point dtype, or None for that of the parameters",
 }
@@ -56,11 +67,17 @@ class Method:
     paper: str
 
     @property
+    def ranges(self) -> Mapping[str, Range]:
+        """The ranges of numbers by name."""
+        return {**RANGES, **FAMILY[self.name].ranges} if self.name in FAMILY else RANGES
+
+    @property
     def hyperparameters(self) -> dict[str, Hyperparameter]:
+        allowed: dict[str, Range | str] = {**self.ranges, **_OTHERS}
         return {
-            name: Hyperparameter(None, _ALLOWED[name], required=True)
+            name: Hyperparameter(None, allowed[name], required=True)
             if parameter.default is parameter.empty
-            else Hyperparameter(parameter.default, _ALLOWED[name])
+            else Hyperparameter(parameter.default, allowed[name])
             for name, parameter in inspect.signature(self.factory).parameters.items()
         }
 
@@ -72,15 +89,52 @@ _METHODS = {
         Method("momentum", momentum, "v ← m·v − η·g; p ← p + v", "Polyak 1964"),
         Method("nesterov", nesterov, "v ← m·v − η·g; p ← p + m·v − η·g", "Nesterov 1983; Sutskever et al. 2013"),
         Method("qhm", qhm, "a ← m·a + (1 − m)·g; p ← p − η·((1 − ν)·g + ν·a)", "Ma and Yarats 2019 (1810.06801)"),
-        Method("aggmo", aggmo, "b_k ← β_k·b_k + g; p ← p − η·mean(b_k)", "Lucas et al. 2019 (1804.00325)"),
+        Method("aggmo", aggmo, "b_k ← β_k·b_k + g; p ← p − η·Σ w_k·b_k", "Lucas et al. 2019 (1804.00325)"),
         Method(
             "adaptive_restart",
             adaptive_restart,
             "x ← p − η·g; p ← x + β·(x − x_before); β grows from 0, and falls back to it when the step leads uphill",
             "O'Donoghue and Candès 2012 (1204.3982)",
         ),
+        Method(
+            "normalized_momentum",
+            normalized_momentum,
+            "a ← m·a + (1 − m)·g, at first a ← g; p ← p − η·a/‖a‖",
+            "Cutkosky and Mehta 2020 (2002.03305)",
+        ),
+        Method(
+            "yellowfin",
+            yellowfin,
+            "v ← μ·v − η·α·g; p ← p + v; μ and α tuned by the range of ‖g‖², the variance of g and ‖g‖/‖g‖²",
+            "Zhang and Mitliagkas 2017 (1706.03471)",
+        ),
+        Method(
+            "dana",
+            dana,
+            "y ← (1 − δ/(δ + t))·y + g; p ← p − γ₂·g − γ₃·(1 + t)^(−κ₃)·y, γ₂ the learning rate",
+            "Ferbach et al. 2025 (2505.16098)",
+        ),
+        *(Method(name, getattr(_presets, name), member.rule, member.paper) for name, member in FAMILY.items()),
     )
 }
+WRAPPERS = {
+    method.name: method
+    for method in (
+        Method(
+            "cautious",
+            cautious,
+            "u is the step of inner; φ = 1 where u·g < 0, else 0; p ← p + d/(Σφ + ξ)·φ·u in each array of d entries",
+            "Liang et al. 2024 (2411.16085)",
+        ),
+        Method(
+            "outer_momentum",
+            outer_momentum,
+            "after K steps of inner, from s to p: b ← μ·b + s − p; p, s ← s − η·(s − p + μ·b)",
+            "Douillard et al. 2023 (2311.08105), Kallusky et al. 2025 (2510.15830)",
+        ),
+    )
+}
+"""What wraps another optimizer. A config cannot hold it by name, since text holds no optimizer in an optimizer."""
 _OPTAX_MODULES: dict[str, types.ModuleType] = {"optax.contrib.": optax.contrib, "optax.": optax}
 
 
@@ -158,9 +212,9 @@ def split(config: OptimizerConfig) -> tuple[Structure, Traced]:
             steps = tuple((k, v) for k, v in value.items if k not in values)
             schedules[key] = TracedSchedule(value.name, steps, tuple(values))
             traced |= {f"{key}.{k}": v for k, v in values.items()}
-        elif isinstance(value, float) or (_is_number(value) and (is_own or key == "learning_rate")):
+        elif isinstance(value, float) or (is_number(value) and (is_own or key == "learning_rate")):
             traced[key] = _as_float(key, value)
-        elif isinstance(value, tuple) and value and is_own and all(map(_is_number, value)):
+        elif isinstance(value, tuple) and value and is_own and all(map(is_number, value)):
             tuples[key] = len(value)
             traced |= {f"{key}.{i}": _as_float(key, entry) for i, entry in enumerate(value)}
         else:
@@ -175,10 +229,6 @@ def _parameters(name: str | Callable[..., Any]) -> list[inspect.Parameter]:
         return list(inspect.signature(factory(name)).parameters.values())
     except (InputError, TypeError, ValueError):
         return []
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _as_float(key: str, value: float) -> float:
@@ -246,16 +296,18 @@ def check(config: OptimizerConfig) -> None:
       InputError: as `build`; also if a schedule leaves the range of its hyperparameter.
     """
     structure, traced = split(config)
-    if config.name in _METHODS:
-        for key, value in config.items:
-            if isinstance(value, Schedule) and key in _ALLOWED and key not in RANGES:
-                raise InputError(f"{key} must be {_ALLOWED[key]}; it cannot be a schedule")
+    if config.name not in _METHODS:
+        build(structure, traced)
+        return
+    ranges = _METHODS[config.name].ranges
+    for key, value in config.items:
+        if isinstance(value, Schedule) and key in _OTHERS and key not in ranges:
+            raise InputError(f"{key} must be {_OTHERS[key]}; it cannot be a schedule")
     build(structure, traced)
-    if config.name in _METHODS:
-        for key, value in traced.items():
-            hyperparameter, _, parameter = key.partition(".")
-            if parameter.endswith("value"):
-                check_hyperparameter(hyperparameter, value)
+    for key, value in traced.items():
+        hyperparameter, _, parameter = key.partition(".")
+        if parameter.endswith("value"):
+            check_hyperparameter(hyperparameter, value, allowed=ranges[hyperparameter])
 
 
 def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -268,6 +320,12 @@ def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
         return name
     if name in _METHODS:
         return _METHODS[name].factory
+    if name in WRAPPERS:
+        rest = ", every=8" if name == "outer_momentum" else ""
+        raise InputError(
+            f"optimizer {name!r} wraps another one, which a name cannot hold: in Python give a function that makes "
+            f"both, such as OptimizerConfig(lambda rate: mj.{name}(mj.momentum(rate){rest}), rate=0.1)"
+        )
     if ":" in name:
         raise InputError(
             f"optimizer {name!r} is a factory of the program that made this result; nothing is imported by a name "
@@ -282,7 +340,7 @@ def factory(name: str | Callable[..., Any]) -> Callable[..., Any]:
     qualified = [p for p, module in _OPTAX_MODULES.items() if name in _optax_factories(module)]
     if qualified:
         raise InputError(f"optimizer: unknown {shown(name)}; did you mean {qualified[0] + name!r}?")
-    raise unknown("optimizer", name, [*_METHODS, "optax.<factory>", "optax.contrib.<factory>"])
+    raise unknown("optimizer", name, [*_METHODS, *WRAPPERS, "optax.<factory>", "optax.contrib.<factory>"])
 
 
 def _optax_factories(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
@@ -325,7 +383,7 @@ def _check_type(what: str, parameter: inspect.Parameter, value: Any) -> None:
             raise InputError(f"{what} must be True or False, not {shown(value)}; as text also yes, no, on, off, 1 or 0")
     elif isinstance(parameter.default, str) and not isinstance(value, str):
         raise InputError(f"{what} must be text, not {shown(value)}")
-    elif isinstance(value, str | bool) and (parameter.name in RANGES or _is_number(parameter.default)):
+    elif isinstance(value, str | bool) and (parameter.name in RANGES or is_number(parameter.default)):
         raise InputError(f"{what} must be a number, not {shown(value)}")
 
 

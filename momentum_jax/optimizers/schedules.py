@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from momentum_jax._base.errors import check_integer
-from momentum_jax.optimizers._hyperparameters import Scalar, check_hyperparameter
+from momentum_jax.optimizers._hyperparameters import ABOVE_0, Scalar, check_hyperparameter
 
 Count = Int[Array, ""]
 
@@ -143,6 +143,87 @@ def sutskever(max_value: Scalar = 0.99, transition_steps: int = 250) -> optax.Sc
     return schedule
 
 
+def one_cycle(
+    transition_steps: int, base_value: Scalar = 0.85, max_value: Scalar = 0.95, pct_start: Scalar = 0.3
+) -> optax.Schedule:
+    r"""One cycle of the momentum, in opposition to that of the learning rate.
+
+    .. math::
+      m_t = m_{base} + (m_{max} - m_{base}) \frac{1 + \cos \varphi_t}{2}
+
+    φ goes from 0 to π in the first s·T iterations and to 2π at iteration T, where it stays: the momentum falls from
+    its maximum to its base while `optax.cosine_onecycle_schedule` of the same T and s, a whole s·T, lets the rate rise
+    to its peak, and grows again while the rate falls.
+
+    Args:
+      transition_steps: T ≥ 1, the number of iterations of the cycle.
+      base_value: m_base in [0, 1), where the rate is at its peak, a float or a traced scalar.
+      max_value: m_max in [0, 1), at both ends, likewise.
+      pct_start: s in [0, 1], the share of the iterations in which the rate rises, likewise.
+
+    Returns:
+      The momentum m_t as a function of the iteration t.
+
+    Raises:
+      InputError: an argument is out of its range.
+
+    References:
+      Smith, `A disciplined approach to neural network hyper-parameters: part 1
+      <https://arxiv.org/abs/1803.09820>`_, 2018, which cycles along lines. The defaults are those of PyTorch's
+      `OneCycleLR`.
+
+    >>> print(*(round(float(one_cycle(100)(t)), 4) for t in (0, 15, 30, 65, 100, 200)))
+    0.95 0.9 0.85 0.9 0.95 0.95
+    """
+    check_hyperparameter("momentum", base_value, "base_value")
+    check_hyperparameter("momentum", max_value, "max_value")
+    check_hyperparameter("pct_start", pct_start)
+    check_integer("transition_steps", transition_steps, 1)
+
+    def schedule(count: Count) -> Float[Array, ""]:
+        t = jnp.clip(jnp.astype(jnp.asarray(count), float), 0, transition_steps)
+        peak = jnp.asarray(pct_start, float) * transition_steps
+        rest = transition_steps - peak
+        # Of an empty part of the cycle there is no share.
+        rising = t / jnp.where(peak > 0, peak, 1)
+        falling = 1 + (t - peak) / jnp.where(rest > 0, rest, 1)
+        high = (1 + jnp.cos(jnp.pi * jnp.where(t < peak, rising, falling))) / 2
+        return jnp.asarray(base_value + (max_value - base_value) * high)
+
+    return schedule
+
+
+def log_time(delta: Scalar) -> optax.Schedule:
+    r"""Log-time momentum: the average is one of the last t/δ iterations or so, whatever t is.
+
+    .. math::
+      m_t = 1 - \frac{\delta}{\delta + t} = \frac{t}{\delta + t}
+
+    Args:
+      delta: δ > 0, a float or a traced scalar.
+
+    Returns:
+      The momentum m_t as a function of the iteration t.
+
+    Raises:
+      InputError: δ is out of its range.
+
+    References:
+      Ferbach et al., `Dimension-adapted momentum outscales SGD <https://arxiv.org/abs/2505.16098>`_, 2025.
+
+    >>> print(*(round(float(log_time(8.0)(t)), 4) for t in (0, 8, 72, 792)))
+    0.0 0.5 0.9 0.99
+    """
+    check_hyperparameter("delta", delta, allowed=ABOVE_0)
+
+    def schedule(count: Count) -> Float[Array, ""]:
+        t = jnp.astype(jnp.asarray(count), float)
+        value: Array = t / (jnp.asarray(delta, float) + t)
+        return value
+
+    return schedule
+
+
 def _warmup(
     decay: Callable[[Float[Array, ""]], Any],
     peak_value: Scalar,
@@ -167,4 +248,6 @@ FORMULAS: dict[str, Callable[..., optax.Schedule]] = {
     "step_decay": step_decay,
     "demon": demon,
     "sutskever": sutskever,
+    "one_cycle": one_cycle,
+    "log_time": log_time,
 }

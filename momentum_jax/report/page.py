@@ -7,15 +7,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from momentum_jax.report.figures import STYLES
+from momentum_jax.report.drawing import STYLES
 
 # In this order, since each script uses definitions of those before it.
 _SCRIPTS = (
     "common.js",
     "axes.js",
+    "answer.js",
+    "matrix.js",
     "protocols.js",
     "curves.js",
     "heatmaps.js",
+    "parallel.js",
     "lines.js",
     "table.js",
     "workbench.js",
@@ -36,16 +39,17 @@ _ON_DARK = {"#000000": "#f2f2f2"}
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """Renders a document as an HTML page: findings in words, then figures, runs and a workbench.
+    """Renders a document as an HTML page: the answer in words, a figure, then verdicts, details and a workbench.
 
     The page embeds the document and plotly.js (4.8 MB), and draws everything in the browser. Its content security
-    policy forbids it to load anything.
+    policy forbids it to load anything. A program finds the document as JSON in the script element with the id
+    "document".
 
     Args:
       document: what to show, in JSON types; +∞ is "inf", −∞ is "-inf" and a missing number is None. Title and question
-        are always shown. Of the other parts (verdicts, notes, three_way, curves, heatmaps, sensitivity, budget, table,
-        config, provenance, command, files) a page shows those that the document has. `optimizers` has the labels in the
-        order of their colours.
+        are always shown. Of the other parts (answer, matrix, notes, three_way, curves, heatmaps, parallel, sensitivity,
+        budget, table, config, provenance, command, files) a page shows those that the document has. `optimizers` has
+        the labels in the order of their colours. `momentum_jax/comparison/README.md` says what is in answer and matrix.
 
     Returns:
       HTML. The same document and version of plotly give the same text.
@@ -63,6 +67,7 @@ def page(document: Mapping[str, Any]) -> str:
     parts = {
         "title": html.escape(str(document.get("title", ""))),
         "question": html.escape(str(document.get("question", ""))),
+        "sentences": "".join(f"<p>{html.escape(sentence)}</p>" for sentence in _sentences(document)),
         "style": _asset("page.css"),
         "document": _embedded(document),
         "styles": _embedded(_styles()),
@@ -71,6 +76,12 @@ def page(document: Mapping[str, Any]) -> str:
     }
     # All placeholders are replaced in one pass, so that text inside a part is never taken for one.
     return re.sub(r"\{\{(\w+)\}\}", lambda placeholder: parts[placeholder[1]], _asset("page.html"))
+
+
+def _sentences(document: Mapping[str, Any]) -> list[str]:
+    """The answer's sentences. They are in the HTML itself, so that they are there before plotly.js is read."""
+    sentences = (document.get("answer") or {}).get("sentences", [])
+    return [sentence.replace(" %", "\N{NO-BREAK SPACE}%") for sentence in sentences]
 
 
 def _asset(name: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from momentum_jax.report.figures import STYLES
+from momentum_jax.report.drawing import STYLES, add_legend
 from momentum_jax.tasks import Landscape
 from momentum_jax.training.trajectories import Trajectory
 
@@ -25,6 +25,7 @@ _CONTOURS = 16
 _PATH = "path"
 _FRAME_MILLISECONDS = 150
 _HIGHEST = 1e30
+_MOST_COORDINATES = 6
 
 
 def paths_figure(landscape: Landscape, paths: Mapping[str, Trajectory]) -> Figure:
@@ -39,16 +40,76 @@ def paths_figure(landscape: Landscape, paths: Mapping[str, Trajectory]) -> Figur
     """
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     ground, heights = figure.subplots(1, 2, width_ratios=(1.3, 1))
-    draw = {1: _draw_graph, 2: draw_contours}.get(landscape.dimensions, _draw_distances)
-    draw(ground, landscape, list(paths.values()))
+    _draw_ground(ground, landscape, list(paths.values()))
     _draw_heights(heights, landscape, paths)
-    named = [label + (" (diverged)" if path.diverged else "") for label, path in paths.items()]
     handles = [Line2D([], [], **_style(i)) for i in range(len(paths))]
-    legend = figure.legend(handles, [" "] * len(handles), loc="outside lower center", ncols=5, frameon=False)
-    # Set afterwards, since Matplotlib leaves out a label that begins with an underscore.
-    for text, name in zip(legend.get_texts(), named, strict=True):
-        text.set(text=name, parse_math=False)
+    add_legend(figure, handles, _named(paths), loc="outside lower center", ncols=5 if len(paths) > 4 else 4)
     return figure
+
+
+def draw_paths(axes: Axes, paths: Mapping[str, Trajectory], landscape: Landscape | None, *, of: int) -> None:
+    """Draws where paths go: on a landscape, as in `paths_figure`; or without one.
+
+    Without a landscape, paths in two dimensions are drawn in their plane. In other dimensions their first coordinates
+    are drawn against the iterations.
+
+    Args:
+      axes: to draw into.
+      paths: by label.
+      landscape: of all paths, or None.
+      of: how many paths there are; the title says so if they are not all drawn.
+    """
+    dimensions = next(iter(paths.values())).points.shape[-1]
+    if landscape is not None:
+        _draw_ground(axes, landscape, list(paths.values()))
+    else:
+        (_draw_plane if dimensions == 2 else _draw_coordinates)(axes, _within_reach(list(paths.values())))
+    diverged = sum(bool(path.diverged) for path in paths.values())
+    if of > len(paths):
+        axes.set_title(f"{len(paths)} of {of:,} paths{f', {diverged} of them diverged' if diverged else ''}")
+    elif of > 1 or diverged:
+        handles = [Line2D([], [], **_style(i)) for i in range(len(paths))]
+        add_legend(axes, handles, _named(paths), frameon=True)
+
+
+def _within_reach(paths: Sequence[Trajectory]) -> list[Points]:
+    """The points of paths; of those that diverged, the ones not ten times farther out than all starts and others."""
+    points = [np.asarray(path.points, np.float64) for path in paths]
+    inside = [own[:1] if path.diverged else own for own, path in zip(points, paths, strict=True)]
+    reach = 10 * max(float(np.abs(own[np.isfinite(own)]).max(initial=0)) for own in inside) or 10.0
+    return [np.where((np.abs(own) <= min(reach, _HIGHEST)).all(axis=-1, keepdims=True), own, np.nan) for own in points]
+
+
+def _draw_plane(axes: Axes, paths: Sequence[Points]) -> None:
+    for i, points in enumerate(paths):
+        axes.plot(*points.T, gid=_PATH, **_style(i))
+        axes.plot(*points[:1].T, "o", color="black", markersize=7, markerfacecolor="white")
+    axes.set(xlabel="x", ylabel="y", title="A white dot is a start")
+    axes.grid(alpha=0.25)
+
+
+def _draw_coordinates(axes: Axes, paths: Sequence[Points]) -> None:
+    dimensions = paths[0].shape[-1]
+    for i, points in enumerate(paths):
+        for coordinate in range(min(dimensions, _MOST_COORDINATES)):
+            # Of one path the coordinates are told apart, of several the paths.
+            axes.plot(points[:, coordinate], gid=_PATH, **_style(i if len(paths) > 1 else coordinate))
+    if len(paths) == 1 and dimensions > 1:
+        names = [f"coordinate {coordinate}" for coordinate in range(min(dimensions, _MOST_COORDINATES))]
+        add_legend(axes, list(axes.lines), names)
+    axes.set(xlabel="Iterations (updates)", ylabel="Position" if dimensions == 1 else "Coordinates")
+    if dimensions > _MOST_COORDINATES:
+        axes.set_title(f"The first {_MOST_COORDINATES} of {dimensions:,} coordinates")
+    axes.grid(alpha=0.25)
+
+
+def _named(paths: Mapping[str, Trajectory]) -> list[str]:
+    return [label + (" (diverged)" if path.diverged else "") for label, path in paths.items()]
+
+
+def _draw_ground(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -> None:
+    draw = {1: _draw_graph, 2: draw_contours}.get(landscape.dimensions, _draw_distances)
+    draw(axes, landscape, paths)
 
 
 def animate_paths(landscape: Landscape, paths: Mapping[str, Trajectory]) -> bytes:
@@ -74,10 +135,16 @@ def animate_paths(landscape: Landscape, paths: Mapping[str, Trajectory]) -> byte
     return content.getvalue()
 
 
-def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory]) -> None:
+def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory], first: int = 0) -> None:
     """Draws paths on the contours of a landscape of two dimensions; a star is a minimum, a white dot a start.
 
     Contour levels above the lowest minimum grow geometrically; without a minimum they are evenly spaced.
+
+    Args:
+      axes: to draw into.
+      landscape: of two dimensions.
+      paths: each from one start.
+      first: the position in `STYLES` of the first path's style.
     """
     x, y = (np.linspace(low, high, _RESOLUTION) for low, high in landscape.window)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -95,7 +162,7 @@ def draw_contours(axes: Axes, landscape: Landscape, paths: Sequence[Trajectory])
             # As vectors they would take megabytes of an SVG.
             contours.set_rasterized(True)
     axes.plot(*landscape.minima.T, "*", color="black", markersize=11 if len(landscape.minima) < 10 else 5)
-    for i, points in enumerate(_within_window(path, landscape) for path in paths):
+    for i, points in enumerate((_within_window(path, landscape) for path in paths), first):
         axes.plot(*points.T, gid=_PATH, **_style(i))
         axes.plot(*points[:1].T, "o", color="black", markersize=7, markerfacecolor="white")
     axes.set(xlim=landscape.window[0], ylim=landscape.window[1], xlabel="x", ylabel="y")

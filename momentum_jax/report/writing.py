@@ -9,29 +9,30 @@ from momentum_jax._base.errors import InputError
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.tuning import tuning_losses
 from momentum_jax.comparison.wording import title_of_tuning
+from momentum_jax.report.command import command_of
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
 from momentum_jax.report.document import Document, comparison_document, sweep_document, training_document
 from momentum_jax.report.figures import losses_figure, save_figure, write_file
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
+from momentum_jax.report.sensitivity import has_heatmap, sweep_figure
 from momentum_jax.results.result import Result
 
 PAGE = "report.html"
 _METRICS_PER_FIGURE = 3
 
 
-def write_page(shown: Comparison | Sequence[Result], path: pathlib.Path, command: str) -> None:
+def write_page(shown: Comparison | Sequence[Result], path: pathlib.Path) -> None:
     """Writes the HTML page of a comparison, of one sweep, or of one or more trainings of one task.
 
     Args:
       shown: what the page shows.
       path: the HTML file.
-      command: the command that repeats it, which the page shows.
 
     Raises:
       InputError: the file cannot be written, or the results are not of one task.
     """
-    write_file(path, page(_document(shown, command)).encode())
+    write_file(path, page(_document(shown, command_of(shown))).encode())
 
 
 def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:
@@ -56,12 +57,10 @@ def _figures(shown: Comparison | Sequence[Result]) -> dict[str, Figure]:
     """The figures by the stem of their file names."""
     if isinstance(shown, Comparison):
         return _comparison_figures(shown)
-    return {
-        f"losses{i or ''}" if result.trials is None else "heatmap": (
-            losses_figure(result) if result.trials is None else heatmap_figure(result)
-        )
+    return dict(
+        (f"losses{i or ''}", losses_figure(result)) if result.trials is None else sweep_figure(result)
         for i, result in enumerate(shown)
-    }
+    )
 
 
 def _comparison_figures(compared: Comparison) -> dict[str, Figure]:
@@ -70,7 +69,8 @@ def _comparison_figures(compared: Comparison) -> dict[str, Figure]:
     for number, first in enumerate(range(0, len(metrics), _METRICS_PER_FIGURE), 1):
         figures[f"three_way_{number}"] = three_way_figure(compared, metrics[first : first + _METRICS_PER_FIGURE])
     if compared.tuning is not None:
+        figures["tuning"] = tuning_figure(compared)
+    if compared.tuning is not None and has_heatmap(compared.tuning):
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        heatmap = heatmap_figure(compared.tuning, losses, title_of_tuning(compared.plan))
-        figures |= {"tuning": tuning_figure(compared), "heatmap": heatmap}
+        figures["heatmap"] = heatmap_figure(compared.tuning, losses, title_of_tuning(compared.plan))
     return figures

@@ -28,22 +28,24 @@ class Record(NamedTuple):
     """What one run left behind.
 
     Attributes:
-      losses: after each recorded update.
+      losses: after each recorded update; None where they are not recorded.
       losses_before: before each recorded update, on the same batch.
       metrics: by name: [recorded, …].
       diverged_at: the first iteration whose loss is not finite; −1 if never.
       evaluations: by name, one entry an evaluation.
       failed: whether the run diverged, or ended no better than a constant predictor.
       params: the parameters that the last evaluation is of; None where they are not kept.
+      error: of a run of a `HostTask`, what it raised, with the traceback, or empty; None for other runs.
     """
 
-    losses: Float[np.ndarray, " recorded"]
+    losses: Float[np.ndarray, " recorded"] | None
     losses_before: Float[np.ndarray, " recorded"]
     metrics: dict[str, np.ndarray]
     diverged_at: int
     evaluations: dict[str, Float[np.ndarray, " evaluations"]]
     failed: bool
     params: PyTree[np.ndarray] | None
+    error: str | None = None
 
     @property
     def finals(self) -> dict[str, Any]:

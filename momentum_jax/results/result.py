@@ -1,6 +1,8 @@
 """`Result`: the arrays of a set of runs, in memory and on disk."""
 
 import dataclasses
+import functools
+import operator
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,21 +12,26 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
+from momentum_jax._base.display import as_html, as_text
 from momentum_jax._base.errors import InputError, check_path
 from momentum_jax._base.reading import reason
 from momentum_jax._base.trees import array_of, flatten, json_bytes, unflatten
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
+from momentum_jax.results.head import HEAD, described_by, digests_of, read_head
+from momentum_jax.results.labelled import labelled_arrays
 from momentum_jax.results.parquet import records_from_parquet, records_to_parquet
-from momentum_jax.results.record import Record, Run
+from momentum_jax.results.parts import read_records
+from momentum_jax.results.record import Record
 from momentum_jax.results.result_folder import (
     CONFIG,
     RUNS,
     read_result_folder,
     write_result_folder,
 )
-from momentum_jax.results.store import HEAD, described_by, digests_of, read_head, read_records
-from momentum_jax.results.stored import check_records
-from momentum_jax.results.tables import FINALS, ITERATIONS, describe, with_finals
+from momentum_jax.results.stacked import OnDemand, Reads, StackedRecords
+from momentum_jax.results.stored import check_forms
+from momentum_jax.results.summary import summary_of
+from momentum_jax.results.tables import FINALS, ITERATIONS, describe, trials_by_label, with_finals
 from momentum_jax.space import Trial
 
 ByLabel = dict[str, Any]
@@ -39,38 +46,71 @@ class Result:
     Attributes:
       config: what was run.
       iterations: int [recorded], which iterations the histories hold; fewer than the config's if interrupted.
-      losses: float [seeds, recorded], the loss on each batch after its update: what the tutorial plots. It rewards
-        the larger step; do not compare optimizers by it.
+      losses_after: float [seeds, recorded], the loss on each batch after its update; empty where it was not recorded.
+        See `losses`.
       losses_before: float [seeds, recorded], the loss on the same batch before the update: an unbiased estimate
         of the training loss.
       metrics: by name, then label: [seeds, recorded, …], what `metrics=` asked for.
       evaluation_iterations: int [evaluations], updates made before each evaluation. The last evaluation is at the
         end, unless a Ctrl-C cut it short: then there are no final losses and accuracies.
       evaluations: by name ("train_loss", …), then label: float [seeds, evaluations].
-      failed: bool [seeds], whether a loss was not finite, or the end was no better than a constant predictor.
-      diverged_at: int [seeds], the first iteration whose loss, before or after the update, is not finite; −1 if
-        there is none.
+      failed: bool [seeds], whether a loss before an update was not finite, or "train_loss" at the end is not below that
+        of a constant predictor.
+      diverged_at: int [seeds], the first iteration whose loss before the update is not finite; −1 if there is none.
+        The iterations after it are not trained: their losses and metrics are NaN (0 for integers), and so are the
+        evaluations from there on.
       params: pytree whose leaves have a leading axis of seeds: the parameters at the end, those that were evaluated.
+        Histories and parameters of a sweep with a folder are read from it when one of them is first asked for.
       provenance: versions, device, instruction set, source and digest of the data, seconds of each phase.
       trials: of a sweep, by label: the optimizers and batch sizes. Every array that has an axis of seeds then has an
         axis of trials before it, in this order.
       missing: of a sweep, bool [trials, seeds], the runs that are not finished yet. Their losses are NaN, they neither
         failed nor diverged, and the table leaves them out.
+      errors: of a sweep of a `HostTask`, by label and (position of the trial, seed): what runs raised, in one line, and
+        below it the traceback. These runs failed; their losses are NaN.
     """
 
     config: Config
     iterations: Int[np.ndarray, " recorded"]
-    losses: dict[str, Float[np.ndarray, "*trials seeds recorded"]]
-    losses_before: dict[str, Float[np.ndarray, "*trials seeds recorded"]]
-    metrics: dict[str, dict[str, np.ndarray]]
+    losses_after: Mapping[str, Float[np.ndarray, "*trials seeds recorded"]]
+    losses_before: Mapping[str, Float[np.ndarray, "*trials seeds recorded"]]
+    metrics: dict[str, Mapping[str, np.ndarray]]
     evaluation_iterations: Int[np.ndarray, " evaluations"]
     evaluations: dict[str, dict[str, Float[np.ndarray, "*trials seeds evaluations"]]]
     failed: dict[str, Bool[np.ndarray, "*trials seeds"]]
     diverged_at: dict[str, Int[np.ndarray, "*trials seeds"]]
-    params: dict[str, PyTree[np.ndarray]]
+    params: Mapping[str, PyTree[np.ndarray]]
     provenance: dict[str, Any]
     trials: dict[str, tuple[Trial, ...]] | None = None
     missing: dict[str, Bool[np.ndarray, "trials seeds"]] = dataclasses.field(default_factory=dict)
+    errors: dict[str, dict[tuple[int, int], str]] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return as_text(summary_of(self, curves=False))
+
+    def _repr_html_(self) -> str:
+        return as_html(summary_of(self, curves=True))
+
+    @property
+    def losses(self) -> Mapping[str, Float[np.ndarray, "*trials seeds recorded"]]:
+        """The loss on each batch after its update: what the tutorial plots.
+
+        It rewards the larger step; do not compare optimizers by it.
+
+        Raises:
+          InputError: it was not recorded.
+        """
+        if not self.losses_after:
+            raise InputError(
+                "the loss after each update was not recorded; ask for it with Config(loss_after=True), or "
+                "--loss-after yes. losses_before is there always"
+            )
+        return self.losses_after
+
+    @property
+    def batch_losses(self) -> tuple[Mapping[str, Float[np.ndarray, "*trials seeds recorded"]], str]:
+        """`losses` where they were recorded, else `losses_before`; and which it is, "after" or "before"."""
+        return (self.losses_after, "after") if self.losses_after else (self.losses_before, "before")
 
     @property
     def train_loss(self) -> dict[str, Float[np.ndarray, "*trials seeds"]]:
@@ -119,8 +159,9 @@ class Result:
         Columns: optimizer (its label), each hyperparameter under its name (those of a schedule as name.parameter),
         seed, final_train_loss, test_loss, test_accuracy, failed, diverged_at (null if never).
         """
-        trials = self._trials_by_label()
-        described = describe(trials, self.config.seed_tuple, batch_size=self._batch_sizes_vary())
+        trials = trials_by_label(self.config, self.trials)
+        sizes = {trial.batch_size for own in trials.values() for trial in own}
+        described = describe(trials, self.config.seed_tuple, batch_size=sizes != {self.config.batch_size})
         finals: dict[str, list[Any]] = {name: [] for name in FINALS}
         evaluated = dict(zip(FINALS, (self.train_loss, self.test_loss, self.test_accuracy), strict=False))
         present: list[bool] = []
@@ -133,14 +174,46 @@ class Result:
             present += (~self.missing[label].reshape(-1)).tolist() if self.missing else [True] * runs
         return with_finals(described, finals).filter(present)
 
-    def _trials_by_label(self) -> Mapping[str, Sequence[Trial]]:
-        if self.trials is not None:
-            return self.trials
-        return {label: (Trial(o, self.config.batch_size),) for label, o in self.config.optimizers.items()}
+    def to_xarray(self) -> Any:
+        """Returns an `xarray.Dataset` of the arrays, to select, plot and write with xarray.
 
-    def _batch_sizes_vary(self) -> bool:
-        sizes = {trial.batch_size for own in self._trials_by_label().values() for trial in own}
-        return sizes != {self.config.batch_size}
+        Its dimensions are trial (of a training one for each optimizer, in their order), seed, iteration and evaluation
+        (the updates made before it). The variables are losses_before, losses_after where it was recorded, failed,
+        diverged_at, of a sweep missing, and each evaluation and metric under its name. Further axes of a metric are
+        named as in norm_0, norm_1. The values are those of the result: of a missing run NaN, False, or −1 in
+        diverged_at. bfloat16 becomes float32. Parameters are left out.
+
+        Coordinates along trial are optimizer (its label), batch_size, and each hyperparameter under its name in
+        `table()`: numbers, with NaN where an optimizer has none of that name, or else text. A name that is taken gets a
+        prefix, as in evaluation.failed, metric.failed and hyperparameter.seed. Histories that are in a sweep's folder
+        are read from it.
+
+        Raises:
+          InputError: xarray is not installed, or the arrays of a metric have other shapes for other optimizers.
+        """
+        return labelled_arrays(self)
+
+    def plot(self, ax: Any = None, *, label: str | None = None, log: bool = False) -> Any:
+        """Draws the losses of a training, or of a sweep the final loss against the hyperparameters that vary.
+
+        That is a heatmap if two hyperparameters of an optimizer vary, and the loss against the one if one does. These
+        are the figures of `momentum-jax`.
+
+        Args:
+          ax: the matplotlib Axes to draw into. Without it a figure is made by `matplotlib.pyplot`, which shows it in
+            notebooks and with `plt.show()`.
+          label: the optimizer to draw; by default all.
+          log: of a training, whether the loss has a logarithmic axis, with the start of the curves.
+
+        Returns:
+          The Axes, or the Figure if it has several.
+
+        Raises:
+          InputError: there is nothing to draw, no such optimizer, `log` with a sweep, or `ax` with several panels.
+        """
+        from momentum_jax.report.plotting import plot_result
+
+        return plot_result(self, ax, label, log=log)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json, runs.parquet and, last, result.json with the digests of the others.
@@ -166,12 +239,23 @@ class Result:
         about = {"provenance": self.provenance, "evaluation_iterations": self.evaluation_iterations.tolist()}
         write_result_folder(folder, self.config, contents, about)
 
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes the page of a training or a sweep: one HTML file, which needs no network.
+
+        Raises:
+          InputError: the file cannot be written.
+        """
+        from momentum_jax.report.writing import write_page
+
+        check_path("path", path)
+        write_page([self], pathlib.Path(path))
+
     def _of(self, label: str) -> list[Record]:
         """The records of a label's runs, seed by seed."""
         structure, leaves = flatten(self.params.get(label))
         return [
             Record(
-                losses=self.losses[label][i],
+                losses=self.losses_after[label][i] if self.losses_after else None,
                 losses_before=self.losses_before[label][i],
                 metrics={name: by_label[label][i] for name, by_label in self.metrics.items()},
                 diverged_at=int(self.diverged_at[label][i]),
@@ -195,138 +279,113 @@ class Result:
         return _load_sweep(folder) if os.path.lexists(folder / HEAD) else _load_training(folder)
 
 
-def from_records(
+def from_stacked(
     config: Config,
-    records: Mapping[str, Sequence[Sequence[Record | None]]],
+    stacked: StackedRecords,
     iterations: Int[np.ndarray, " recorded"],
     evaluation_iterations: Sequence[int] | Int[np.ndarray, " evaluations"],
     provenance: dict[str, Any],
     trials: dict[str, tuple[Trial, ...]] | None = None,
+    read: Reads | None = None,
 ) -> Result:
-    """Builds a result from the records of its runs.
+    """Builds a result from the records of its runs, of which at least one is finished.
 
     Args:
       config: what was run.
-      records: by label, then trial, then seed; None for a run that is not finished, of which some other must be.
+      stacked: the records.
       iterations: those that the histories hold.
       evaluation_iterations: updates made before each evaluation.
       provenance: of the result.
-      trials: of a sweep; without them there is one trial, and no axis of trials.
+      trials: of a sweep. Without them there is one trial, and no axis of trials.
+      read: gives the histories and parameters, by label, where `stacked` does not keep them.
     """
-    of_runs = {label: [record for of_trial in by_trial for record in of_trial] for label, by_trial in records.items()}
-    some = next(record for runs in of_runs.values() for record in runs if record is not None)
-    complete = {label: _fill_missing(runs, some) for label, runs in of_runs.items()}
-    seeds = len(config.seed_tuple)
-    axes = {label: (seeds,) if trials is None else (len(of_trials), seeds) for label, of_trials in records.items()}
+    fields = stacked.complete()
+    if trials is None:
+        fields = {label: jax.tree.map(lambda a: a[0], of_label) for label, of_label in fields.items()}
+    form = next(iter(stacked.forms.values()))
+    labels = tuple(fields)
 
-    def stacked(field: str, name: str | None = None) -> dict[str, Any]:
-        """By label, a field of the records, or what it has under a name."""
-        entries = {label: [getattr(record, field) for record in runs] for label, runs in complete.items()}
-        if name is not None:
-            entries = {label: [entry[name] for entry in of_runs] for label, of_runs in entries.items()}
-        return {label: _stack(of_runs, axes[label]) for label, of_runs in entries.items()}
+    def now(*keys: str) -> dict[str, Any]:
+        return {label: functools.reduce(operator.getitem, keys, fields[label]) for label in labels}
 
-    missing = {label: _stack([record is None for record in runs], axes[label]) for label, runs in of_runs.items()}
+    def histories(*keys: str) -> Mapping[str, Any]:
+        return now(*keys) if read is None else OnDemand(labels, read, keys)
+
     return Result(
         config=config,
         iterations=iterations,
-        losses=stacked("losses"),
-        losses_before=stacked("losses_before"),
-        metrics={name: stacked("metrics", name) for name in some.metrics},
+        losses_after={} if form.losses is None else histories("losses"),
+        losses_before=histories("losses_before"),
+        metrics={name: histories("metrics", name) for name in form.metrics},
         evaluation_iterations=np.asarray(evaluation_iterations),
-        evaluations={name: stacked("evaluations", name) for name in some.evaluations},
-        failed=stacked("failed"),
-        diverged_at=stacked("diverged_at"),
-        params={} if some.params is None else stacked("params"),
+        evaluations={name: now("evaluations", name) for name in form.evaluations},
+        failed=now("failed"),
+        diverged_at=now("diverged_at"),
+        params={} if form.params is None else histories("params"),
         provenance=provenance,
         trials=trials,
-        missing={} if trials is None else missing,
+        missing={} if trials is None else {label: ~finished for label, finished in stacked.finished.items()},
+        errors={
+            label: {(position, config.seed_tuple[column]): own[position, column] for position, column in sorted(own)}
+            for label in labels
+            if (own := stacked.errors.get(label))
+        },
     )
 
 
 def sweep_result(
     config: Config,
     trials: dict[str, tuple[Trial, ...]],
-    records: Mapping[Run, Record],
+    stacked: StackedRecords,
     provenance: dict[str, Any],
+    read: Reads | None = None,
 ) -> Result:
     """Builds the result of a sweep from the records of its finished runs.
+
+    Args:
+      config: of the sweep.
+      trials: by label.
+      stacked: the records.
+      provenance: of the result.
+      read: gives the histories and parameters, by label, where `stacked` does not keep them.
 
     Raises:
       InputError: no run is finished.
     """
-    if not records:
+    if not len(stacked):
         raise InputError("no run of this sweep is finished")
-    by_label = {
-        label: [
-            [records.get(Run(label, position, trial, seed)) for seed in config.seed_tuple]
-            for position, trial in enumerate(of_label)
-        ]
-        for label, of_label in trials.items()
-    }
     iterations, evaluations = recorded_iterations(config), evaluated_iterations(config)
-    return from_records(config, by_label, iterations, evaluations, provenance, trials)
+    return from_stacked(config, stacked, iterations, evaluations, provenance, trials, read)
 
 
 def _load_training(folder: pathlib.Path) -> Result:
     summary, config, content = read_result_folder(folder)
-    seeds = len(config.seed_tuple)
+    seeds, labels = len(config.seed_tuple), list(config.optimizers)
     try:
-        table, records = records_from_parquet(content)
-        if len(records) != seeds * len(config.optimizers):
+        runs = seeds * len(config.optimizers)
+        table, records = records_from_parquet(content, runs)
+        if len(records) != runs:
             raise ValueError("the number of its runs is not that of the config")
-        # The digests say that config and rows are of one saving, so rows are in the order of the config's labels.
-        by_label = {label: records[i * seeds : (i + 1) * seeds] for i, label in enumerate(config.optimizers)}
         iterations = table.column(ITERATIONS)[0].values.to_numpy()
         if not np.issubdtype(iterations.dtype, np.integer):
             raise ValueError("its iterations are not integers")
         evaluation_iterations = np.asarray(summary["evaluation_iterations"], np.int64)
-        check_records(by_label, len(iterations), len(evaluation_iterations))
+        # The digests say that config and rows are of one saving, so rows are in the order of the config's labels.
+        stacked = StackedRecords(dict.fromkeys(config.optimizers, 1), config.seed_tuple)
+        for i, record in enumerate(records):
+            stacked.put(labels[i // seeds], (0, i % seeds), record)
+        check_forms(stacked.forms, len(iterations), len(evaluation_iterations))
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise InputError(f"{str(folder)!r}: {RUNS} cannot be used: {reason(error)}") from error
-    runs = {label: [own] for label, own in by_label.items()}
-    return from_records(config, runs, iterations, evaluation_iterations, summary["provenance"])
+    return from_stacked(config, stacked, iterations, evaluation_iterations, summary["provenance"])
 
 
 def _load_sweep(folder: pathlib.Path) -> Result:
     head = read_head(folder)
     config, trials = described_by(folder, head)
-    records = read_records(folder, config, digests_of(head, config, trials))
+    records = read_records(folder, config, trials, digests_of(head, config, trials))
     provenance = {name: head[name] for name in ("versions", "environment", "data", "functions")}
     return sweep_result(config, trials, records, provenance)
-
-
-def _fill_missing(records: Sequence[Record | None], other: Record) -> list[Record]:
-    """Puts a blank record where a run is missing, with the shapes of its label's, or else of another label's."""
-    present = [record for record in records if record is not None]
-    if len(present) == len(records):
-        return present
-    like = present[0] if present else other
-    blank = Record(
-        losses=_blank(like.losses),
-        losses_before=_blank(like.losses_before),
-        metrics={name: _blank(values) for name, values in like.metrics.items()},
-        diverged_at=-1,
-        evaluations={name: _blank(values) for name, values in like.evaluations.items()},
-        failed=False,
-        params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), like.params),
-    )
-    return [blank if record is None else record for record in records]
-
-
-def _blank(values: np.ndarray) -> np.ndarray:
-    """An array of NaN, or of zeros where the dtype has no NaN."""
-    return np.full_like(values, 0 if values.dtype.kind in "biu" else np.nan)
-
-
-def _stack(trees: Sequence[PyTree[Any]], axes: tuple[int, ...]) -> PyTree[np.ndarray]:
-    """Stacks the leaves of the runs' trees along these leading axes."""
-
-    def stack(*leaves: Any) -> np.ndarray:
-        stacked = np.stack(leaves)
-        return stacked.reshape(*axes, *stacked.shape[1:])
-
-    return jax.tree.map(stack, *trees)
 
 
 def _same(a: Any, b: Any) -> bool:

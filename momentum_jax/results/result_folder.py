@@ -17,7 +17,7 @@ from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.stored import config_of
 
 CONFIG, RUNS, SUMMARY = "config.json", "runs.parquet", "result.json"
-_FORMAT = 2
+_FORMAT = 3
 _SCHEMA = {"provenance": dict, "evaluation_iterations": [int], "sha256": {str: str}}
 
 

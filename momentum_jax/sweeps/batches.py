@@ -8,15 +8,18 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from momentum_jax._base.progress import Progress
+from momentum_jax._base.progress import Report
 from momentum_jax.config import Config
 from momentum_jax.results.record import Record, Run
-from momentum_jax.tasks import Task
-from momentum_jax.training.compile import Program, bytes_of_run, bytes_of_state, compile_runs
+from momentum_jax.sweeps.unfinished import Unfinished
+from momentum_jax.tasks import Metric, Task
+from momentum_jax.training.compile import bytes_of_run, bytes_of_state, compile_runs
 from momentum_jax.training.devices import Layout
 from momentum_jax.training.groups import Group
-from momentum_jax.training.loop import advance, evaluate, evaluate_when_due, initial_state, make_records
+from momentum_jax.training.loop import train_runs
+from momentum_jax.training.program import Program
 from momentum_jax.training.sampling import numerics
+from momentum_jax.training.state import State, evaluate, initial_state, make_records, proportion_done, restore, snapshot
 
 # Iterations of one device from one write to the next, and from one return to Python to the next: some 10 s and 1 s on
 # one core with the tutorial's network.
@@ -28,10 +31,14 @@ _MEMORY_FRACTION = 0.7
 
 
 class Job(NamedTuple):
-    """What all runs of a sweep share; any process that has it can train any of them."""
+    """What all runs of a sweep share; any process that has it can train any of them.
+
+    The groups refer to the functions of task and metrics weakly: the job keeps them alive.
+    """
 
     cfg: Config
     task: Task
+    metrics: dict[str, Metric]
     environment: dict[str, str]
     chunk: int
     keep_params: bool
@@ -42,7 +49,12 @@ class Job(NamedTuple):
 
 
 def train_batches(
-    job: Job, groups: Sequence[Group], devices: Sequence[jax.Device], progress: Progress, at_least: int = 1
+    job: Job,
+    groups: Sequence[Group],
+    devices: Sequence[jax.Device],
+    report: Report,
+    at_least: int = 1,
+    unfinished: Unfinished | None = None,
 ) -> Iterator[dict[Run, Record]]:
     """Trains runs on some devices, and gives the records of each batch of runs when it is finished.
 
@@ -50,26 +62,40 @@ def train_batches(
       job: what the runs share.
       groups: the runs.
       devices: where.
-      progress: called with "compiling", then with "runs".
+      report: told of "compiling", then of "runs", of which `done` holds parts.
       at_least: how many runs of each structure the programs take at least, if a batch has time for them, so that calls
         with fewer runs share the programs.
+      unfinished: keeps a batch that is interrupted, and gives it back. Whoever keeps the records removes it.
     """
     cfg = job.cfg
     with numerics(cfg.dtype):
         per_device = functools.partial(_runs_per_device, job, len(devices), at_least)
-        program = compile_runs(cfg, job.task, groups, devices, job.layout, job.chunk, progress, per_device=per_device)
+        program = compile_runs(cfg, job.task, groups, devices, job.layout, job.chunk, report, per_device=per_device)
         finished, count = 0, sum(len(group.runs) for group in groups)
-        progress("runs", 0, count, "")
-        for batch in plan_batches(program):
-            state = initial_state(program, batch)
-            while state.step < cfg.iterations:
-                state = advance(program, state, job.chunk)
-                progress("runs", finished + len(batch) * state.step / cfg.iterations, count, "")
-                state = evaluate_when_due(program, state)
-            state = evaluate(program, state)
+        batches = plan_batches(program)
+        if unfinished is not None:
+            batches.sort(key=lambda batch: not unfinished.is_of(batch))
+        for batch in batches:
+            saved = None if unfinished is None else unfinished.begin(batch)
+            state = restore(program, initial_state(program, batch), saved)
+
+            def report_runs(
+                state: State, evaluated: int = 0, runs: int = 1, behind: int = finished, size: int = len(batch)
+            ) -> None:
+                report("runs", behind + size * proportion_done(program, state, evaluated / runs), count)
+
+            state, interrupted = train_runs(program, state, job.chunk, report_runs, unfinished)
+            try:
+                if interrupted:
+                    raise KeyboardInterrupt
+                state = evaluate(program, state, report_runs)
+                records = make_records(program, state, job.keep_params)
+            except KeyboardInterrupt:
+                if unfinished is not None and state.step:
+                    unfinished.write(snapshot(program, state))
+                raise
             finished += len(batch)
-            records = make_records(program, state)
-            yield records if job.keep_params else {run: r._replace(params=None) for run, r in records.items()}
+            yield records
 
 
 def plan_batches(program: Program) -> list[list[Run]]:

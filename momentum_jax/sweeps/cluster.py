@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +19,13 @@ import numpy as np
 
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.machine import cores, environment
-from momentum_jax._base.progress import Progress, no_progress
+from momentum_jax._base.processes import environment_defaults
+from momentum_jax._base.progress import Report, no_progress
 from momentum_jax.results.fingerprint import first_difference
 from momentum_jax.results.record import Record, Run
 from momentum_jax.sweeps.batches import BATCH_ITERATIONS, Job, train_batches
+from momentum_jax.sweeps.host import HostJob, attempt, call_of
+from momentum_jax.sweeps.unfinished import Unfinished
 from momentum_jax.training.devices import resolve_layout
 from momentum_jax.training.groups import Group
 from momentum_jax.training.sampling import numerics
@@ -31,6 +34,9 @@ _RETRIES = 3
 # Runs of a task for an accelerator, which trains as many of them at once as its memory holds.
 _ACCELERATOR_RUNS = 256
 _SECONDS_TO_CONNECT = 5.0
+# No report on Ray's use to a server, and workers of ordinary priority: they have the machine to themselves.
+# By default Ray makes a task that has no memory left again and again.
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_task_oom_retries": str(_RETRIES)}
 
 
 class Answer(NamedTuple):
@@ -58,12 +64,14 @@ class Shipment(NamedTuple):
       layout: as `sweep` was given it.
       batches: parts of groups.
       capacity: for each batch, the number of runs in the largest batch of the same group.
+      cache: where compiled programs are kept, if they are, and from how many seconds of compiling on.
     """
 
     job: Job
     layout: str
     batches: Sequence[Group]
     capacity: Sequence[int]
+    cache: tuple[str | None, float]
 
 
 class Cluster(NamedTuple):
@@ -82,35 +90,44 @@ class Cluster(NamedTuple):
     def environment(self) -> dict[str, str]:
         """Returns the environment of the worker that answers first."""
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-        described: dict[str, str] = self._get(self._task(_describe).remote(self.layout, precision))
+        described: dict[str, str] = self.get(self.task(_describe).remote(self.layout, precision))
         return described
 
-    def train(self, job: Job, groups: Sequence[Group], progress: Progress) -> Iterator[dict[Run, Record]]:
+    def train(
+        self, job: Job, groups: Sequence[Group], report: Report, unfinished: Unfinished | None = None
+    ) -> Iterator[dict[Run, Record]]:
         """Trains runs in batches of one structure, with as many tasks waiting as are running."""
         count = sum(len(group.runs) for group in groups)
         batches, capacity = self._batches(job, groups, count)
-        shipped = self.ray.put(Shipment(job, self.layout, batches, capacity))
-        train = self._task(_train)
-        waiting = iter(range(len(batches)))
-        # The batch of each task.
-        running: dict[Any, int] = {}
+        settings: Any = jax.config
+        cache = settings.jax_compilation_cache_dir, settings.jax_persistent_cache_min_compile_time_secs
+        shipped = self.ray.put(Shipment(job, self.layout, batches, capacity, cache))
+        train = self.task(_train)
         finished = 0
-        progress("runs", 0, count, "")
-        while True:
-            # In a list, Ray leaves the reference as it is: each worker fetches the shipment once, not every task.
-            more = itertools.islice(waiting, max(0, 2 * self._parallel_tasks() - len(running)))
-            running |= {train.remote([shipped], job.cfg.dtype, batch): batch for batch in more}
-            if not running:
-                return
-            (done,), _ = self.ray.wait(list(running), num_returns=1)
-            batch = batches[running.pop(done)].runs
-            answer: Answer = self._get(done)
+        report("runs", 0, count)
+        # In a list, Ray leaves the reference as it is: each worker fetches the shipment once, not every task.
+        for number, done in self.finished(lambda i: train.remote([shipped], job.cfg.dtype, i), len(batches)):
+            batch = batches[number].runs
+            answer: Answer = self.get(done)
             if answer.refusal is not None:
                 raise InputError(answer.refusal)
             # Copies: the arrays lie in Ray's store, which keeps them as long as there is a view.
             yield {batch[i]: jax.tree.map(_copied, record) for i, record in answer.records.items()}
             finished += len(answer.records)
-            progress("runs", finished, count, "")
+            report("runs", finished, count)
+
+    def finished(self, submit: Callable[[int], Any], count: int) -> Iterator[tuple[int, Any]]:
+        """Submits tasks by their numbers, and yields number and reference of each as it finishes."""
+        waiting = iter(range(count))
+        # The number of each task.
+        running: dict[Any, int] = {}
+        while True:
+            more = itertools.islice(waiting, max(0, 2 * self._parallel_tasks() - len(running)))
+            running |= {submit(number): number for number in more}
+            if not running:
+                return
+            (done,), _ = self.ray.wait(list(running), num_returns=1)
+            yield running.pop(done), done
 
     def _batches(self, job: Job, groups: Sequence[Group], count: int) -> tuple[list[Group], list[int]]:
         """The runs of each task, and the size of the largest batch of its group; every worker gets some."""
@@ -125,7 +142,7 @@ class Cluster(NamedTuple):
             capacity += [max(map(len, parts))] * len(parts)
         return batches, capacity
 
-    def _get(self, reference: Any) -> Any:
+    def get(self, reference: Any) -> Any:
         """Returns what a task returned, or raises what it raised."""
         try:
             return self.ray.get(reference)
@@ -144,12 +161,31 @@ class Cluster(NamedTuple):
                 "finished runs are kept, and the same call goes on from there"
             ) from error
 
-    def _task(self, function: Any) -> Any:
+    def task(self, function: Any) -> Any:
         # By default Ray ends a worker with a GPU after each task.
         return self.ray.remote(**self.resources, max_retries=_RETRIES, max_calls=0)(function)
 
     def _parallel_tasks(self) -> int:
         return parallel_tasks(self.ray.nodes(), self.resources)
+
+
+def call_cluster(cluster: Cluster, job: HostJob, runs: Sequence[Run]) -> Iterator[tuple[int, Any]]:
+    """Makes runs of a `HostTask` on a cluster, each in a task of its own; `HostWorkers.call`."""
+    make_run, errors = cluster.task(attempt), cluster.ray.exceptions
+    for number, done in cluster.finished(lambda i: make_run.remote(job.task, *call_of(job, runs[i])), len(runs)):
+        try:
+            yield number, cluster.get(done)
+        except InputError as error:
+            if not isinstance(error.__cause__, errors.WorkerCrashedError | errors.OutOfMemoryError):
+                raise
+            yield number, f"its worker process died in each of {_RETRIES + 1} attempts"
+
+
+def for_host_task(cluster: Cluster, address: str) -> Cluster:
+    """The cluster for runs of a `HostTask`: a task has the processors of a local worker, or a GPU, or one processor."""
+    local = address.startswith("local:")
+    one = cluster.resources if local or cluster.resources["num_gpus"] else {"num_cpus": 1, "num_gpus": 0}
+    return cluster._replace(resources=one)
 
 
 def parallel_tasks(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, int]) -> int:
@@ -181,7 +217,7 @@ def connect(address: str, layout: str) -> Iterator[Cluster]:
         raise InputError("this process is connected to Ray already; call ray.shutdown() before a sweep on a cluster")
     workers = int(count) if local == "local" else 0
     try:
-        with _settings_of_ray(), warnings.catch_warnings():
+        with environment_defaults(_SETTINGS), warnings.catch_warnings():
             # JAX warns of the forks that become Ray's processes.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             _start_or_join(ray, address, workers)
@@ -233,20 +269,6 @@ def _cores_each(workers: int) -> int:
     return max(1, cores() // workers)
 
 
-@contextlib.contextmanager
-def _settings_of_ray() -> Iterator[None]:
-    """Sets what Ray reads from the environment when it starts, unless the user has set it."""
-    # No report on its use to a server, and workers of ordinary priority: they have the machine to themselves.
-    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
-
-
 def _copied(leaf: Any) -> Any:
     return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
 
@@ -272,17 +294,26 @@ def _train(boxed: list[Any], dtype: str, batch: int) -> Answer:
     devices = _devices()
     # JAX unpickles arrays of 64 bits as such only where it has 64-bit types.
     with numerics(dtype):
-        job, layout, batches, capacity = _shipment(boxed[0])
+        job, layout, batches, capacity, cache = _shipment(boxed[0])
     name = f"worker {os.getpid()} on {ray.util.get_node_ip_address()}"
     reason = refusal(name, _describe(layout, job.environment.get("matmul_precision")), job.environment)
     if reason is not None:
         return Answer({}, reason)
+    _keep_programs(*cache)
     group = batches[batch]
     positions = {run: i for i, run in enumerate(group.runs)}
     records: dict[int, Record] = {}
     for some in train_batches(job, [group], devices, no_progress, capacity[batch]):
         records |= {positions[run]: record for run, record in some.items()}
     return Answer(records, None)
+
+
+def _keep_programs(folder: str | None, least_seconds: float) -> None:
+    """What compiles here is kept in the folder of this name where the process that asks for it keeps its own."""
+    if folder is None:
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
 
 
 def refusal(worker: str, there: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
@@ -298,7 +329,10 @@ def _devices() -> list[jax.Device]:
 
     given = ray.get_runtime_context().get_assigned_resources()
     if not given.get("GPU"):
-        jax.config.update("jax_num_cpu_devices", int(given.get("CPU", 1)))
+        cpus = int(given.get("CPU", 1))
+        jax.config.update("jax_num_cpu_devices", cpus)
+        # XLA has a thread for each core that it sees. Those of several workers would get in each other's way.
+        os.environ.setdefault("NPROC", str(cpus))
     _gpus_at_start()
     return jax.devices()
 

@@ -1,4 +1,4 @@
-"""How far a sweep is: the caller's progress, and the file that `momentum-jax status` reads."""
+"""How far a sweep is: the caller's report, and the file that `momentum-jax status` reads."""
 
 import math
 import time
@@ -6,28 +6,29 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from momentum_jax._base.machine import memory_in_use
-from momentum_jax._base.progress import Progress
+from momentum_jax._base.progress import Report
 from momentum_jax.results.record import Record
+from momentum_jax.results.stacked import StackedRecords
 from momentum_jax.results.store import Store
 
 _SECONDS_BETWEEN_WRITES = 2.0
 
 
 class Status:
-    """How far a sweep is. `report` is the progress to give to workers.
+    """How far a sweep is. Its method `report` is what workers report to.
 
     Args:
       runs: of the whole sweep.
       finished: records of the runs that were finished before.
-      progress: the caller's.
+      report: the caller's.
       store: where the status is written; None for nowhere.
     """
 
-    def __init__(self, runs: int, finished: Mapping[Any, Record], progress: Progress, store: Store | None):
+    def __init__(self, runs: int, finished: StackedRecords, report: Report, store: Store | None):
         self._runs = runs
         self._before = self._finished = len(finished)
-        self._failed = sum(record.failed for record in finished.values())
-        self._progress = progress
+        self._failed = finished.failed
+        self._caller = report
         self._store = store
         # When the first run began here. Compiling in this process comes before; a cluster's workers compile after it.
         self._began: float | None = None
@@ -37,7 +38,7 @@ class Status:
     def report(self, phase: str, done: float, total: int, note: str = "") -> None:
         """Passes a phase on to the caller; of the phase "runs", with the runs of earlier calls and a note."""
         if phase != "runs":
-            self._progress(phase, done, total, note)
+            self._caller(phase, done, total, note)
             return
         self._began = time.monotonic() if self._began is None else self._began
         self._show(self._before + done)
@@ -71,7 +72,7 @@ class Status:
         note = ", ".join(
             [*speed, f"{now['finished']} finished", f"{now['failed']} failed", f"{now['memory_bytes'] / 2**20:.0f} MiB"]
         )
-        self._progress("runs", int(done), self._runs, note)
+        self._caller("runs", done, self._runs, note, whole=done / self._runs)
         if time.monotonic() - self._written >= _SECONDS_BETWEEN_WRITES:
             self._write(now)
             self._written = time.monotonic()

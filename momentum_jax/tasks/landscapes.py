@@ -18,7 +18,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, unknown
+from momentum_jax._base.display import Summary, as_html, as_text, clip, counted, fields_summary
+from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real, shown, unknown
 
 Point = Float[Array, " dimensions"]
 # The largest float32 is 3e38.
@@ -73,6 +74,18 @@ class Landscape:
                     f"{field} of landscape {self.name!r} must have the shape {wanted}, not {list(value.shape)}"
                 )
             object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        return as_text(self._summary())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._summary())
+
+    def _summary(self) -> Summary:
+        fields = {"minima": self.minima, "start": self.start, "window": self.window, "domain": self.domain}
+        texts = {name: shown(np.round(array, 6).tolist()) for name, array in fields.items() if array is not None}
+        title = f"Landscape {clip(self.name, 50)}, {counted(self.dimensions, 'dimension')}: {self.formula}"
+        return fields_summary(title, texts)
 
     @property
     def dimensions(self) -> int:

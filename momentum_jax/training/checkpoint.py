@@ -13,8 +13,8 @@ from momentum_jax._base.reading import DIGEST, check_schema, read_bytes, reason
 from momentum_jax._base.trees import digest_of_tree, pack, unpack
 from momentum_jax.results.fingerprint import first_difference
 
-# 3: with a digest of state and identity.
-FORMAT = 3
+# 4: a run that has diverged is left as it is.
+FORMAT = 4
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Convolutions in the layout that XLA's CPU computes fast inside a loop."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,21 +22,17 @@ def channels_last(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> channels_last(convolve)(x, kernel).shape
     (1, 3, 4, 4)
     """
+    # `jit` traces a function once, however often it is asked.
+    jitted: Any = jax.jit(function, inline=True)
 
     def rewritten(*args: Any) -> Any:
-        # `jit` traces a function once, however often it is asked.
-        traced = _jit(function).trace(*args)
-        if not _convolves(traced.jaxpr.jaxpr):
-            return function(*args)
-        outputs = _evaluate(traced.jaxpr, jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(traced.out_info), outputs)
+        traced, inputs = jitted.trace(*args), jax.tree.leaves(args)
+        # Of a function that closes over values of a program that is being traced, JAX makes these inputs too.
+        if len(traced.jaxpr.jaxpr.invars) > len(inputs) or not _convolves(traced.jaxpr.jaxpr):
+            return jitted(*args)
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), _evaluate(traced.jaxpr, inputs))
 
     return rewritten
-
-
-@functools.lru_cache(maxsize=64)
-def _jit(function: Callable[..., Any]) -> Any:
-    return jax.jit(function)
 
 
 def _evaluate(closed: Any, inputs: Sequence[Any]) -> list[Any]:

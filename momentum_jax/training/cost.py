@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from momentum_jax._base.progress import Progress, no_progress
+from momentum_jax._base.progress import Report
 from momentum_jax.config import Config
 from momentum_jax.optimizers.registry import split
 from momentum_jax.space import Trial
-from momentum_jax.tasks import Data, Params, Scalars, Task
+from momentum_jax.tasks import Scalars, Task
 from momentum_jax.training.devices import default_devices
 from momentum_jax.training.loop import train
 
@@ -17,7 +17,7 @@ _ROUNDS = 5
 
 
 def measure_steps(
-    cfg: Config, trials: Mapping[str, Sequence[Trial]], task: Task, progress: Progress
+    cfg: Config, trials: Mapping[str, Sequence[Trial]], task: Task, report: Report
 ) -> dict[str, list[list[float]]]:
     """Seconds that one iteration of each trial takes: by label, [trials, rounds].
 
@@ -29,7 +29,7 @@ def measure_steps(
       cfg: its first seed is trained.
       trials: by label.
       task: what is trained.
-      progress: called with the phase "timing".
+      report: told of "timing", in rounds.
 
     Raises:
       Interrupted: a KeyboardInterrupt during a training.
@@ -48,15 +48,19 @@ def measure_steps(
     seconds: dict[Any, list[float]] = {program: [] for program in configs}
     # The first round compiles and is not counted.
     for number in range(_ROUNDS + 1):
-        progress("timing", number, _ROUNDS + 1)
+        report("timing", number, _ROUNDS + 1, "", whole=number / (_ROUNDS + 1))
         for program, config in configs.items():
-            result = train(config, task=task, devices=default_devices()[:1], progress=no_progress)
+            result = train(config, task=task, devices=default_devices()[:1], progress=False)
             if number:
                 seconds[program].append(result.provenance["seconds"]["training"] / iterations)
     return {label: [seconds[program] for program in own] for label, own in programs.items()}
 
 
-def _evaluate_nothing(params: Params, train: Data, test: Data | None) -> Scalars:
+def runs_of_measuring(cfg: Config, programs: int) -> float:
+    """How many runs of a config on all devices take about as long as `measure_steps` does, which uses only one."""
+    return programs * (_ROUNDS + 1) * min(1.0, _ITERATIONS / cfg.iterations) * len(default_devices())
+
+
+def _evaluate_nothing(*_: Any) -> Scalars:
     """Only iterations are timed: to compile and run an evaluation would be wasted."""
-    del params, train, test
     return {}

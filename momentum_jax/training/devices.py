@@ -4,17 +4,18 @@ import contextlib
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int32, PyTree
+from jaxtyping import Array, Bool, Int32, PyTree
 
 from momentum_jax._base.errors import InputError, check_choice, shown
 from momentum_jax._base.machine import cores
+from momentum_jax._base.trees import aligned
 
 RUNS = "runs"
 Layout = Literal["map", "vmap"]
@@ -116,8 +117,7 @@ def choose_meshes(sizes: Sequence[int], devices: Sequence[jax.Device]) -> list[M
 class Capacity(NamedTuple):
     """How many runs a program takes at once: as many on each device of a mesh.
 
-    Runs are dealt to the devices in turns, so that no device has two more than another. In arrays laid over the mesh
-    those of the first device stand first; places that no run needs repeat the last run.
+    In arrays laid over the mesh the places of the first device stand first. Places without a run repeat the last run.
     """
 
     mesh: Mesh
@@ -132,34 +132,42 @@ class Capacity(NamedTuple):
     def total(self) -> int:
         return self.mesh.size * self.per_device
 
-    def counts(self, runs: int) -> jax.Array:
-        """How many of the first `runs` runs each device has, int32 [devices]."""
-        width = self.mesh.size
-        counts = [len(range(device, runs, width)) for device in range(width)]
-        placed: jax.Array = jax.device_put(np.asarray(counts, np.int32), self._sharding)
+    def deal(self, active: Sequence[bool]) -> tuple[int, ...]:
+        """The place of each run: the active ones first, to the devices in turns, so that none has two more."""
+        places = [0] * len(active)
+        for turn, run in enumerate(sorted(range(len(active)), key=lambda run: not active[run])):
+            places[run] = turn % self.mesh.size * self.per_device + turn // self.mesh.size
+        return tuple(places)
+
+    def is_even(self, active: Sequence[bool], places: Sequence[int]) -> bool:
+        """Whether no device has two active runs more than another."""
+        devices = [place // self.per_device for place, there in zip(places, active, strict=True) if there]
+        counts = np.bincount(devices, minlength=self.mesh.size)
+        return bool(np.ptp(counts) <= 1)
+
+    def mask(self, active: Sequence[bool], places: Sequence[int]) -> Bool[Array, " places"]:
+        """Which places have an active run."""
+        mask = np.zeros(self.total, np.bool_)
+        mask[list(places)] = active
+        placed: jax.Array = jax.device_put(mask, self._sharding)
         return placed
 
-    def stack(self, runs: Sequence[PyTree[Any]]) -> PyTree[jax.Array]:
-        """Stacks what belongs to each run along a new leading axis laid over the mesh."""
-        rows = [runs[min(run, len(runs) - 1)] for run in self._order]
+    def stack(self, runs: Sequence[PyTree[Any]], places: Sequence[int]) -> PyTree[jax.Array]:
+        """Puts what belongs to each run at its place along a new leading axis laid over the mesh."""
+        rows = [runs[-1]] * self.total
+        for run, place in zip(runs, places, strict=True):
+            rows[place] = run
         return jax.tree.map(lambda *xs: jax.device_put(np.stack([np.asarray(x) for x in xs]), self._sharding), *rows)
 
-    def take(self, stacked: PyTree[jax.Array], runs: int) -> PyTree[np.ndarray]:
-        """The rows of the first `runs` runs, on the host, in their order."""
-        places = np.argsort(self._order)[:runs]
-        return jax.tree.map(lambda a: a[places], jax.device_get(stacked))
+    def take(self, stacked: PyTree[jax.Array], places: Sequence[int]) -> PyTree[np.ndarray]:
+        """The rows at these places, on the host."""
+        return jax.tree.map(lambda a: a[list(places)], jax.device_get(stacked))
 
     def shape(self, one: PyTree[Any]) -> PyTree[jax.ShapeDtypeStruct]:
         """What `stack` gives for runs that each have the shapes and dtypes of `one`."""
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((self.total, *np.shape(a)), a.dtype, sharding=self._sharding), one
         )
-
-    @property
-    def _order(self) -> list[int]:
-        """Which run stands at each place."""
-        width = self.mesh.size
-        return [device + width * position for device in range(width) for position in range(self.per_device)]
 
     @property
     def _sharding(self) -> NamedSharding:
@@ -172,43 +180,81 @@ def replicated_shape(one: jax.ShapeDtypeStruct, mesh: Mesh) -> jax.ShapeDtypeStr
 
 
 def replicate(tree: PyTree[Any], mesh: Mesh) -> PyTree[jax.Array]:
-    """Puts a copy of every array on every device of the mesh."""
+    """Puts every array on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def over_runs(function: Callable[..., PyTree[Any]], mesh: Mesh, layout: Layout) -> Callable[..., PyTree[Any]]:
-    """Lifts function(run, shared) to f(counts, runs, shared), where `runs` has a leading axis laid over the mesh.
+def share(data: PyTree[Any], meshes: Iterable[Mesh]) -> dict[Mesh, PyTree[jax.Array]]:
+    """Puts data on meshes, one copy a device; the CPU devices of a process have one copy together."""
+    meshes = set(meshes)
+    devices = {device for mesh in meshes for device in mesh.devices.flat}
+    data = jax.tree.map(_shareable, data)
+    copies = {device: jax.device_put(data, device) for device in devices}
 
-    With the layout "map" each device goes through its first `counts` runs one after the other, and leaves zeros for
-    the rest: a run has the same bits in whatever company it is. With "vmap" it does all at once, which is what an
-    accelerator is good at; the bits then depend on how many there are.
+    def on(mesh: Mesh) -> PyTree[jax.Array]:
+        sharding = NamedSharding(mesh, PartitionSpec())
+        return jax.tree.map(
+            lambda *parts: jax.make_array_from_single_device_arrays(parts[0].shape, sharding, list(parts)),
+            *(copies[device] for device in mesh.devices.flat),
+        )
+
+    return {mesh: on(mesh) for mesh in meshes}
+
+
+def _shareable(array: Any) -> Any:
+    """An array that CPU devices use as it is, in the dtype that JAX gives it; what an accelerator holds stays there."""
+    if isinstance(array, jax.Array) and not all(device.platform == "cpu" for device in array.devices()):
+        return array
+    return aligned(np.asarray(array, jax.dtypes.canonicalize_dtype(array.dtype)))
+
+
+def over_runs(function: Callable[..., tuple[Any, Any]], mesh: Mesh, layout: Layout) -> Callable[..., tuple[Any, Any]]:
+    """Lifts function(state, run, shared) → (state, result) to f(active, states, runs, shared) → (states, results).
+
+    States, runs and results have a leading axis laid over the mesh. What is not active keeps its state; its result is
+    not to be used. The states are donated.
+
+    With the layout "map" each device goes through its active runs one after the other: a run has the same bits in
+    whatever company it is. With "vmap" it does all at once, which is what an accelerator is good at; the bits then
+    depend on how many there are.
     """
+    # It is traced once, for the shapes of its result and in the loop.
+    traced_once: Any = jax.jit(function, inline=True)
 
-    def on_device(counts: Int32[Array, "1"], runs: PyTree[Any], shared: PyTree[Any]) -> PyTree[Any]:
+    def on_device(
+        active: Bool[Array, " places"], states: PyTree[Any], runs: PyTree[Any], shared: PyTree[Any]
+    ) -> tuple[PyTree[Any], PyTree[Any]]:
         if layout == "vmap":
-            return jax.vmap(lambda run: function(run, shared))(runs)
+            after, results = jax.vmap(lambda state, run: function(state, run, shared))(states, runs)
+            kept = jax.tree.map(lambda new, old: jax.vmap(jnp.where)(active, new, old), after, states)
+            return kept, results
 
-        def one(i: Int32[Array, ""]) -> PyTree[Any]:
-            return function(jax.tree.map(lambda a: a[i], runs), shared)
+        def row(i: int | Int32[Array, ""], tree: PyTree[Any]) -> PyTree[Any]:
+            return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), tree)
 
-        def put(i: Int32[Array, ""], results: PyTree[Any]) -> PyTree[Any]:
-            return jax.tree.map(lambda all_, own: all_.at[i].set(own), results, one(i))
+        def one(i: Int32[Array, ""], so_far: PyTree[Any]) -> PyTree[Any]:
+            own = traced_once(row(i, so_far[0]), row(i, runs), shared)
+            return jax.tree.map(lambda whole, part: jax.lax.dynamic_update_index_in_dim(whole, part, i, 0), so_far, own)
 
-        capacity = jax.tree.leaves(runs)[0].shape[0]
-        empty = jax.tree.map(lambda r: jnp.zeros((capacity, *r.shape), r.dtype), jax.eval_shape(one, jnp.int32(0)))
-        return jax.lax.fori_loop(0, counts[0], put, empty)
+        def one_if_active(i: Int32[Array, ""], so_far: PyTree[Any]) -> PyTree[Any]:
+            return jax.lax.cond(active[i], one, lambda _, so_far: so_far, i, so_far)
+
+        _, result = jax.eval_shape(lambda: traced_once(row(0, states), row(0, runs), shared))
+        empty = jax.tree.map(lambda r: jnp.zeros((len(active), *r.shape), r.dtype), result)
+        finished: tuple[Any, Any] = jax.lax.fori_loop(0, len(active), one_if_active, (states, empty))
+        return finished
 
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(PartitionSpec(RUNS), PartitionSpec(RUNS), PartitionSpec()),
+        in_specs=(PartitionSpec(RUNS), PartitionSpec(RUNS), PartitionSpec(RUNS), PartitionSpec()),
         out_specs=PartitionSpec(RUNS),
         # The carry of a run's scan starts from both replicated and laid-out values, which the check refuses.
         check_vma=False,
     )
     # XLA would replicate arrays of size 0, and the next call would refuse them.
     laid_out = NamedSharding(mesh, PartitionSpec(RUNS))
-    return jax.jit(mapped, out_shardings=laid_out, compiler_options=_compiler_options(mesh))
+    return jax.jit(mapped, out_shardings=laid_out, donate_argnums=1, compiler_options=_compiler_options(mesh))
 
 
 def _compiler_options(mesh: Mesh) -> dict[str, bool]:

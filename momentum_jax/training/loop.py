@@ -1,36 +1,45 @@
 """`train(cfg)`: a host loop over compiled chunks of iterations, and what it leaves behind."""
 
 import contextlib
-import functools
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Int, Int32
 
-from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real
+from momentum_jax._base.errors import InputError, check_integer, check_real
+from momentum_jax._base.interrupts import uninterrupted
 from momentum_jax._base.machine import environment, provenance
-from momentum_jax._base.progress import Progress, default_progress, no_progress
-from momentum_jax._base.trees import form_of
-from momentum_jax.config import MAX_SEED, Config
+from momentum_jax._base.progress import Progress, reporting_to
+from momentum_jax.config import Config
 from momentum_jax.results.fingerprint import data_digest, function_names, identity
-from momentum_jax.results.record import Record, Run
-from momentum_jax.results.result import Result, from_records
+from momentum_jax.results.record import Run
+from momentum_jax.results.result import Result, from_stacked
+from momentum_jax.results.stacked import StackedRecords
 from momentum_jax.space import Trial
-from momentum_jax.tasks import Metric, Params, Task
+from momentum_jax.tasks import Metric, Task
 from momentum_jax.training.checkpoint import Checkpoint, locked
-from momentum_jax.training.compile import Program, States, compile_runs
+from momentum_jax.training.compile import compile_runs
 from momentum_jax.training.devices import resolve_devices, resolve_layout
-from momentum_jax.training.groups import group_runs, task_digests
-from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key, numerics
-from momentum_jax.training.step import History
+from momentum_jax.training.groups import check_histories, group_runs, task_digests
+from momentum_jax.training.program import Program
+from momentum_jax.training.recorded import Callback, HandOut
+from momentum_jax.training.sampling import numerics
+from momentum_jax.training.state import (
+    State,
+    advance,
+    evaluate,
+    evaluate_when_due,
+    initial_state,
+    make_records,
+    proportion_done,
+    restore,
+    snapshot,
+)
 from momentum_jax.training.validate import (
-    abstract_params,
+    abstract_variables,
     check_names,
     check_optimizers,
     check_types,
@@ -75,13 +84,15 @@ def train(
     layout: str = "auto",
     checkpoint: str | pathlib.Path | None = None,
     checkpoint_seconds: float = 30.0,
-    progress: Progress | None = None,
+    callback: Callback | None = None,
+    progress: Progress | Literal[False] | None = None,
 ) -> Result:
     """Trains every optimizer of a config with every seed.
 
     A run draws its batches and initial weights from its seed alone; without `shared_init`, the weights from its label
     too. For one jaxlib and CPU instruction set it has the same bits alone or in company, on any number of devices and
-    for any length of the chunks.
+    for any length of the chunks. An exception: on one device the derivative of `jax.nn.softmax` may have another last
+    bit than on several; that of `exp(jax.nn.log_softmax(x))` has not.
 
     Args:
       cfg: what to run.
@@ -96,11 +107,17 @@ def train(
       checkpoint: a file that keeps the state of the training, written between chunks and at an interrupt. The same
         call goes on from there, to the same bits. When all is done the file is left for you to remove.
       checkpoint_seconds: least time between two writings.
-      progress: called with (phase, done, total); by default a line on standard error where that is a terminal.
+      callback: called between chunks, once for each run that has recorded something, with the `Recorded` since its last
+        call, and once more with the last evaluation. It is never given an iteration twice: a training that goes on from
+        a checkpoint hands out what comes after it. Only after a kill it repeats what no checkpoint has seen. An error
+        of the callback ends the training as Ctrl-C does: the checkpoint is written, and the error is raised.
+      progress: called with (phase, done, total); False for none. By default a bar in a notebook or on a terminal, after
+        two seconds, and elsewhere a line on standard error every ten seconds.
 
     Raises:
       InputError: something in the config or the arguments cannot be used; nothing has been compiled then. Or the
-        checkpoint is damaged, of another training, in use by one, or cannot be written.
+        checkpoint is damaged, of another training, in use by one, or cannot be written. Or data on the host can no
+        longer be read; the checkpoint has what was trained.
       Interrupted: a KeyboardInterrupt, with the result so far.
 
     >>> import momentum_jax as mj
@@ -109,254 +126,139 @@ def train(
     >>> result.losses["sgd"].shape
     (2, 20)
     """
-    check_types(cfg, task, metrics, progress, checkpoint=checkpoint)
+    check_types(cfg, task, metrics, progress, callback, checkpoint=checkpoint)
     check_names(cfg.optimizers)
     check_integer("chunk", chunk, 1)
     check_real("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
-    devices, metrics, progress = resolve_devices(devices), metrics or {}, progress or default_progress()
+    devices, metrics = resolve_devices(devices), metrics or {}
     resolved = resolve_layout(layout, devices)
     seconds = dict.fromkeys(("loading", "compiling", "training", "evaluating"), 0.0)
-    with interruptible(), numerics(cfg.dtype), locked(checkpoint):
+    with interruptible(), numerics(cfg.dtype), locked(checkpoint), reporting_to(progress) as report:
         with timed(seconds, "loading"):
             check_optimizers(cfg.optimizers.items())
             task = resolve_task(cfg, task)
+            # Before anything is trained: data on the host that cannot be read would end the training at its end.
+            digest = data_digest(task)
         with timed(seconds, "compiling"):
             runs = _runs(cfg)
-            groups = group_runs(cfg, task, metrics, runs)
+            groups = group_runs(cfg, task, metrics, runs, cfg.loss_after is not False)
+            check_histories(cfg, len(runs), cfg.loss_after is not False)
             computed = task_digests(cfg, task, cfg.batch_size)
             saved, before = None, None
             if checkpoint is not None:
-                params = abstract_params(cfg, task)
-                about = identity(cfg, task, params, metrics, computed, environment(devices[0], resolved))
+                variables = abstract_variables(cfg, task)
+                about = identity(cfg, task, variables, metrics, computed, environment(devices[0], resolved))
                 about["programs"] = [group.program_digest(cfg, task) for group in groups]
                 saved = Checkpoint(pathlib.Path(checkpoint), about, checkpoint_seconds)
                 before = saved.read()
-            program = compile_runs(cfg, task, groups, devices, resolved, chunk, progress)
+            program = compile_runs(cfg, task, groups, devices, resolved, chunk, report)
             state = restore(program, initial_state(program, runs), before)
-        with contextlib.suppress(KeyboardInterrupt):
-            # A Ctrl-C may have cut this evaluation short before.
-            with timed(seconds, "evaluating"):
-                state = evaluate_when_due(program, state)
-            while state.step < cfg.iterations:
-                with timed(seconds, "training"):
-                    state = advance(program, state, chunk)
-                progress("training", state.step, cfg.iterations)
-                if saved is not None and saved.is_due():
-                    saved.write(snapshot(program, state))
-                with timed(seconds, "evaluating"):
-                    state = evaluate_when_due(program, state)
+        hand_out = None if callback is None else HandOut(callback, program, state)
+
+        def report_training(state: State) -> None:
+            report("training", state.step, cfg.iterations, whole=proportion_done(program, state))
+
+        def report_evaluation(state: State, done: int, runs: int) -> None:
+            report("evaluating", done, runs, whole=proportion_done(program, state, done / runs))
+
+        state, _ = train_runs(program, state, chunk, report_training, saved, seconds, hand_out)
         if state.step == 0:
             raise Interrupted(None, 0)
         if saved is not None and state.step < cfg.iterations:
             saved.write(snapshot(program, state))
-        with contextlib.suppress(KeyboardInterrupt), timed(seconds, "evaluating"):
-            state = evaluate(program, state, progress)
-        evaluated = state.step in state.evaluations
-        if saved is not None and not evaluated:
+        stopped = True
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                with timed(seconds, "evaluating"):
+                    state = evaluate(program, state, report_evaluation)
+            finally:
+                if state.step == cfg.iterations:
+                    _hand_out(hand_out, program, state, saved)
+            stopped = state.step < cfg.iterations
+        if saved is not None and stopped and state.step == cfg.iterations:
             saved.write(snapshot(program, state))
-        origin = provenance(devices, task.provenance | {"digest": data_digest(task)})
+        origin = provenance(devices, task.provenance | {"digest": digest})
         origin |= {"functions": function_names(task), "computed": computed, "layout": resolved, "seconds": seconds}
         result = _make_result(program, state, origin)
-    if state.step < cfg.iterations or not evaluated:
+    if stopped:
         raise Interrupted(result, state.step)
     return result
 
 
-class State(NamedTuple):
-    """The whole state of a training: a pytree.
+@runtime_checkable
+class Keeper(Protocol):
+    """Where the state of a training is kept along the way."""
 
-    Attributes:
-      step: iterations done.
-      groups: what each run hands to its next iteration, on the devices.
-      histories: for each group [runs, recorded, …], on the host. They are filled in place; what lies beyond `step`
-        is not looked at.
-      diverged_at: for each group [runs], the first iteration whose loss is not finite, or the number of all.
-      evaluations: by iterations done and name, [runs].
+    def is_due(self) -> bool:
+        """Whether it is time to write."""
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Writes a snapshot."""
+
+
+def train_runs(
+    program: Program,
+    state: State,
+    chunk: int,
+    report: Callable[[State], None],
+    keeper: Keeper | None = None,
+    seconds: dict[str, float] | None = None,
+    hand_out: HandOut | None = None,
+) -> tuple[State, bool]:
+    """Trains chunk by chunk to the last iteration, or to a Ctrl-C, and evaluates along the way.
+
+    Args:
+      program: of the runs.
+      state: theirs, which is used up.
+      chunk: iterations between returns to Python.
+      report: called with the state at the beginning and after each chunk.
+      keeper: where the state is written when that is due.
+      seconds: those of "training" and "evaluating", to which this adds.
+      hand_out: hands what is recorded to the caller's callback. An error of that is raised when the state is written.
+
+    Returns:
+      The state after the last chunk, and whether there was a Ctrl-C.
     """
-
-    step: int
-    groups: States
-    histories: list[History]
-    diverged_at: list[Int[np.ndarray, " runs"]]
-    evaluations: dict[int, dict[str, np.ndarray]]
-
-
-def initial_state(program: Program, runs: Sequence[Run]) -> State:
-    """The state that a training of some runs starts from."""
-    states, recorded = program.init(runs), len(program.recorded)
-    histories, diverged_at = [], []
-    for state in states:
-        shape = (len(state.positions), recorded)
-        one = program.histories[state.group]
-        histories.append(jax.tree.map(lambda a, shape=shape: np.zeros((*shape, *a.shape), a.dtype), one))
-        diverged_at.append(np.full(len(state.positions), program.cfg.iterations))
-    return State(0, states, histories, diverged_at, {})
-
-
-def advance(program: Program, state: State, chunk: int) -> State:
-    """Trains for a chunk of iterations, or to the next evaluation or the end, and records."""
-    step, last = state.step, program.cfg.iterations
-    every = program.cfg.evaluate_every or last
-    stop = min(step - step % chunk + chunk, step - step % every + every, last)
-    groups, histories = program.step(state.groups, step, stop)
-    first, end = np.searchsorted(program.recorded, [step, stop])
-    diverged_at = []
-    for whole, part, so_far in zip(state.histories, histories, state.diverged_at, strict=True):
-        for kept, new in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
-            kept[:, first:end] = new[:, program.recorded[first:end] - step]
-        bad = ~(np.isfinite(part.loss) & np.isfinite(part.loss_before))
-        at = np.where(bad.any(axis=1), step + bad.argmax(axis=1), last)
-        diverged_at.append(np.minimum(so_far, at))
-    return state._replace(step=stop, groups=groups, diverged_at=diverged_at)
-
-
-def evaluate_when_due(program: Program, state: State) -> State:
-    """Evaluates along the way, where the config says so."""
-    every = program.cfg.evaluate_every
-    due = every is not None and 0 < state.step < program.cfg.iterations and state.step % every == 0
-    return evaluate(program, state) if due else state
-
-
-def evaluate(program: Program, state: State, progress: Progress = no_progress) -> State:
-    """Evaluates the runs as they are, unless that has been done."""
-    if state.step in state.evaluations:
-        return state
-    values = program.evaluate(program.params(state.groups), progress)
-    return state._replace(evaluations=state.evaluations | {state.step: values})
-
-
-def snapshot(program: Program, state: State) -> dict[str, Any]:
-    """A state as dicts, lists and arrays, for a checkpoint."""
-    recorded = int(np.searchsorted(program.recorded, state.step))
-    return {
-        "step": np.int64(state.step),
-        "runs": [jax.tree.leaves(of_group) for of_group in program.fetch(state.groups)],
-        "histories": [[a[:, :recorded] for a in jax.tree.leaves(history)] for history in state.histories],
-        "diverged_at": state.diverged_at,
-        "evaluations": {str(step): values for step, values in state.evaluations.items()},
-    }
-
-
-def restore(program: Program, state: State, saved: dict[str, Any] | None) -> State:
-    """The state that a snapshot was made of, by a program of the same runs; without a snapshot the state given.
-
-    Raises:
-      InputError: the snapshot is not of these runs.
-    """
-    if saved is None:
-        return state
-    _check_snapshot(program, state, saved)
-    for history, of_group in zip(state.histories, saved["histories"], strict=True):
-        for whole, part in zip(jax.tree.leaves(history), of_group, strict=True):
-            whole[:, : part.shape[1]] = part
-    fetched = [
-        jax.tree.unflatten(jax.tree.structure(there.train_states), leaves)
-        for there, leaves in zip(state.groups, saved["runs"], strict=True)
-    ]
-    return State(
-        step=int(saved["step"]),
-        groups=program.put(state.groups, fetched),
-        histories=state.histories,
-        diverged_at=list(saved["diverged_at"]),
-        evaluations={int(step): values for step, values in saved["evaluations"].items()},
-    )
-
-
-def _check_snapshot(program: Program, state: State, saved: Mapping[str, Any]) -> None:
+    seconds = {} if seconds is None else seconds
     try:
-        step, evaluations = int(saved["step"]), saved["evaluations"]
-        runs = sum(len(there.positions) for there in state.groups)
-        expected = snapshot(program, state._replace(step=step))
-        fits = 0 <= step <= program.cfg.iterations and form_of({**saved, "evaluations": {}}) == form_of(expected)
-        names = {tuple(values) for values in evaluations.values()}
-        fits &= len(names) <= 1 and all(0 < int(at) <= step for at in evaluations)
-        fits &= all(a.shape == (runs,) for values in evaluations.values() for a in values.values())
-    except (LookupError, TypeError, ValueError, AttributeError):
-        fits = False
-    if not fits:
-        raise InputError("the checkpoint does not hold the state of these runs; move it away to begin anew")
+        # A Ctrl-C may have cut this evaluation short before.
+        with timed(seconds, "evaluating"):
+            state = evaluate_when_due(program, state)
+        if state.step < program.cfg.iterations:
+            report(state)
+        while state.step < program.cfg.iterations:
+            try:
+                with timed(seconds, "training"), uninterrupted():
+                    state = advance(program, state, chunk)
+            except InputError:
+                # Data on the host cannot be read, and nothing of this chunk has been trained.
+                if keeper is not None:
+                    keeper.write(snapshot(program, state))
+                raise
+            report(state)
+            with timed(seconds, "evaluating"):
+                state = evaluate_when_due(program, state)
+            _hand_out(hand_out, program, state, keeper)
+            if keeper is not None and keeper.is_due():
+                keeper.write(snapshot(program, state))
+    except KeyboardInterrupt:
+        # A chunk may have been trained and not handed out.
+        with contextlib.suppress(KeyboardInterrupt):
+            _hand_out(hand_out, program, state, keeper)
+        return state, True
+    return state, False
 
 
-def make_records(program: Program, state: State) -> dict[Run, Record]:
-    """What each run has left behind so far."""
-    limit = np.inf if program.task.baseline_loss is None else program.task.baseline_loss
-    steps = sorted(state.evaluations)
-    recorded = int(np.searchsorted(program.recorded, state.step))
-    runs, params = program.runs_of(state.groups), program.params(state.groups)
-    histories = [
-        (jax.tree.map(lambda a, i=i: a[i, :recorded], history), int(at))
-        for history, diverged_at in zip(state.histories, state.diverged_at, strict=True)
-        for i, at in enumerate(diverged_at)
-    ]
-    records = {}
-    for number, (run, (history, at)) in enumerate(zip(runs, histories, strict=True)):
-        evaluations = {
-            name: np.stack([state.evaluations[step][name][number] for step in steps])
-            for name in (state.evaluations[steps[0]] if steps else ())
-        }
-        diverged = failed = at < state.step
-        if steps[-1:] == [state.step] and "train_loss" in evaluations:
-            failed |= not evaluations["train_loss"][-1] < limit
-        records[run] = Record(
-            losses=history.loss,
-            losses_before=history.loss_before,
-            metrics=history.metrics,
-            diverged_at=at if diverged else -1,
-            evaluations=evaluations,
-            failed=bool(failed),
-            params=params[number],
-        )
-    return records
-
-
-def batch_indices(cfg: Config, seed: int, *, task: Task | None = None) -> Int32[np.ndarray, "iterations batch"]:
-    """The examples that a run of this seed sees: rows of the task's training data, by iteration.
-
-    Without a task they are rows of `load_dataset(cfg.dataset).x_train`, whose order is the canonical one, not that of
-    the files. `file_rows` of the dataset gives the rows in the files:
-
-    >>> import momentum_jax as mj
-    >>> cfg = Config(iterations=3, batch_size=4)
-    >>> rows = batch_indices(cfg, seed=0)
-    >>> rows.shape
-    (3, 4)
-    >>> mj.load_dataset("mnist").file_rows[rows[0]]  # in train-images-idx3-ubyte
-    array([...])
-
-    Raises:
-      InputError: the config does not fit its data.
-    """
-    check_types(cfg, task)
-    check_integer("seed", seed, 0, MAX_SEED)
-    num_examples = resolve_task(cfg, task).num_examples
-    with numerics(cfg.dtype):
-        draw = jax.jit(
-            functools.partial(
-                draw_batches,
-                length=cfg.iterations,
-                num_examples=num_examples,
-                batch_size=cfg.batch_size,
-                sampling=cfg.sampling,
-            )
-        )
-        return np.asarray(draw(batch_key(seed), jnp.int32(0)))
-
-
-def initial_params(cfg: Config, seed: int, label: str, *, task: Task | None = None) -> Params:
-    """The parameters that the run of this seed and optimizer's label starts from.
-
-    Raises:
-      InputError: the config has no such label, or does not fit its data.
-
-    >>> params = initial_params(Config(hidden_sizes=(5,)), seed=0, label="momentum")
-    >>> params["params"]["Dense_0"]["kernel"].shape
-    (784, 5)
-    """
-    check_types(cfg, task)
-    check_integer("seed", seed, 0, MAX_SEED)
-    task = resolve_task(cfg, task)
-    check_choice("optimizer's label", label, cfg.optimizers)
-    return draw_params(task.init, init_key(seed, None if cfg.shared_init else label), cfg.dtype)
+def _hand_out(hand_out: HandOut | None, program: Program, state: State, keeper: Keeper | None) -> None:
+    """Hands out what is new; an error of the callback loses nothing of what is trained."""
+    if hand_out is None:
+        return
+    try:
+        hand_out(state)
+    except Exception:
+        if keeper is not None:
+            keeper.write(snapshot(program, state))
+        raise
 
 
 @contextlib.contextmanager
@@ -366,7 +268,7 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds[phase] += time.perf_counter() - began
+        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
 
 
 def _runs(cfg: Config) -> list[Run]:
@@ -376,7 +278,7 @@ def _runs(cfg: Config) -> list[Run]:
 
 
 def _make_result(program: Program, state: State, origin: dict[str, Any]) -> Result:
-    cfg, records = program.cfg, make_records(program, state)
-    by_label = {label: [[records[run] for run in _runs(cfg) if run.label == label]] for label in cfg.optimizers}
-    recorded = program.recorded
-    return from_records(cfg, by_label, recorded[recorded < state.step], sorted(state.evaluations), origin)
+    cfg, recorded = program.cfg, program.recorded
+    stacked = StackedRecords(dict.fromkeys(cfg.optimizers, 1), cfg.seed_tuple)
+    stacked.add(make_records(program, state))
+    return from_stacked(cfg, stacked, recorded[recorded < state.step], sorted(state.evaluations), origin)

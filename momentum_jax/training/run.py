@@ -11,18 +11,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
+from momentum_jax._base.errors import InputError
+from momentum_jax._base.trees import blank
 from momentum_jax.config import DType, Sampling
 from momentum_jax.optimizers import OptimizerConfig, registry
-from momentum_jax.tasks import Data, Metric, Params, Scalars, Task
-from momentum_jax.training.sampling import batch_key, draw_batches, draw_params, init_key
-from momentum_jax.training.step import History, TrainState, evaluation_of, evaluation_params, make_train_step, take_rows
+from momentum_jax.tasks import Data, HostData, Metric, Params, Scalars, Task
+from momentum_jax.training.objective import Objective
+from momentum_jax.training.sampling import batch_key, draw_batches, draw_variables, init_key
+from momentum_jax.training.step import (
+    History,
+    Static,
+    evaluation_of,
+    evaluation_variables,
+    train_iterations,
+)
 
 
 class Trained(NamedTuple):
     """What one run gives.
 
     Attributes:
-      params: at the end, those that are evaluated.
+      params: at the end, those that are evaluated; with the state, for a task that has one, as `init` gives them.
       history: what each iteration recorded, with a leading axis of iterations.
       evaluation: what the task's evaluation gives at the end, by name.
     """
@@ -41,6 +50,7 @@ def make_run(
     sampling: Sampling = "with_replacement",
     dtype: DType = "float32",
     metrics: Mapping[str, Metric] | None = None,
+    loss_after: bool = True,
 ) -> Callable[..., Trained]:
     """Makes the pure function of one run, to `jit`, `vmap` over hyperparameters and seeds, or differentiate.
 
@@ -56,6 +66,7 @@ def make_run(
       sampling: as in `Config`.
       dtype: of the parameters; "float64" needs `jax.enable_x64`.
       metrics: by name, functions recorded at every iteration, as in `train`.
+      loss_after: whether the loss after each update is recorded. A sweep does not, by default.
 
     Returns:
       run(hyperparameters, seed), which gives a `Trained`. A third argument, (train, test), stands for the task's data:
@@ -71,16 +82,18 @@ def make_run(
     (3, 50) [...]
     """
     structure, _ = registry.split(optimizer)
+    if isinstance(task.train, HostData):
+        raise InputError("make_run needs training data in memory, such as np.asarray(data); train reads it as it goes")
 
     def run(
         hyperparameters: Mapping[str, Float[Array, ""]],
         seed: UInt32[Array, ""],
-        data: tuple[Data, Data | None] = (task.train, task.test),
+        data: tuple[Data, Data | None] = task.evaluation_data,
     ) -> Trained:
         train, test = jax.tree.map(jnp.asarray, data)
-        transformation = registry.build(structure, hyperparameters)
-        train_step = make_train_step(task.loss, transformation, metrics or {})
-        params = draw_params(task.init, init_key(seed), dtype)
+        objective = Objective.of(task)
+        static = Static.of(objective, structure, metrics or {}, loss_after)
+        variables = draw_variables(task, init_key(seed), dtype)
         batches = draw_batches(
             batch_key(seed),
             jnp.int32(0),
@@ -90,11 +103,11 @@ def make_run(
             sampling=sampling,
         )
 
-        def step(state: TrainState, rows: Array) -> tuple[TrainState, History]:
-            return train_step(state, take_rows(train, rows))
-
-        state, history = jax.lax.scan(step, TrainState(params, transformation.init(params)), batches)
-        params = evaluation_params(state)
-        return Trained(params, history, evaluation_of(task)(params, train, test))
+        state = static.init(hyperparameters, variables)
+        state, history, finite = train_iterations(static, hyperparameters, train, state, batches, seed, 0, iterations)
+        variables = evaluation_variables(objective, state)
+        evaluation = evaluation_of(task)(variables, train, test)
+        scalars = {name: jnp.where(finite, v, blank(v.dtype)) for name, v in evaluation.items()}
+        return Trained(variables, history, scalars)
 
     return run

@@ -1,18 +1,20 @@
 """Randomness of a run: keys, batches and initial parameters, each a function of the seed alone."""
 
 import contextlib
-import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, Key, PyTree, UInt32
 
+from momentum_jax._base.tracing import jitted
+from momentum_jax._base.weak import weak_handle
 from momentum_jax.config import DType, Sampling
+from momentum_jax.tasks import Task, Variables
 
-_INIT, _BATCHES = 0, 1
+_INIT, _BATCHES, _LOSS, _AUGMENT = range(4)
 
 
 @contextlib.contextmanager
@@ -47,6 +49,16 @@ def batch_key(seed: int | UInt32[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(_run_key(seed), _BATCHES)
 
 
+def loss_key(seed: int | UInt32[Array, ""], iteration: int | Int32[Array, ""]) -> Key[Array, ""]:
+    """The key that a loss gets in an iteration."""
+    return jax.random.fold_in(jax.random.fold_in(_run_key(seed), _LOSS), iteration)
+
+
+def augment_key(seed: int | UInt32[Array, ""], iteration: int | Int32[Array, ""]) -> Key[Array, ""]:
+    """The key that the batch of an iteration is augmented with."""
+    return jax.random.fold_in(jax.random.fold_in(_run_key(seed), _AUGMENT), iteration)
+
+
 def draw_batches(
     key: Key[Array, ""],
     start: Int32[Array, ""],
@@ -75,20 +87,22 @@ def draw_batches(
     return batches.astype(jnp.int32)
 
 
-def draw_params(init: Callable[[Key[Array, ""]], PyTree[Array]], key: Key[Array, ""], dtype: DType) -> PyTree[Array]:
-    """Draws the initial parameters in float32 and casts the floating-point leaves to a dtype.
+def draw_variables(task: Task, key: Key[Array, ""], dtype: DType) -> Variables:
+    """Draws what a task's `init` gives in float32, and casts the floating-point leaves of the parameters to a dtype.
 
-    So every dtype starts from the same numbers.
+    So every dtype starts from the same numbers. A state is cast to float64 alone: statistics in bfloat16 do not add up.
     """
+
+    def cast(tree: PyTree[Array], dtype: DType) -> PyTree[Array]:
+        return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
     with numerics("float32"):
-        params = _jit(init)(key)
+        drawn = jitted(weak_handle(task.init))(key)
     with numerics(dtype):
-        return jax.tree.map(lambda p: p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p, params)
-
-
-@functools.lru_cache(maxsize=64)
-def _jit(init: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
-    return jax.jit(init)
+        if not task.has_state:
+            return cast(drawn, dtype)
+        params, state = drawn
+        return cast(params, dtype), (cast(state, dtype) if dtype == "float64" else state)
 
 
 def _run_key(seed: int | UInt32[Array, ""]) -> Key[Array, ""]:

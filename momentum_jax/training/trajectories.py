@@ -1,6 +1,5 @@
 """The path of an optimizer over a landscape: many starts, hyperparameters and methods at once."""
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,10 +11,14 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Key
 
-from momentum_jax._base.errors import InputError, check_integer, check_real
+from momentum_jax._base.display import as_html, as_text
+from momentum_jax._base.errors import InputError, check_integer, check_key, check_real
+from momentum_jax._base.weak import Handle, cached, weak_handle
 from momentum_jax.optimizers import registry
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.tasks.landscapes import Landscape, make_landscape
+from momentum_jax.training.objective import Objective
+from momentum_jax.training.path_summary import summary_of
 from momentum_jax.training.step import TrainState, make_train_step
 from momentum_jax.training.validate import find_structure, traced_arrays
 
@@ -38,6 +41,37 @@ class Trajectory(NamedTuple):
     values: Float[Array, "*paths iterations+1"]
     gradients: Float[Array, "*paths iterations+1 dimensions"]
     diverged: Bool[Array, "*paths"]
+
+    def __repr__(self) -> str:
+        return as_text(summary_of(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(summary_of(self))
+
+    def plot(
+        self, landscape: Landscape | str | None = None, ax: Any = None, *, labels: Sequence[str] | None = None
+    ) -> Any:
+        """Draws the paths, over the landscape if it is given.
+
+        Over a landscape of two dimensions there are contours, over one of one its graph, and otherwise the distance to
+        the nearest minimum. Without a landscape, paths in two dimensions are drawn in their plane, and in others their
+        first six coordinates against the iterations. Of more than a hundred paths a hundred are drawn.
+
+        Args:
+          landscape: of the paths, or its name.
+          ax: the matplotlib Axes to draw into. Without it a figure is made by `matplotlib.pyplot`, which shows it in
+            notebooks and with `plt.show()`.
+          labels: a text for each path, in the order of the leading axes; by default its index.
+
+        Returns:
+          The matplotlib Axes.
+
+        Raises:
+          InputError: the landscape is unknown or of other dimensions, or there are not as many labels as paths.
+        """
+        from momentum_jax.report.plotting import plot_trajectory
+
+        return plot_trajectory(self, landscape, ax, labels)
 
 
 def trajectory(
@@ -139,8 +173,7 @@ def _noise_keys(noise: float | ArrayLike, key: Key[Array, ""] | None, starts: in
     if not isinstance(noise, jax.core.Tracer):
         check_real("noise", noise, 0, math.inf)
     if key is not None:
-        if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-            raise InputError(f"key must be one such as jax.random.key(0), not {key!r}")
+        check_key(key)
         return jax.random.split(key, starts)
     if isinstance(noise, jax.core.Tracer) or noise != 0:
         raise InputError("noise needs a key, such as jax.random.key(0)")
@@ -153,36 +186,43 @@ def _of_optimizers(
     """The paths of several, [optimizers, starts, …]: one program for all that differ in their traced only."""
     if not optimizers:
         raise InputError("there is no optimizer to follow")
-    loss, (starts, *_) = _noisy(landscape.function), args
+    objective, (starts, *_) = _objective(landscape), args
     groups: dict[registry.Structure, list[tuple[int, registry.Traced]]] = {}
     for i, optimizer in enumerate(optimizers):
         registry.check(optimizer)
         structure, traced = registry.split(optimizer)
         if structure not in groups:
-            structure, traced = find_structure(optimizer, loss, starts[0], jnp.zeros_like(starts[0]), {})
+            structure, traced = find_structure(
+                optimizer, objective, starts[0], jnp.zeros_like(starts[0]), {}, loss_after=False
+            )
         groups.setdefault(structure, []).append((i, traced))
     parts = []
     for structure, members in groups.items():
         stacked = jax.tree.map(lambda *values: np.stack(values), *(traced_arrays(traced) for _, traced in members))
-        parts.append(_of_structure(structure, landscape, iterations, len(members), stacked, args))
+        parts.append(_of_structure(weak_handle(landscape))(structure, iterations, len(members), stacked, args))
     order = np.argsort([i for members in groups.values() for i, _ in members])
     return Trajectory(*(jnp.concatenate(leaves)[order] for leaves in zip(*parts, strict=True)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _of_structure(
-    structure: registry.Structure,
-    landscape: Landscape,
-    iterations: int,
-    optimizers: int,
-    traced: dict[str, Float[Array, " optimizers"]],
-    args: tuple[Any, ...],
-) -> Trajectory:
-    def of_optimizer(traced: dict[str, Array]) -> Trajectory:
-        return _paths(landscape, registry.build(structure, traced), iterations, *args)
+@cached
+def _of_structure(landscape: Handle) -> Callable[..., Trajectory]:
+    """The jitted function of the paths of optimizers of one structure, [optimizers, starts, …]."""
 
-    paths: Trajectory = jax.vmap(of_optimizer, axis_size=optimizers)(traced)
-    return paths
+    def paths(
+        structure: registry.Structure,
+        iterations: int,
+        optimizers: int,
+        traced: dict[str, Float[Array, " optimizers"]],
+        args: tuple[Any, ...],
+    ) -> Trajectory:
+        def of_optimizer(traced: dict[str, Array]) -> Trajectory:
+            return _paths(landscape.target, registry.build(structure, traced), iterations, *args)
+
+        of_all: Trajectory = jax.vmap(of_optimizer, axis_size=optimizers)(traced)
+        return of_all
+
+    jitted: Callable[..., Trajectory] = jax.jit(paths, static_argnums=(0, 1, 2))
+    return jitted
 
 
 def _paths(
@@ -194,13 +234,14 @@ def _paths(
     keys: Key[Array, " starts"] | None,
 ) -> Trajectory:
     """The paths of one optimizer, [starts, …]."""
-    train_step = make_train_step(_noisy(landscape.function), optimizer, {})
+    train_step = make_train_step(_objective(landscape), optimizer, {}, loss_after=False)
     low, high = jnp.asarray(landscape.window.T, starts.dtype)
 
     def of_start(start: Array, key: Array | None) -> Trajectory:
         def step(state: TrainState, key: Array | None) -> tuple[TrainState, Array]:
             batch = jnp.zeros_like(start) if key is None else noise * jax.random.normal(key, start.shape, start.dtype)
-            state, _ = train_step(state, batch)
+            # A landscape has neither key nor augmentation.
+            state, _ = train_step(state, batch, jnp.uint32(0), jnp.int32(0))
             return state, state.params
 
         keys = None if key is None else jax.random.split(key, iterations)
@@ -218,11 +259,16 @@ def _paths(
     return paths
 
 
-@functools.lru_cache(maxsize=64)
-def _noisy(function: Callable[[Array], Float[Array, ""]]) -> Loss:
+def _objective(landscape: Landscape) -> Objective:
+    return Objective(weak_handle(_noisy(weak_handle(landscape.function))))
+
+
+@cached
+def _noisy(function: Handle) -> Loss:
     """The landscape with a slope added, the batch: the gradient is that of the landscape and the batch."""
 
     def loss(point: Array, slope: Array) -> Float[Array, ""]:
-        return function(point) + slope @ point
+        value: Array = function(point) + slope @ point
+        return value
 
     return loss

@@ -1,37 +1,47 @@
 """What is checked before anything compiles: arguments, the task, its optimizers; and the shapes that follow."""
 
 import contextlib
-import functools
 import inspect
 import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from momentum_jax._base.errors import InputError, check_path, check_real, shown, summary
+from momentum_jax._base.errors import InputError, check_path, check_real, refusing, shown
 from momentum_jax._base.progress import Progress
+from momentum_jax._base.tracing import jitted
 from momentum_jax._base.trees import flatten, json_bytes
+from momentum_jax._base.weak import cached, weak_handle
 from momentum_jax.config import Config
 from momentum_jax.optimizers import OptimizerConfig, registry
-from momentum_jax.tasks import Data, Metric, Params, Task, image_classification
+from momentum_jax.optimizers.description import parse_description
+from momentum_jax.tasks import Data, HostTask, Metric, Task, Variables, make_task
 from momentum_jax.tasks.datasets import load_dataset
-from momentum_jax.training.sampling import draw_params, init_key, numerics
-from momentum_jax.training.step import History, Loss, Static, TrainState, evaluation_of, make_train_step
+from momentum_jax.tasks.named import argument_names, takes_dataset
+from momentum_jax.training.objective import Objective
+from momentum_jax.training.sampling import draw_variables, init_key, loss_key, numerics
+from momentum_jax.training.step import History, Static, TrainState, evaluation_of, step_of
 
 # What Parquet holds.
 _RECORDED = (np.floating, np.integer, np.bool_)
+# By Flax's error.
+_REMEDIES = {
+    "InvalidRngError": "With has_key=True the loss gets a key: pass it as rngs",
+    "ModifyScopeVariableError": "With has_state=True the loss gets a state and gives the new one: pass mutable",
+}
 
 
 def check_types(
     cfg: Config,
-    task: Task | None,
+    task: Task | HostTask | None,
     metrics: Mapping[str, Metric] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
+    callback: Callable[..., object] | None = None,
     **paths: str | os.PathLike[str] | None,
 ) -> None:
     """Refuses arguments of other types than `train`, `sweep` and `compare` take.
@@ -41,6 +51,8 @@ def check_types(
     """
     if not isinstance(cfg, Config):
         raise InputError(f"cfg must be a Config, such as mj.Config(iterations=500), not {shown(cfg)}")
+    if isinstance(task, HostTask):
+        raise InputError("a HostTask trains by itself, in runs of mj.sweep and mj.compare; nothing else takes it")
     if not (task is None or isinstance(task, Task)):
         raise InputError(f"task must be a Task, such as mj.Task(init=…, loss=…, train=…), not {shown(task)}")
     if not (metrics is None or isinstance(metrics, Mapping)):
@@ -52,8 +64,12 @@ def check_types(
         if not isinstance(name, str):
             raise InputError(f"the name of a metric must be a string, not {shown(name)}")
         _check_function(f"metrics[{name!r}]", metric, "params, state, grads")
-    if not (progress is None or callable(progress)):
-        raise InputError(f"progress must be a function of (phase, done, total, note), not {shown(progress)}")
+    if not (progress is None or progress is False or callable(progress)):
+        raise InputError(
+            f"progress must be a function of (phase, done, total, note), or False for none, not {shown(progress)}"
+        )
+    if not (callback is None or callable(callback)):
+        raise InputError(f"callback must be a function of a mj.Recorded, not {shown(callback)}")
     for name, path in paths.items():
         if path is not None:
             check_path(name, path)
@@ -66,8 +82,7 @@ def _check_function(what: str, function: object, arguments: str) -> None:
         hash(function)
     except TypeError:
         raise InputError(
-            f"{what} must be hashable, because compiled programs are found by it; make it a function, not "
-            f"{shown(function)}"
+            f"{what} must be hashable, because JAX compiles it; make it a function, not {shown(function)}"
         ) from None
 
 
@@ -79,18 +94,25 @@ def resolve_task(cfg: Config, task: Task | None) -> Task:
         length, its baseline or provenance cannot be recorded, or a batch is larger than an epoch.
     """
     if task is None:
-        task = image_classification(
-            load_dataset(cfg.dataset),
-            hidden_sizes=cfg.hidden_sizes,
-            activation=cfg.activation,
-            weight_init=cfg.weight_init,
-            l2=cfg.l2,
-        )
+        name, arguments = parse_description(cfg.task)
+        if name == "mlp":
+            arguments = {field: getattr(cfg, field) for field in argument_names(name)}
+        if takes_dataset(name):
+            arguments["dataset"] = load_dataset(cfg.dataset)
+        task = make_task(name, **arguments)
     _check_function("the task's init", task.init, "key")
-    _check_function("the task's loss", task.loss, "params, batch")
+    _check_function("the task's loss", task.loss, _arguments(task))
     if task.evaluate is not None:
-        _check_function("the task's evaluate", task.evaluate, "params, train, test")
-    for name, data in (("train", task.train), ("test", task.test)):
+        evaluated = "params, state" if task.has_state else "params"
+        _check_function("the task's evaluate", task.evaluate, f"{evaluated}, train, test")
+    elif task.has_state or task.has_key:
+        declared = "has_state" if task.has_state else "has_key"
+        raise InputError(
+            f"a task with {declared} needs an evaluate of its own, since its loss is that of training mode"
+        )
+    if task.augment is not None:
+        _check_function("the task's augment", task.augment, "key, batch")
+    for name, data in zip(("train", "test"), task.evaluation_data, strict=True):
         _check_data(name, data)
     if task.baseline_loss is not None:
         check_real("the task's baseline_loss", task.baseline_loss, -math.inf, math.inf)
@@ -101,6 +123,11 @@ def resolve_task(cfg: Config, task: Task | None) -> Task:
             f"not {cfg.batch_size}"
         )
     return task
+
+
+def _arguments(task: Task) -> str:
+    """What the loss of a task gets."""
+    return ", ".join(["params", *(["state"] if task.has_state else []), "batch", *(["key"] if task.has_key else [])])
 
 
 def _check_data(name: str, data: Data) -> None:
@@ -133,14 +160,14 @@ def _check_provenance(provenance: object) -> None:
 def check_optimizers(optimizers: Iterable[tuple[str, OptimizerConfig]]) -> None:
     """Raises `InputError` for the first labelled optimizer that cannot be made."""
     for label, optimizer in optimizers:
-        with naming(label), _refusing(f"cannot make {optimizer}"):
+        with naming(label), refusing(f"cannot make {optimizer}"):
             registry.check(optimizer)
 
 
 def check_names(optimizers: Mapping[str, OptimizerConfig]) -> None:
     """Raises `InputError` for the first labelled optimizer that does not exist or whose factory has no signature."""
     for label, optimizer in optimizers.items():
-        with naming(label), _refusing(f"cannot make {optimizer}"):
+        with naming(label), refusing(f"cannot make {optimizer}"):
             inspect.signature(registry.factory(optimizer.name))
 
 
@@ -153,29 +180,20 @@ def naming(label: str) -> Iterator[None]:
         raise InputError(f"optimizers[{label!r}]: {error}") from error.__cause__
 
 
-@contextlib.contextmanager
-def _refusing(what: str) -> Iterator[None]:
-    """Whatever the user's functions raise becomes an `InputError`, with their error as its cause."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{what}: {summary(error)}") from error
-
-
-def check_task(task: Task, params: Params, batches: Iterable[Data]) -> None:
+def check_task(task: Task, variables: Variables, batches: Iterable[Data]) -> None:
     """Checks what the task's functions give, by tracing them.
 
     Args:
       task: whose functions.
-      params: shapes and dtypes of its parameters.
+      variables: shapes and dtypes of what its `init` gives.
       batches: those of batches.
 
     Raises:
-      InputError: parameters that cannot be trained, a loss that is no scalar, an evaluation that cannot be recorded, or
-        a function that fails.
+      InputError: parameters that cannot be trained, a loss that is no scalar, a state that changes its form, an
+        evaluation that cannot be recorded, or a function that fails.
     """
+    objective = Objective.of(task)
+    params, state = objective.split(variables)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not any(leaf.size for _, leaf in leaves):
         raise InputError("the task's init gives no parameters")
@@ -183,23 +201,63 @@ def check_task(task: Task, params: Params, batches: Iterable[Data]) -> None:
         if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):
             raise InputError(
                 f"the task's parameter {jax.tree_util.keystr(path)} has dtype {leaf.dtype}; only real "
-                "floating-point numbers can be trained: keep the rest in the task's data"
+                "floating-point numbers can be trained: keep the rest in the data, or in a state (has_state=True)"
             )
+    key = jax.eval_shape(lambda: loss_key(0, 0))
     for batch in batches:
-        with _refusing("the task's loss fails"):
-            value = jax.eval_shape(task.loss, params, batch)
+        if task.augment is not None:
+            _check_augment(task.augment, key, batch)
+        with _naming_remedy(), refusing(f"the task's loss fails as a function of ({_arguments(task)})"):
+            given = jax.eval_shape(jitted(objective), params, state, batch, key if task.has_key else None)
+        if not (isinstance(given, tuple) and len(given) == 2):
+            raise InputError(f"the loss of a task with has_state must give (scalar, state), not {shown(given)}")
+        value, after = given
+        _check_same("state", "the task's loss", after, state)
         if not hasattr(value, "shape"):
             raise InputError(f"the task's loss must give a scalar alone, such as jnp.mean(errors), not {shown(value)}")
         if value.shape != ():
             raise InputError(f"the task's loss must give a scalar, not an array of shape {value.shape}")
         if not jax.numpy.issubdtype(value.dtype, jax.numpy.floating):
             raise InputError(f"the task's loss must give a floating-point number, not {value.dtype}")
-    _check_evaluation(task, params)
+    _check_evaluation(task, variables)
 
 
-def _check_evaluation(task: Task, params: Params) -> None:
-    with _refusing("the task's evaluate fails" if task.evaluate else "the task's loss fails on the whole of the data"):
-        values = jax.eval_shape(evaluation_of(task), params, task.train, task.test)
+@contextlib.contextmanager
+def _naming_remedy() -> Iterator[None]:
+    """Adds what to do to an `InputError` whose cause is Flax's: its message names the collection or the stream."""
+    try:
+        yield
+    except InputError as error:
+        remedy = _REMEDIES.get(type(error.__cause__).__name__)
+        if remedy is None:
+            raise
+        raise InputError(f"{error} {remedy}; or make the task with mj.flax_task") from error.__cause__
+
+
+def _check_augment(augment: Callable[..., Data], key: Any, batch: Data) -> None:
+    with refusing("the task's augment fails as a function of (key, batch)"):
+        augmented = jax.eval_shape(jitted(weak_handle(augment)), key, batch)
+    _check_same("batch", "the task's augment", augmented, batch)
+
+
+def _check_same(what: str, function: str, after: PyTree[Any], before: PyTree[Any]) -> None:
+    """Refuses what has another structure, shape or dtype than before."""
+    forms: list[Any] = [jax.tree.structure(tree) for tree in (before, after)]
+    if forms[0] != forms[1]:
+        raise InputError(
+            f"{function} must give a {what} of the same structure, {shown(forms[0])}, not {shown(forms[1])}"
+        )
+    for (path, new), old in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True):
+        if (new.shape, new.dtype) != (old.shape, old.dtype):
+            raise InputError(
+                f"{function} must keep {what}{jax.tree_util.keystr(path)} of shape {old.shape} and dtype {old.dtype}, "
+                f"not make it {new.shape} and {new.dtype}"
+            )
+
+
+def _check_evaluation(task: Task, variables: Variables) -> None:
+    with refusing("the task's evaluate fails" if task.evaluate else "the task's loss fails on the whole of the data"):
+        values = jax.eval_shape(jitted(evaluation_of(task)), variables, *task.evaluation_data)
     if not isinstance(values, dict) or any(getattr(value, "shape", None) != () for value in values.values()):
         raise InputError(f"the task's evaluate must give a dict of scalars by name, not {shown(values)}")
     for name, value in values.items():
@@ -215,19 +273,28 @@ def _is_recorded(dtype: np.dtype) -> bool:
 
 def check_kept(cfg: Config, task: Task) -> None:
     """Raises `InputError` if the parameters of a task cannot be written to a file."""
-    flatten(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.bool_), abstract_params(cfg, task)))
+    flatten(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.bool_), abstract_variables(cfg, task)))
 
 
-def abstract_params(cfg: Config, task: Task) -> Params:
-    """The shapes and dtypes of a task's parameters."""
-    with _refusing("the task's init fails"):
-        return jax.eval_shape(lambda: draw_params(task.init, init_key(0), cfg.dtype))
+def abstract_variables(cfg: Config, task: Task) -> Variables:
+    """The shapes and dtypes of what a task's `init` gives.
+
+    Raises:
+      InputError: it fails, or gives no pair of parameters and state though the task has one.
+    """
+    with refusing("the task's init fails"):
+        if task.has_state:
+            drawn = jax.eval_shape(jitted(weak_handle(task.init)), jax.eval_shape(lambda: init_key(0)))
+            if not (isinstance(drawn, tuple) and len(drawn) == 2):
+                form = shown(jax.tree.structure(drawn))
+                raise InputError(f"the init of a task with has_state must give (params, state), not {form}")
+        return jax.eval_shape(lambda: draw_variables(task, init_key(0), cfg.dtype))
 
 
 def abstract_batch(task: Task, batch_size: int) -> Data:
     """The shapes of a batch, in the dtypes that JAX gives its rows: float64 only where 64-bit types are on."""
     rows = jax.ShapeDtypeStruct((batch_size,), np.int32)
-    return jax.eval_shape(lambda data, rows: jax.tree.map(lambda a: a[rows], data), task.train, rows)
+    return jax.eval_shape(lambda data, rows: jax.tree.map(lambda a: a[rows], data), task.evaluation_data[0], rows)
 
 
 def evaluation_names(cfg: Config, task: Task) -> list[str]:
@@ -237,13 +304,18 @@ def evaluation_names(cfg: Config, task: Task) -> list[str]:
       InputError: as `check_task`.
     """
     with numerics(cfg.dtype):
-        params = abstract_params(cfg, task)
-        check_task(task, params, [abstract_batch(task, cfg.batch_size)])
-        return list(jax.eval_shape(evaluation_of(task), params, task.train, task.test))
+        variables = abstract_variables(cfg, task)
+        check_task(task, variables, [abstract_batch(task, cfg.batch_size)])
+        return list(jax.eval_shape(jitted(evaluation_of(task)), variables, *task.evaluation_data))
 
 
 def find_structure(
-    optimizer: OptimizerConfig, loss: Loss, params: Params, batch: Data, metrics: Mapping[str, Metric]
+    optimizer: OptimizerConfig,
+    objective: Objective,
+    variables: Variables,
+    batch: Data,
+    metrics: Mapping[str, Metric],
+    loss_after: bool,
 ) -> tuple[registry.Structure, registry.Traced]:
     """Separates an optimizer's traced hyperparameters from the rest, and traces one step to see that it trains.
 
@@ -251,27 +323,28 @@ def find_structure(
 
     Args:
       optimizer: its description.
-      loss: from parameters and a batch to a scalar.
-      params: arrays or their shapes.
+      objective: what a step minimises.
+      variables: what `init` gives, as arrays or their shapes.
       batch: likewise.
       metrics: what is recorded.
+      loss_after: whether the loss after the update is.
 
     Raises:
       InputError: a step cannot be made of these, or leaves something that cannot be recorded.
     """
     structure, traced = registry.split(optimizer)
-    with _refusing(f"cannot train with {optimizer}"):
+    with refusing(f"cannot train with {optimizer}"):
         try:
-            _try_one_step(Static(loss, structure, tuple(metrics.items())), traced, params, batch)
+            _try_one_step(Static.of(objective, structure, metrics, loss_after), traced, variables, batch)
         except jax.errors.ConcretizationTypeError:
             structure, traced = registry.fixed(optimizer), {}
-            _try_one_step(Static(loss, structure, tuple(metrics.items())), traced, params, batch)
+            _try_one_step(Static.of(objective, structure, metrics, loss_after), traced, variables, batch)
     return structure, traced
 
 
-def _try_one_step(static: Static, traced: registry.Traced, params: Params, batch: Data) -> None:
-    after, history = jax.eval_shape(one_step(static), traced_arrays(traced), params, batch)
-    if any(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after)):
+def _try_one_step(static: Static, traced: registry.Traced, variables: Variables, batch: Data) -> None:
+    after, history = jax.eval_shape(first_step(static), traced_arrays(traced), variables, batch)
+    if any(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(after.opt_state)):
         raise InputError("its state holds a random key, which would be the same for every seed")
     for name, value in history.metrics.items():
         if not hasattr(value, "dtype"):
@@ -282,27 +355,18 @@ def _try_one_step(static: Static, traced: registry.Traced, params: Params, batch
             raise InputError(f"metrics[{name!r}] must give at least one number, not an array of shape {value.shape}")
 
 
-@functools.lru_cache(maxsize=32)
-def one_step(static: Static) -> Callable[..., tuple[TrainState, History]]:
-    """The first step of a run. JAX traces a jitted function once for the same shapes, however many sweeps ask."""
+@cached
+def first_step(static: Static) -> Any:
+    """`jit` of the first iteration of seed 0, (hyperparameters, what `init` gives, batch) → (state, history)."""
 
-    def step(traced: dict[str, Array], params: Params, batch: Data) -> tuple[TrainState, History]:
-        transformation = registry.build(static.structure, traced)
-        state = TrainState(params, transformation.init(params))
-        metrics = {name: _named(name, metric) for name, metric in static.metrics}
-        return make_train_step(static.loss, transformation, metrics)(state, batch)
+    def step(hyperparameters: dict[str, Array], variables: Variables, batch: Data) -> tuple[TrainState, History]:
+        state = static.init(hyperparameters, variables)
+        after: tuple[TrainState, History] = step_of(static)(
+            hyperparameters, state, batch, jax.numpy.uint32(0), jax.numpy.int32(0)
+        )
+        return after
 
     return jax.jit(step)
-
-
-def _named(name: str, metric: Metric) -> Metric:
-    """A metric whose own error names it, and not the optimizer."""
-
-    def named(*args: Any) -> Any:
-        with _refusing(f"metrics[{name!r}] fails"):
-            return metric(*args)
-
-    return named
 
 
 def traced_arrays(traced: registry.Traced) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from momentum_jax.analysis import theory
+from momentum_jax.analysis import noise, theory
 
 EPS = np.finfo(float).eps
 
@@ -30,7 +30,8 @@ CRITICAL_PATHS = {
 
 
 def formula(method, name):
-    return getattr(theory, f"{method}_{name}")
+    name = f"{method}_{name}"
+    return getattr(theory, name, None) or getattr(noise, name)
 
 
 def matrix(method, a, beta):

@@ -52,6 +52,8 @@ def test_a_failed_trial_is_felt_as_long_as_all_drawn_can_fail():
 
 def test_a_value_of_minus_infinity_is_the_best_of_every_budget_that_can_draw_it():
     assert expected_best(np.array([-INF, 1.0, 2.0]), np.array([1, 2, 3])).tolist() == [-INF, -INF, -INF]
+    # The probabilities of the later ones are less than any float.
+    assert expected_best(np.r_[np.full(1500, -INF), np.ones(2500)], np.array([2000])).tolist() == [-INF]
 
 
 def test_budgets_beyond_the_trials_are_refused():

@@ -41,6 +41,10 @@ def quadratic(params, hessian):
     return params @ hessian @ params / 2
 
 
+def top(params):
+    return sharpness.top_eigenvalues(quadratic, params, jnp.eye(3), KEY)[0]
+
+
 def with_spectrum(eigenvalues, rng):
     """A symmetric matrix of these eigenvalues, in random directions."""
     directions, _ = np.linalg.qr(rng.normal(size=[len(eigenvalues)] * 2))
@@ -73,7 +77,7 @@ def test_the_top_of_a_known_spectrum_is_found_long_before_the_rest(rng):
     hessian = jnp.asarray(with_spectrum(eigenvalues, rng))
 
     @jit
-    def top(hessian, keys):
+    def top_two(hessian, keys):
         point = jnp.zeros(size)
         return jax.vmap(
             lambda key: sharpness.top_eigenvalues(quadratic, point, hessian, key, count=2, iterations=iterations)
@@ -83,8 +87,22 @@ def test_the_top_of_a_known_spectrum_is_found_long_before_the_rest(rng):
     # degree 19, where |p| is its largest on the rest of the spectrum and φ the angle of the start. One that vanishes at
     # the other value and is Chebyshev's on [−1, 1] has |p| / |p(λ)| of at most 4 / T₁₈(3) = 1e-13, and of ten random
     # starts in 400 dimensions none is likely to have a tan φ of over 2e4: 1e-17, so that rounding is all.
-    found = np.asarray(top(hessian, jax.random.split(KEY, 10)))
+    found = np.asarray(top_two(hessian, jax.random.split(KEY, 10)))
     np.testing.assert_allclose(found, np.tile([4.0, 3.0], (10, 1)), atol=100 * EPS)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_top_eigenvector_of_a_network_is_that_of_its_dense_hessian_as_a_tree_of_its_parameters(rng):
+    params, data = network(rng)
+    flat, tree = jax.flatten_util.ravel_pytree(params)
+    expected = np.linalg.eigh(jit(jax.hessian(lambda p: cross_entropy(tree(p), data)))(flat))[1][:, -1]
+    # As many iterations as parameters: exact but for rounding over the gap to the next eigenvalue.
+    found = jit(
+        lambda params, data: sharpness.top_eigenvector(cross_entropy, params, data, KEY, iterations=40, slice_size=16)
+    )(params, data)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)
+    found = jax.flatten_util.ravel_pytree(found)[0]
+    np.testing.assert_allclose(found * np.sign(found @ expected), expected, atol=1e-12)
 
 
 @pytest.mark.usefixtures("float64")
@@ -185,28 +203,37 @@ def test_memory_is_that_of_a_slice_and_of_the_vectors():
 def test_what_cannot_be_computed_is_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         sharpness.top_eigenvalues(quadratic, jnp.ones(3), jnp.eye(3), KEY, **wrong)
+    if "count" not in wrong:
+        with pytest.raises(ValueError, match=words):
+            sharpness.top_eigenvector(quadratic, jnp.ones(3), jnp.eye(3), KEY, **wrong)
+
+
+def test_a_measure_that_is_no_array_of_floats_is_refused_where_not_every_iteration_is_measured():
+    for measure in (lambda params: (params, params), lambda params: jnp.argmax(params)):
+        metric = sharpness.metric(measure, every=2)
+        with pytest.raises(InputError, match="a measure of every 2 iterations must give one floating-point array"):
+            metric(jnp.ones(3), mj.sgd(0.1).init(jnp.ones(3)), jnp.ones(3))
+
+
+@pytest.mark.parametrize("key", [1, None, 0.5, "key", np.uint32(1), np.zeros(2), jax.random.split(KEY)], ids=repr)
+def test_what_is_no_key_is_refused(key):
+    for measure in (sharpness.top_eigenvalues, sharpness.top_eigenvector):
+        with pytest.raises(InputError, match=r"^key must be one such as jax.random.key\(0\), not "):
+            measure(quadratic, jnp.ones(3), jnp.eye(3), key)
+
+
+def test_a_key_of_the_older_kind_is_a_key():
+    top = sharpness.top_eigenvalues(quadratic, jnp.ones(3), jnp.eye(3), jax.random.PRNGKey(0))
+    np.testing.assert_allclose(top, 1, rtol=1e-6)
 
 
 def test_a_metric_of_less_than_every_iteration_is_refused():
     with pytest.raises(ValueError, match="every must be at least 1, not 0"):
-        sharpness.metric(quadratic, jnp.eye(3), KEY, every=0)
-
-
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ({"iterations": 0}, "at most the 0 iterations and the 3 parameters, not 1"),
-        ({"slice_size": 0}, "slice_size must be at least 1, not 0"),
-    ],
-)
-def test_a_metric_hands_its_options_on(option, words):
-    measured = sharpness.metric(quadratic, jnp.eye(3), KEY, **option)
-    with pytest.raises(ValueError, match=words):
-        measured(jnp.ones(3), None, None)
+        sharpness.metric(top, every=0)
 
 
 def test_a_metric_of_every_iteration_asks_no_state_for_its_count():
-    measured = sharpness.metric(quadratic, jnp.eye(3), KEY)
+    measured = sharpness.metric(top)
     assert jax.eval_shape(measured, jnp.ones(3), optax.adam(0.1).init(jnp.ones(3)), jnp.ones(3)).shape == ()
 
 
@@ -224,7 +251,9 @@ def test_one_parameter_in_float64_makes_all_vectors_float64():
 def test_a_training_records_the_sharpness_of_some_iterations_and_compiles_once(rng):
     params, data = network(rng, np.float32)
     task = mj.Task(lambda key: params, cross_entropy, data)
-    measured = sharpness.metric(cross_entropy, data, KEY, every=3, slice_size=20)
+    measured = sharpness.metric(
+        lambda params: sharpness.top_eigenvalues(cross_entropy, params, data, KEY, slice_size=20)[0], every=3
+    )
     results = []
 
     def train(iterations, record_every):
@@ -255,11 +284,12 @@ def test_an_optimizers_state_says_which_iteration_it_is_or_its_user_does():
     params = jnp.ones(3)
 
     def shape(optimizer, **options):
-        measured = sharpness.metric(quadratic, jnp.eye(3), KEY, every=2, **options)
+        measured = sharpness.metric(top, every=2, **options)
         return jax.eval_shape(measured, params, optimizer.init(params), params).shape
 
     for method in mj.optimizers.available().values():
-        assert shape(method.factory(0.1)) == ()
+        required = {name: 0.0 for name, entry in method.hyperparameters.items() if entry.required}
+        assert shape(method.factory(**required)) == ()
     # A tuple's own `count` is a method.
     with pytest.raises(TypeError, match="state of type tuple has no count of updates"):
         shape(optax.adam(0.1))
@@ -280,7 +310,11 @@ def test_numbers_and_arrays_of_numpy_are_parameters_too(a, b):
         return data * (params["a"] ** 2 + jnp.sum(2 * params["b"] ** 2))
 
     for every in (1, 2):
-        measured = sharpness.metric(loss, 1.0, KEY, every=every, updates=lambda state: jnp.int32(1))
+        measured = sharpness.metric(
+            lambda params: sharpness.top_eigenvalues(loss, params, 1.0, KEY)[0],
+            every=every,
+            updates=lambda state: jnp.int32(1),
+        )
         np.testing.assert_allclose(measured({"a": a, "b": b}, None, None), 4, rtol=1e-5)
     top = sharpness.top_eigenvalues(loss, {"a": a, "b": b}, 1.0, KEY, count=3)
     np.testing.assert_allclose(top, [4, 4, 2], rtol=1e-5)
@@ -305,6 +339,35 @@ def test_a_parameter_without_derivatives_is_refused_by_path(leaf, what):
         with pytest.raises(InputError) as error:
             sharpness.top_eigenvalues(lambda params, data: 0.0, params, None, KEY)
         assert str(error.value) == words
-        with pytest.raises(InputError) as error:
-            sharpness.metric(lambda params, data: 0.0, None, KEY, every=2)(params, None, None)
-        assert str(error.value) == words
+
+
+def test_a_metric_of_a_task_with_a_state_sees_the_state_and_not_its_derivative():
+    """The oracle is the closed form: the loss (s·w)²/2 has the curvature s² in w, and s is the iteration's number."""
+
+    def loss(params, state, batch):
+        return (params["w"] - batch).mean() ** 2 / 2, {"steps": state["steps"] + 1}
+
+    def evaluate(params, state, train, test):
+        del train, test
+        return {"train_loss": (params["w"] * state["steps"]) ** 2 / 2}
+
+    rows = np.zeros(8, np.float32)
+    task = mj.Task(
+        init=lambda key: ({"w": jnp.float32(1)}, {"steps": jnp.float32(0)}),
+        loss=loss,
+        train=rows,
+        evaluate=evaluate,
+        has_state=True,
+    )
+
+    def measure(params, state):
+        return sharpness.top_eigenvalues(
+            lambda params, data: evaluate(params, state, data, None)["train_loss"], params, rows, jax.random.key(0)
+        )[0]
+
+    metric = sharpness.metric(measure)
+    sgd = mj.OptimizerConfig("sgd", learning_rate=0.1)
+    cfg = mj.Config(iterations=4, batch_size=2, optimizers={"sgd": sgd})
+    curvature = mj.train(cfg, task=task, metrics={"sharpness": metric}).metrics["sharpness"]["sgd"][0]
+    # Small integers and their squares are exact in float32.
+    np.testing.assert_array_equal(curvature, [1, 4, 9, 16])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from momentum_jax.analysis import theory
+from momentum_jax.analysis import noise, theory
 from momentum_jax.tasks.landscapes import make_landscape
 from tests.analysis.recurrences import LIMITS
 from tests.compiling import jit
@@ -23,12 +23,12 @@ ELEMENTWISE = {
     "oscillating_low": lambda a, beta: theory.nesterov_oscillating_region(beta)[0],
     "heavy_ball_critical": lambda a, beta: theory.heavy_ball_critical_momentum(a),
     "nesterov_critical": lambda a, beta: theory.nesterov_critical_momentum(a),
-    "heavy_ball_var_w": lambda a, beta: theory.heavy_ball_noise(0.5, beta, a * 2, 3.0).var_w,
-    "heavy_ball_cov": lambda a, beta: theory.heavy_ball_noise(a, beta, 1.0, 3.0).cov_wv,
-    "nesterov_var_w": lambda a, beta: theory.nesterov_noise(0.5, beta, a * 2, 3.0).var_w,
-    "nesterov_cov": lambda a, beta: theory.nesterov_noise(a, beta, 1.0, 3.0).cov_wv,
-    "heavy_ball_ratio": theory.heavy_ball_noise_ratio,
-    "nesterov_ratio": theory.nesterov_noise_ratio,
+    "heavy_ball_var_w": lambda a, beta: noise.heavy_ball_noise(0.5, beta, a * 2, 3.0).var_w,
+    "heavy_ball_cov": lambda a, beta: noise.heavy_ball_noise(a, beta, 1.0, 3.0).cov_wv,
+    "nesterov_var_w": lambda a, beta: noise.nesterov_noise(0.5, beta, a * 2, 3.0).var_w,
+    "nesterov_cov": lambda a, beta: noise.nesterov_noise(a, beta, 1.0, 3.0).cov_wv,
+    "heavy_ball_ratio": noise.heavy_ball_noise_ratio,
+    "nesterov_ratio": noise.nesterov_noise_ratio,
     "heavy_ball_steps": lambda a, beta: theory.steps_to_grow(theory.heavy_ball_saddle_growth(a, beta), 50.0),
     "nesterov_steps": lambda a, beta: theory.steps_to_grow(theory.nesterov_saddle_growth(a, beta), 50.0),
 }
@@ -58,7 +58,7 @@ def test_results_have_the_dtype_of_the_arguments(dtype):
 @pytest.mark.parametrize("wide", [False, True])
 def test_pythons_numbers_take_the_default_dtype_and_so_do_numpys_doubles(wide):
     with jax.enable_x64(wide):
-        for function in (theory.heavy_ball_rate, theory.nesterov_noise_ratio):
+        for function in (theory.heavy_ball_rate, noise.nesterov_noise_ratio):
             for arguments in ((0.5, 0.9), (1, 0), (1, 0.5), (np.float64(0.5), 0.5)):
                 out = jax.eval_shape(lambda function=function, arguments=arguments: function(*arguments))
                 assert out.dtype == ("float64" if wide else "float32")

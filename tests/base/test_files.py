@@ -85,7 +85,7 @@ def test_a_pipe_or_a_device_is_written_into_and_stays_what_it_is(tmp_path, monke
     monkeypatch.delattr(os, "replace")
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write_atomically(pipe, b"content")
     reader.join(10)

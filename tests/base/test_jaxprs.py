@@ -123,7 +123,7 @@ from momentum_jax.training.loop import _runs
 from momentum_jax.training.validate import resolve_task
 cfg = Config(dataset="{dataset}", hidden_sizes=(3,))
 task = resolve_task(cfg, None)
-for group in group_runs(cfg, task, {{}}, _runs(cfg)):
+for group in group_runs(cfg, task, {{}}, _runs(cfg), loss_after=True):
     print(group.program_digest(cfg, task))
 print(jaxpr_digest(jax.jit(jax.nn.gelu).trace(jnp.zeros(3)).jaxpr))
 """

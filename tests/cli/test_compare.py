@@ -1,15 +1,18 @@
 """`momentum-jax compare` and `momentum-jax report`."""
 
+import json
 import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 import momentum_jax as mj
 from momentum_jax.cli import compare
 from momentum_jax.cli.arguments import config_flags, config_of, parse
 from momentum_jax.comparison import procedure
+from momentum_jax.comparison.answer import answer_of
 from momentum_jax.comparison.wording import format_value
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
@@ -51,19 +54,25 @@ def command_on(page):
 def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_writes_again(printed, main, capsys):
     out = printed("compare", *COMPARED)
     compared = mj.Comparison.load("o")
-    for name, protocol in compared.protocols.items():
-        judged = any(verdict.protocol == name for verdict in compared.verdicts)
-        assert (f"{protocol.title}: medians and ranges over seeds" in out) == judged
-    # Two seeds are too few: there are ranges and no verdicts.
-    low, high = sorted(compared.protocols["same"].arms["a"].values["mean_loss"])
-    assert f"({format_value('mean_loss', low)} to {format_value('mean_loss', high)})" in out
-    assert "no verdict" not in out.lower()
-    assert out.count("note: verdicts need 7 seeds, not 2, for") == 1
-    assert "written: o/ with report.html" in out
+    median = np.median(compared.protocols["same"].arms["a"].values["test_loss"])
+    assert f" {format_value('test_loss', median)} " in out
+    # Two seeds are too few.
+    answer = answer_of(compared)
+    assert all(sentence in out.splitlines() for sentence in (*answer.sentences, answer.sure))
+    assert "an interval needs 7 seeds, not 2" in out
+    assert f"written: o/ with report.html: {len(compared.notes)} notes" in out
+    assert out.splitlines()[-1] == "next: the same command with --seeds 7 --out o keeps these runs"
     main(["status", "o"])
     tuning, judging = (line for line in capsys.readouterr().out.splitlines() if "runs" in line)
     assert re.fullmatch(r"tuning: finished: 4 of 4 runs, \d failed", tuning)
     assert re.fullmatch(r"judging: finished: (\d+) of \1 runs, \d failed", judging)
+    # The same again for a script; all runs are there.
+    document = json.loads(printed("compare", *COMPARED, "--json"))
+    assert document["answer"]["sentences"] == list(answer.sentences)
+    assert (document["folder"], document["page"]) == ("o", "o/report.html")
+    main(["status", "o", "--json"])
+    status = json.loads(capsys.readouterr().out)
+    assert [stage["state"] for stage in status["stages"].values()] == ["finished", "finished"]
     page = pathlib.Path("o/report.html")
     first = page.read_bytes()
     page.unlink()
@@ -86,9 +95,34 @@ def test_the_command_on_the_page_of_a_comparison_finds_all_runs_finished(printed
     main(["compare", *command_on(pathlib.Path("o/report.html")), "--out", "o"])
     assert not trained
     printed("report", "o", "--figures", "paper")
-    names = {"curves", "three_way_1", "tuning", "heatmap"}
+    names = {"curves", "three_way_1", "tuning"}
     kinds = (".png", ".svg", ".pdf")
     assert {path.name for path in pathlib.Path("paper").iterdir()} == {f"{n}{k}" for n in names for k in kinds}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("compiled_quickly")
+def test_a_task_of_text_is_compared_by_name_and_judged_by_what_it_evaluates(main, capsys):
+    rules = ["momentum=momentum,learning_rate=0.3,momentum=0.9", "adam=optax.adam,learning_rate=0.03"]
+    main(
+        [
+            *("compare", "--task", "char_transformer,layers=1,width=8,heads=2,context=8", "--seeds", "7"),
+            *("--iterations", "60", "--trials", "2", "--tuning-seeds", "1", "--grid", "learning_rate=0.01,0.03"),
+            *(word for rule in rules for word in ("--optimizer", rule)),
+            *("--search", "grid", "--judge-by", "test_bits_per_character", "--out", "o"),
+        ]
+    )
+    out = capsys.readouterr().out
+    compared = mj.Comparison.load("o")
+    # 2 heads are the default.
+    assert compared.config.task == "char_transformer,layers=1,width=8,context=8"
+    verdict = compared.verdict("tuned", "test_bits_per_character", "adam", "momentum")
+    assert format_value("test_bits_per_character", verdict.median_a) in out
+    # Uniform guesses among 76 characters cost log₂ 76 = 6.25 bits each.
+    assert 0 < verdict.median_a < 6.25
+    page = pathlib.Path("o/report.html").read_text()
+    assert "test bits per character" in page
+    assert "--task char_transformer" in " ".join(command_on(pathlib.Path("o/report.html")))
 
 
 def test_a_page_of_a_sweep_and_of_trainings_names_what_repeats_them(printed, main, capsys):
@@ -97,7 +131,7 @@ def test_a_page_of_a_sweep_and_of_trainings_names_what_repeats_them(printed, mai
     out = printed("report", "s", "--out", "s.html", "--figures", "paper")
     assert out.splitlines() == [
         "written: s.html",
-        *(f"written: paper/heatmap.{kind}" for kind in ("png", "svg", "pdf")),
+        *(f"written: paper/sensitivity.{kind}" for kind in ("png", "svg", "pdf")),
     ]
     assert "--grid a.learning_rate=0.01,0.1" in pathlib.Path("s.html").read_text()
     for label in "ab":
@@ -137,6 +171,7 @@ def test_too_few_seeds_are_said_in_one_line_before_the_training(main, capsys, id
 
     monkeypatch.setattr(procedure, "run_sweep", train)
     error = refusal(main, capsys, "compare", "--dataset", str(idx), *SMALL, "--seeds", "2")
-    warning, training = error.splitlines()
+    # The warning comes before what is to be trained is listed.
+    warning, *_, training = error.splitlines()
     assert warning.startswith("warning: verdicts need 7 seeds, not 2, for 3 pairs of optimizers")
     assert training == "momentum-jax: training begins"

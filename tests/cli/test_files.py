@@ -41,7 +41,7 @@ def full_disk(monkeypatch):
         (["train"], "cannot write 'o/losses.png': No space left on device; the result is saved in 'o'"),
         (
             ["sweep", "--grid", "learning_rate=0.1"],
-            "cannot write 'o/heatmap.png': No space left on device; the runs are saved in 'o'",
+            "cannot write 'o/sensitivity.png': No space left on device; the runs are saved in 'o'",
         ),
     ],
     ids=["train", "sweep"],

@@ -10,7 +10,8 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax.cli import jax_setup
-from momentum_jax.results.store import open_store, read_head
+from momentum_jax.results.head import read_head
+from momentum_jax.results.store import open_store
 from momentum_jax.space import make_trials
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
@@ -57,7 +58,10 @@ def test_a_sweep_prints_the_best_trials_and_leaves_runs_and_a_heatmap(sweep, mai
     medians = [result.final_losses(label)[i].mean() for label, own in result.trials.items() for i in range(len(own))]
     assert losses[0] == round(float(min(medians)), 4)
     assert {path.name for path in pathlib.Path("o").iterdir()} >= {"parts", "sweep.json", "heatmap.png", "heatmap.svg"}
-    assert lines[-1] == "written: o/ with heatmap.png and heatmap.svg; the runs are in parts/*.parquet"
+    assert lines[-2:] == [
+        "written: o/ with heatmap.png and heatmap.svg; the runs are in parts/*.parquet",
+        "next: momentum-jax report o  # a page of this sweep",
+    ]
     failed = sum(int(of_label.sum()) for of_label in result.failed.values())
     assert status(main, capsys, "o")[0] == f"finished: 24 of 24 runs, {failed} failed"
 
@@ -137,15 +141,14 @@ def test_status_tells_of_a_sweep_that_is_running(sweep, main, capsys):
 
 def test_a_best_trial_on_an_edge_is_warned_of_and_one_within_is_not(sweep):
     edge = sweep(*ONE, "--grid", "learning_rate=0.001,0.01,0.1", "--out", "e")
-    assert (
-        "a: the best trial has the highest learning_rate that was tried, 0.1; what is better may lie beyond it" in edge
-    )
+    assert "The best trial of a had the highest learning rate that was tried, so that better may lie beyond." in edge
     within = sweep(*ONE, "--grid", "learning_rate=0.001,0.1,1e30", "--out", "w")
-    assert not any("beyond it" in line for line in within)
+    assert not any("beyond" in line for line in within)
     bound = sweep("--optimizer", "a=momentum,learning_rate=0.1", "--grid", "momentum=0.0,0.5,0.999", "--out", "b")
     assert not any("lowest momentum" in line for line in bound)
     dead = sweep(*ONE, "--grid", "learning_rate=1e28,1e29,1e30", "--out", "d")
-    assert "a: every trial failed" in dead
+    assert "Every trial of a failed." in dead
+    assert "warning: a: every trial failed: they reached a loss that is not finite, first at iteration 1" in dead
 
 
 def test_without_out_the_folder_is_named_after_dataset_and_sweep_and_thinned_histories_are_kept(sweep):

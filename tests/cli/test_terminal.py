@@ -90,19 +90,18 @@ def run_on_a_terminal(arguments, cwd):
 
 
 def test_a_terminal_shows_live_progress_with_an_eta_and_then_the_tables(idx, tmp_path):
-    # Some two seconds of training, so that there is something to foresee.
-    training = ["--hidden-sizes", "8", "--iterations", "10000", "--batch-size", "16"]
+    # Some four seconds of training, of which the first two may show nothing, so that there is something to foresee.
+    training = ["--hidden-sizes", "8", "--iterations", "40000", "--batch-size", "16"]
     optimizer = ["--optimizer", "a=sgd,learning_rate=0.01"]
     code, sent = run_on_a_terminal(["--dataset", str(idx), *training, *optimizer, "--out", "o"], tmp_path)
     assert code == 0, sent
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sent)
-    bars = re.findall(r"training +\S+ +(\d+)/10000 +(-:--:--|\d+:\d\d:\d\d)", text)
+    bars = re.findall(r"training +\S+ +(\d+) of 40000 +(\d+:\d\d:\d\d) left", text)
     assert len({done for done, _ in bars}) > 2
-    assert any(eta != "-:--:--" for _, eta in bars)
     # A bar that is redrawn in place moves the cursor up or back.
     assert re.search(r"\x1b\[\d*A|\r", sent)
     tables = text[text.index("loss on the batch just used") :]
     assert "training   " not in tables
     assert re.search(r"iteration +a\s", tables)
-    assert re.search(r"^ *a +\d\.\d{4} +\d\.\d{4} +\d+\.\d\d% +(never|\d+) +[01] of 1", tables, re.MULTILINE)
+    assert re.search(r"^ *a +\d\.\d{4} +\d+\.\d\d% +[01] of 1", tables, re.MULTILINE)
     assert "written: o/ with losses.png and losses.svg" in tables

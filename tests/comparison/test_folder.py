@@ -73,7 +73,7 @@ def test_a_folder_of_another_comparison_or_of_something_else_is_refused(tmp_path
     ("content", "message"),
     [
         ("{", "holds no comparison"),
-        (json.dumps({"format": 2, "plan": {}}), r"has format 2, and this version reads and writes format 3"),
+        (json.dumps({"format": 2, "plan": {}}), rf"has format 2, and this version reads and writes format {FORMAT}"),
         ("[]", "has format None, and this version"),
         (json.dumps({"format": FORMAT, "plan": {}}), "is damaged: its digest is of another content"),
         ("[" * 10_000, "nested more than 200 deep"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
+from momentum_jax._base.progress import no_progress
 from momentum_jax.analysis import median_of_trials, smooth_curve
 from momentum_jax.comparison import procedure, tuning
 from momentum_jax.comparison import result as results
@@ -169,7 +170,7 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     # One seed of the seven, then Ctrl-C.
     judged = compared.judged[0]
     one = plan_sweep(dataclasses.replace(cfg, seeds=(3,)), judged.trials)
-    run_sweep(one, LocalDevices(None, "auto"), tmp_path / "one")
+    run_sweep(one, LocalDevices(None, "auto"), no_progress, tmp_path / "one")
     shutil.copytree(folder / JUDGING, copy / JUDGING)
     for part in (copy / JUDGING / "parts").iterdir():
         part.unlink()
@@ -179,7 +180,7 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
     assert {v.pairs for v in loaded.verdicts} == {1}
     assert {v.outcome for v in loaded.verdicts} == {"no verdict"}
     assert loaded.findings == ()
-    assert any("unfinished, 12 runs are still to come" in note for note in loaded.notes)
+    assert any("unfinished, 12 runs still to come" in note for note in loaded.notes)
     assert any(note.startswith("verdicts need 7 seeds, not 1, for 3 pairs of") for note in loaded.notes)
     rewrite_sealed(
         copy / HEAD, lambda head: head | {"plan": head["plan"] | {"config": head["plan"]["config"] | {"batch_size": 9}}}
@@ -243,7 +244,7 @@ def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was
             label: arm._replace(seeds=np.arange(9), values={"test_accuracy": np.full(9, values[label])})
             for label, arm in tuned.arms.items()
         }
-        return list(results._notes_on_budget(arms, plan, 0.95))
+        return list(results.notes_on_budget(arms, plan, 0.95))
 
     (note,) = notes({"momentum": 0.8, "sgd": 0.9}, plan)
     assert note == (
@@ -260,6 +261,9 @@ def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_compariso
     plan = tuning.TuningPlan(tuning_.trials, compared.config, None, "test_loss", {"trials": 3})
     planned = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=failed))
     assert (list(planned.trials), planned.skipped) == (["momentum"], None)
+    planned = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=dict.fromkeys(failed, failed["sgd"])))
+    why = f"no run ended better than a constant prediction after {compared.config.iterations} iterations: train longer"
+    assert planned.skipped == f"every trial of every optimizer failed: {why}"
 
 
 def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):

@@ -18,6 +18,7 @@ DEFINED = [
     mj.OptimizerConfig("qhm", learning_rate=0.25, momentum=0.9),
     mj.OptimizerConfig("aggmo", learning_rate=0.25),
     mj.OptimizerConfig("aggmo", learning_rate=0.25, betas=(0.0, 0.5)),
+    mj.OptimizerConfig("aggmo", learning_rate=0.25, betas=(0.0, 0.5), weights=(3.0, 1.0)),
     mj.OptimizerConfig("optax.sgd", learning_rate=0.25),
     mj.OptimizerConfig("optax.sgd", learning_rate=0.25, momentum=0.5, nesterov=True),
 ]
@@ -27,6 +28,7 @@ UNDEFINED = [
     (mj.OptimizerConfig("sgd", learning_rate=mj.Schedule("constant", value=0.1)), "learning_rate of 'a' is a schedule"),
     (mj.OptimizerConfig("nesterov", learning_rate=0.1, momentum=mj.Schedule("sutskever")), "momentum of 'a' is a sch"),
     (mj.OptimizerConfig("momentum", learning_rate=0.1, dampening=1.0), "is 0 whatever its learning rate"),
+    (mj.OptimizerConfig("aggmo", learning_rate=0.1, betas=(0.5,), weights=(0.0,)), "its weights are 0"),
     (mj.OptimizerConfig("optax.sgd", learning_rate=0.1, momentum=1.0), "infinite: its momentum is 1"),
 ]
 

@@ -12,6 +12,7 @@ from momentum_jax.comparison.wording import (
     note_on_few_seeds,
     note_on_given_target,
     note_on_no_target,
+    notes_on_failures,
     notes_on_runs,
     notes_on_skipped,
     notes_on_target,
@@ -77,7 +78,7 @@ SENTENCES = [
     ),
     (
         partial(verdict_of, "train_loss", arm([0], train_loss=[1]), arm([0], train_loss=[2])),
-        "No verdict on the loss on the training set of x and y, 1 against 2: an interval of 95 % needs 6 seeds, not 1.",
+        "No verdict on the loss on the training set of x and y, 1 against 2: an interval needs 6 seeds, not 1.",
     ),
     (
         partial(verdict_of, "train_loss", arm([0], train_loss=[1]), arm([1], train_loss=[1])),
@@ -85,8 +86,7 @@ SENTENCES = [
     ),
     (
         partial(verdict_of, "train_loss", *losses(*FALLING[:5])),
-        "No verdict on the loss on the training set of x and y, 0.7 against 1: an interval of 95 % needs 6 seeds, "
-        "not 5.",
+        "No verdict on the loss on the training set of x and y, 0.7 against 1: an interval needs 6 seeds, not 5.",
     ),
     (
         partial(
@@ -161,7 +161,7 @@ def test_notes_say_what_was_left_out_what_is_unfinished_and_what_runs_miss():
     assert list(notes_on_skipped(protocols)) == ["same effective learning rate: left out, since it is not defined"]
     protocols.pop("matched")
     assert list(notes_on_runs(protocols)) == [
-        "same learning rate: unfinished, 3 runs are still to come; the verdicts rest on the others"
+        "same learning rate: unfinished, 3 runs still to come; the verdicts rest on the others"
     ]
     reaching = arm([0, 1], iterations_to_target=[3, 4])
     missing = {"same": Protocol("same learning rate", {"x": timed, "y": reaching}, None)}
@@ -177,6 +177,22 @@ def test_notes_say_what_was_left_out_what_is_unfinished_and_what_runs_miss():
     assert list(notes_on_runs(unequal)) == [
         "same learning rate: the numbers of runs differ (x 3, y 2); only seeds that both have are compared"
     ]
+
+
+@pytest.mark.parametrize(
+    ("diverged", "bad", "why"),
+    [
+        (8, 0, "8 of 8 runs of x failed: they reached a loss that is not finite"),
+        (7, 1, "8 of 8 runs of x failed: 7 reached a loss that is not finite; 1 ended no better than a constant"),
+        (0, 8, "8 of 8 runs of x failed: no run ended better than a constant prediction after 4 iterations: train"),
+        (0, 3, "3 of 8 runs of x failed: they ended no better than a constant prediction"),
+    ],
+)
+def test_a_note_counts_the_causes_of_failures(diverged, bad, why):
+    curves = np.where(np.arange(8)[:, None] < diverged, np.nan, np.ones([8, 3]))
+    failing = arm(curves=curves, failed=np.arange(8) < diverged + bad)
+    (note,) = notes_on_failures({"same": Protocol("same learning rate", {"x": failing, "y": arm()}, None)}, 4)
+    assert note.startswith(f"same learning rate: {why}")
 
 
 def test_a_note_says_how_many_seeds_a_verdict_needs():
@@ -205,3 +221,10 @@ def test_a_budget_that_was_too_small_is_said_with_the_metrics_that_show_it():
         "the tuning budget was too small, or its choice unlucky: momentum, whose space contains that of sgd, loses to "
         "it after 3 trials of each (loss on the test set, accuracy on the test set)"
     )
+
+
+def test_an_interval_that_ends_below_minus_100_per_cent_is_told_in_the_unit_of_the_metric():
+    # The differences are measured by y's median, 1, and its greatest losses are 1.2 higher than those of x.
+    x = arm(train_loss=np.full(8, 0.8))
+    y = arm(train_loss=[0.5, 0.5, 0.9, 1.0, 1.0, 1.4, 2.0, 2.0])
+    assert verdict_of("train_loss", x, y).sentence.endswith("0.8 against 1 (−1.2 to +0.3 nats; 8 seeds).")

@@ -8,13 +8,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import momentum_jax as mj
 from momentum_jax import optimizers
 from momentum_jax._base.errors import InputError
 
 CORES = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.startswith("scale_by_")}
-METHODS = {name: getattr(mj, name) for name in optimizers.available()}
+METHODS = {name: method.factory for name, method in optimizers.available().items()}
 FACTORIES = METHODS | CORES
+REQUIRED = {
+    "dana": {"gamma3": 0.01},
+    "accelerated_sgd": {"gamma": 1.0, "alpha": 0.5, "beta": 0.5},
+    "mass": {"eta2": 0.0},
+    "synthesized_nesterov": {"beta1": 0.5, "beta2": 0.5},
+}
 TAKEN = {name: list(inspect.signature(factory).parameters) for name, factory in FACTORIES.items()}
 
 
@@ -23,7 +28,9 @@ def takers(argument):
 
 
 def required(name):
-    return {"learning_rate": 0.1} if "learning_rate" in TAKEN[name] else {}
+    """The arguments that a factory must be given, so that any learning rate up to 1 may be put beside them."""
+    rate = {"learning_rate": 0.1} if "learning_rate" in TAKEN[name] else {}
+    return rate | REQUIRED.get(name, {})
 
 
 def make(name, **arguments):

@@ -1,10 +1,6 @@
-"""The methods as their papers write them, in float64 NumPy, and the comparison of this package with them.
+"""The comparison of this package with the methods as their papers write them, on given gradients and on a curve."""
 
-A reference is given `gradient(t, w)` on flat vectors, the start and the number of steps, and returns all iterates, of
-the shape (steps + 1, n). Its hyperparameters have the package's names; each is a number or an array with a value for
-every step.
-"""
-
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,206 +9,7 @@ import numpy as np
 import optax
 
 from tests.compiling import jit
-
-Gradient = Callable[[int, np.ndarray], np.ndarray]
-
-
-def per_step(value, steps):
-    return np.broadcast_to(np.asarray(value, float), (steps,))
-
-
-def walk(gradient, start, steps, move, learning_rate, weight_decay, decoupled, mask):
-    """From w to w + move(t, g); decay by ω·w, with the w before the step, is part of g or, times η, beside the move."""
-    eta, omega = per_step(learning_rate, steps), per_step(weight_decay, steps)
-    path = [np.asarray(start, float)]
-    for t in range(steps):
-        w = path[-1]
-        decay = omega[t] * np.where(mask, w, 0.0)
-        if decoupled:
-            path.append(w + move(t, gradient(t, w)) - eta[t] * decay)
-        else:
-            path.append(w + move(t, gradient(t, w) + decay))
-    return np.array(path)
-
-
-def sgd(gradient: Gradient, start, steps, learning_rate, *, weight_decay=0.0, mask=True):
-    eta = per_step(learning_rate, steps)
-    return walk(gradient, start, steps, lambda t, g: -eta[t] * g, eta, weight_decay, False, mask)
-
-
-def momentum(
-    gradient: Gradient,
-    start,
-    steps,
-    learning_rate,
-    momentum=0.9,
-    *,
-    nesterov=False,
-    convention="inside",
-    dampening=0.0,
-    weight_decay=0.0,
-    decoupled_weight_decay=False,
-    mask=True,
-):
-    """Heavy ball and Nesterov without a velocity: a step is a sum over all gradients so far, each with its weight.
-
-    Gradient s comes with the weight 1 − d_s, the very first with 1 (PyTorch's dampening), and each later step t
-    multiplies it by m_t. The sum is multiplied by the rate of the step ("outside"), or each gradient by the rate of
-    its own step ("inside"), which a change of the rate then rescales by η_t/η_{t−1} ("corrected": Goyal et al. 2017,
-    equation 10; after a rate of 0 nothing is left to rescale). Nesterov's step is m_t times this one, and −η_t·g
-    once more.
-    """
-    eta, m, d = (per_step(value, steps) for value in (learning_rate, momentum, dampening))
-    gradients, weights = np.zeros((steps, len(start))), np.zeros(0)
-
-    def move(t, g):
-        nonlocal weights
-        rescale = 1.0
-        if convention == "corrected" and t > 0:
-            rescale = eta[t] / eta[t - 1] if eta[t - 1] > 0 else 0.0
-        gain = 1.0 if t == 0 else 1 - d[t]
-        weights = np.append(m[t] * rescale * weights, gain if convention == "outside" else eta[t] * gain)
-        gradients[t] = g
-        total = weights @ gradients[: t + 1]
-        if convention == "outside":
-            total = eta[t] * total
-        return -(m[t] * total + eta[t] * g) if nesterov else -total
-
-    return walk(gradient, start, steps, move, eta, weight_decay, decoupled_weight_decay, mask)
-
-
-def nesterov(*arguments, **hyperparameters):
-    return momentum(*arguments, nesterov=True, **hyperparameters)
-
-
-def polyak(gradient: Gradient, start, steps, learning_rate, momentum):
-    """Polyak 1964, equation 9: w_{t+1} = w_t − η_t·g + m_t·(w_t − w_{t−1}), w_{−1} = w_0."""
-    eta, m = per_step(learning_rate, steps), per_step(momentum, steps)
-    path = [np.asarray(start, float)] * 2
-    for t in range(steps):
-        path.append(path[-1] - eta[t] * gradient(t, path[-1]) + m[t] * (path[-1] - path[-2]))
-    return np.array(path[1:])
-
-
-def sutskever_nesterov(gradient: Gradient, start, steps, learning_rate, momentum: float):
-    """Sutskever et al. 2013, equations 3 and 4, v ← m·v − η_t·∇f(θ + m·v) and θ ← θ + v: the points θ + m·v."""
-    eta = per_step(learning_rate, steps)
-    theta, v = np.asarray(start, float), np.zeros(len(start))
-    path = [theta]
-    for t in range(steps):
-        v = momentum * v - eta[t] * gradient(t, theta + momentum * v)
-        theta = theta + v
-        path.append(theta + momentum * v)
-    return np.array(path)
-
-
-def keras_sgd(gradient: Gradient, start, steps, learning_rate, momentum: float, *, nesterov=False, weight_decay=0.0):
-    """The formulas in the documentation of `keras.optimizers.SGD`; its weight decay comes before the update."""
-    eta = per_step(learning_rate, steps)
-    w, velocity = np.array(start, float), np.zeros(len(start))
-    path = [w.copy()]
-    for t in range(steps):
-        g = gradient(t, w)
-        w -= w * weight_decay * eta[t]
-        velocity = momentum * velocity - eta[t] * g
-        w += momentum * velocity - eta[t] * g if nesterov else velocity
-        path.append(w.copy())
-    return np.array(path)
-
-
-def qhm(
-    gradient: Gradient,
-    start,
-    steps,
-    learning_rate,
-    momentum,
-    nu,
-    *,
-    weight_decay=0.0,
-    decoupled_weight_decay=False,
-    mask=True,
-):
-    """Ma and Yarats 2019, equations 3 and 4: a ν-weighted mean of a step of momentum and one of gradient descent."""
-    alpha, beta, nu = (per_step(value, steps) for value in (learning_rate, momentum, nu))
-    buffer = np.zeros(len(start))
-
-    def move(t, g):
-        nonlocal buffer
-        buffer = beta[t] * buffer + (1 - beta[t]) * g
-        return nu[t] * (-alpha[t] * buffer) + (1 - nu[t]) * (-alpha[t] * g)
-
-    return walk(gradient, start, steps, move, alpha, weight_decay, decoupled_weight_decay, mask)
-
-
-def aggmo(
-    gradient: Gradient,
-    start,
-    steps,
-    learning_rate,
-    betas,
-    *,
-    weight_decay=0.0,
-    decoupled_weight_decay=False,
-    mask=True,
-):
-    """Lucas et al. 2019, equation 4: v⁽ⁱ⁾ ← β⁽ⁱ⁾·v⁽ⁱ⁾ − g, θ ← θ + γ/K·Σ v⁽ⁱ⁾."""
-    gamma, betas = per_step(learning_rate, steps), np.stack([per_step(beta, steps) for beta in betas])
-    v = np.zeros((len(betas), len(start)))
-
-    def move(t, g):
-        nonlocal v
-        v = betas[:, t, None] * v - g
-        return gamma[t] * v.sum(0) / len(v)
-
-    return walk(gradient, start, steps, move, gamma, weight_decay, decoupled_weight_decay, mask)
-
-
-def adaptive_restart(
-    gradient: Gradient, start, steps, learning_rate, q=0.0, *, scheme="gradient", value=None, restarts=True, log=None
-):
-    """O'Donoghue and Candès 2012, algorithm 1 and section 3.2: x and y apart, and y, where gradients are taken, out.
-
-    `value` is f, for the scheme "function". `log` receives for every step how clearly the condition of a restart
-    holds, from −1, clearly not, to 1; `restarts=False` is the algorithm alone.
-    """
-    eta, q = per_step(learning_rate, steps), per_step(q, steps)
-    x = y = np.asarray(start, float)
-    f_of_x = np.inf
-    theta = 1.0
-    path = [y]
-    for k in range(steps):
-        g = gradient(k, y)
-        x_next = y - eta[k] * g
-        # θ_{k+1} is the positive root of θ² = (1 − θ)·θ_k² + q·θ.
-        theta_next = max(np.roots([1.0, theta**2 - q[k], -(theta**2)]).real)
-        beta = theta * (1 - theta) / (theta**2 + theta_next)
-        y = x_next + beta * (x_next - x)
-        theta = theta_next
-        if scheme == "gradient":
-            step = x_next - x
-            uphill = g @ step / max(np.linalg.norm(g) * np.linalg.norm(step), 1e-300)
-        else:
-            f_before, f_of_x = f_of_x, value(x_next)
-            uphill = -1.0 if k == 0 else (f_of_x - f_before) / max(f_of_x, f_before)
-        x = x_next
-        if log is not None:
-            log.append(uphill)
-        if restarts and uphill > 0:
-            theta, y = 1.0, x
-        path.append(y)
-    return np.array(path)
-
-
-def demon(init_value, decay_steps, steps):
-    """Chen et al. 2019: m/(1 − m), the weight of a gradient in all later steps, falls linearly, in T steps, to 0."""
-    odds = init_value / (1 - init_value) * np.clip(1 - np.arange(steps) / decay_steps, 0, None)
-    return odds / (1 + odds)
-
-
-def sutskever(max_value, transition_steps, steps):
-    """Sutskever et al. 2013, equation 5."""
-    return np.minimum(1 - 2.0 ** (-1 - np.log2(np.arange(steps) // transition_steps + 1)), max_value)
-
+from tests.optimizers import references
 
 N = 11
 CURVATURES = np.geomspace(1.0, 0.02, N)
@@ -356,6 +153,7 @@ CONSTANTS = {
     "weight_decay": 0.05,
     "nu": 0.7,
     "betas": (0.0, 0.9, 0.99),
+    "weights": (1.5, 0.3, 0.1),
     "q": 0.03,
 }
 SCHEDULES = {
@@ -365,6 +163,7 @@ SCHEDULES = {
     "weight_decay": (0.0, 0.3),
     "nu": (0.0, 1.0),
     "betas": ((0.0, 0.2), (0.4, 0.9), (0.8, 0.99)),
+    "weights": ((0.0, 2.0), (0.0, 0.5), (0.0, 0.1)),
     "q": (0.0, 0.1),
 }
 
@@ -373,7 +172,7 @@ def hyperparameters(*names):
     """Sets of values: all constant; all changing at every step, and this without each of the optional ones."""
     constants, schedules = {}, {}
     for seed, name in enumerate(names):
-        if name == "betas":
+        if name in ("betas", "weights"):
             constants[name] = tuple(constant(beta, STEPS) for beta in CONSTANTS[name])
             schedules[name] = tuple(drawn(*beta, seed + 10 * i, STEPS) for i, beta in enumerate(SCHEDULES[name]))
         else:
@@ -393,7 +192,7 @@ def case(method, names, **options):
     def reference(*arguments, **values):
         flattened = {"mask": flat_mask(options["mask"])} if "mask" in options else {}
         extra = {"value": value} if options.get("scheme") == "function" else {}
-        return globals()[method](*arguments, **values, **{**options, **flattened, **extra})
+        return getattr(references, method)(*arguments, **values, **{**options, **flattened, **extra})
 
     return Case(make, reference, hyperparameters(*names))
 
@@ -416,6 +215,66 @@ def _velocity_cases(method):
             yield f"{method}, {convention}, dampening, {decay} decay", full
 
 
+def _transported():
+    """In steps so short that no path arrives: near a minimum a direction magnifies rounding without end."""
+    values = {
+        "constant": {"learning_rate": constant(0.02, STEPS), "momentum": constant(0.9, STEPS)},
+        "scheduled": {"learning_rate": drawn(0.002, 0.03, 0, STEPS), "momentum": drawn(0.3, 0.9, 1, STEPS)},
+    }
+    decaying = {name: {**given, "weight_decay": constant(0.05, STEPS)} for name, given in values.items()}
+    full = case("normalized_momentum", ["learning_rate"], transported=True, **DECAYS["decoupled"])
+    return full._replace(values=decaying)
+
+
+def _cautious(xi, **options):
+    def make(package, schedules):
+        return package.cautious(package.momentum(**schedules), xi=xi)
+
+    def reference(*arguments, **values):
+        return references.cautious(*arguments, **values, xi=xi, **options)
+
+    return Case(make, reference, hyperparameters("learning_rate", "momentum"))
+
+
+def _outer_momentum(every):
+    def make(package, schedules):
+        inner = package.momentum(schedules["inner_rate"], 0.9)
+        return package.outer_momentum(inner, every, schedules["learning_rate"], schedules["momentum"])
+
+    values = {
+        "constant": {"learning_rate": constant(0.7, STEPS), "momentum": constant(0.8, STEPS)},
+        "scheduled": {"learning_rate": drawn(0.3, 1.0, 0, STEPS), "momentum": drawn(0.3, 0.9, 1, STEPS)},
+    }
+    with_inner = {name: {**given, "inner_rate": drawn(0.001, 0.02, 2, STEPS)} for name, given in values.items()}
+    return Case(make, functools.partial(references.outer_momentum, every=every), with_inner)
+
+
+def _dana(kappa3):
+    """The averages of 1 to 120 iterations grow with them, and so the factors of the two terms differ by a decade."""
+    values = {
+        "constant": {"learning_rate": constant(0.1, STEPS), "gamma3": constant(0.02, STEPS)},
+        "scheduled": {"learning_rate": drawn(0.01, 0.2, 0, STEPS), "gamma3": drawn(0.0, 0.05, 1, STEPS)},
+    }
+    return Case(
+        lambda package, schedules: package.dana(**schedules, delta=3.0, kappa3=kappa3),
+        functools.partial(references.dana, delta=3.0, kappa3=kappa3),
+        values,
+    )
+
+
+def _yellowfin(**options):
+    """At rates of up to 1: at larger ones the path on the curve is driven apart by rounding."""
+    values = {
+        "constant": {"learning_rate": constant(1, STEPS)},
+        "scheduled": {"learning_rate": drawn(0.3, 1, 0, STEPS)},
+    }
+    return Case(
+        lambda package, schedules: package.yellowfin(**schedules, **options),
+        functools.partial(references.yellowfin, **options),
+        values,
+    )
+
+
 def _with_zeros():
     """Rates with zeros: at the start, as a warm-up from 0 has, one alone, and three in a row."""
     rates = drawn(0.01, 0.2, 7, STEPS)
@@ -430,7 +289,7 @@ def _under(formula, *arguments):
         return package.momentum(**schedules, momentum=getattr(package, formula)(*arguments))
 
     def reference(*of_path, **values):
-        return momentum(*of_path, momentum=globals()[formula](*arguments, STEPS), **values)
+        return references.momentum(*of_path, momentum=getattr(references, formula)(*arguments, STEPS), **values)
 
     return Case(make, reference, hyperparameters("learning_rate"))
 
@@ -442,11 +301,23 @@ CASES: dict[str, Case] = {
     **dict(_velocity_cases("nesterov")),
     "demon": _under("demon", 0.95, 100),
     "sutskever": _under("sutskever", 0.9, 20),
+    "one_cycle": _under("one_cycle", 80, 0.6, 0.95, 0.4),
+    "log_time": _under("log_time", 8.0),
+    "yellowfin": _yellowfin(smoothing=0.99),
+    "yellowfin, clip": _yellowfin(smoothing=0.99, clip=True),
+    "dana, constant": _dana(0.0),
+    "dana, decaying": _dana(0.4),
     **{
         f"{method}, {decay} decay": case(method, ["learning_rate", *names, "weight_decay"], **options)
-        for method, names in (("qhm", ["momentum", "nu"]), ("aggmo", ["betas"]))
+        for method, names in (("qhm", ["momentum", "nu"]), ("aggmo", ["betas"]), ("normalized_momentum", ["momentum"]))
         for decay, options in DECAYS.items()
     },
+    "aggmo, weights": case("aggmo", ["learning_rate", "betas", "weights"]),
+    "cautious": _cautious(1.0),
+    "cautious, as its code": _cautious(0.0, code=True),
+    "outer_momentum, every step": _outer_momentum(1),
+    "outer_momentum": _outer_momentum(7),
+    "normalized_momentum, transported": _transported(),
     **{
         f"adaptive_restart, {scheme}": case("adaptive_restart", ["learning_rate", "q"], scheme=scheme)
         for scheme in ("gradient", "function")

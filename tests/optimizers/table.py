@@ -61,6 +61,16 @@ def sutskever(method):
     return factory
 
 
+def cautioned(learning_rate, momentum, xi):
+    return mj.cautious(mj.momentum(learning_rate, momentum), xi=xi)
+
+
+def slow(inner_rate, learning_rate, momentum, accumulator_dtype=None):
+    """Outer momentum of two steps of Nesterov's method."""
+    inner = mj.nesterov(inner_rate, 0.5, accumulator_dtype=accumulator_dtype)
+    return mj.outer_momentum(inner, 2, learning_rate, momentum, accumulator_dtype=accumulator_dtype)
+
+
 def then_rate(core):
     """The core followed by Optax's learning rate, which is a constant here since it is not what is tested."""
 
@@ -114,18 +124,29 @@ TABLE = {
     "qhm": Entry(mj.qhm, RATE | {"momentum": 0.9, "nu": 0.7}),
     "qhm,decay,wide": Entry(halving(mj.qhm), DECAY | {"momentum": 0.9, "nu": 0.7}, MASK | WIDE),
     "qhm,decoupled": Entry(mj.qhm, DECAY | {"momentum": 0.9, "nu": 0.7}, MASK | {"decoupled_weight_decay": True}),
+    # Two presets of QHM's family stand for all, and for DANA: without schedules, and with.
+    "mass": Entry(optimizers.mass, {"learning_rate": 0.25, "eta2": 0.02, "gamma": 0.9}),
+    "grokfast": Entry(halving(optimizers.grokfast), RATE | {"alpha": 0.9, "lamb": 2.0}),
     "aggmo": Entry(mj.aggmo, {"learning_rate": 0.02, "betas": (0.0, 0.9, 0.98)}),
-    "aggmo,decay,wide": Entry(halving(mj.aggmo), DECAY | {"betas": (0.0, 0.9)}, MASK | WIDE),
+    "aggmo,decay,wide": Entry(halving(mj.aggmo), DECAY | {"betas": (0.0, 0.9), "weights": (1.5, 0.5)}, MASK | WIDE),
     "aggmo,decoupled": Entry(mj.aggmo, DECAY | {"betas": (0.0, 0.9)}, MASK | {"decoupled_weight_decay": True}),
     "adaptive_restart,gradient": Entry(mj.adaptive_restart, {"learning_rate": 0.95, "q": 0.0}, {"scheme": "gradient"}),
     "adaptive_restart,function": Entry(mj.adaptive_restart, {"learning_rate": 0.95, "q": 0.01}, {"scheme": "function"}),
     "adaptive_restart,wide": Entry(halving(mj.adaptive_restart), {"learning_rate": 1.0, "q": 0.01}, WIDE),
+    "normalized_momentum,everything": Entry(
+        halving(mj.normalized_momentum),
+        DECAY | {"momentum": 0.9},
+        MASK | WIDE | {"transported": True, "decoupled_weight_decay": True},
+    ),
+    "yellowfin": Entry(halving(mj.yellowfin), {"learning_rate": 1.0, "smoothing": 0.9}, WIDE | {"clip": True}),
+    "cautious": Entry(cautioned, RATE | {"momentum": 0.9, "xi": 0.5}),
+    "outer_momentum": Entry(slow, {"inner_rate": 0.05, "learning_rate": 0.7, "momentum": 0.9}, WIDE),
     "scale_by_momentum": Entry(then_rate(optimizers.scale_by_momentum), {"momentum": 0.9, "dampening": 0.3}),
     "scale_by_momentum,rate first": Entry(rate_then(optimizers.scale_by_momentum), {"momentum": 0.9}, WIDE),
     "scale_by_nesterov": Entry(then_rate(optimizers.scale_by_nesterov), {"momentum": 0.9, "dampening": 0.3}),
     "scale_by_nesterov,rate first": Entry(rate_then(optimizers.scale_by_nesterov), {"momentum": 0.9}, WIDE),
     "scale_by_qhm": Entry(then_rate(optimizers.scale_by_qhm), {"momentum": 0.9, "nu": 0.7}, WIDE),
-    "scale_by_aggmo": Entry(then_rate(optimizers.scale_by_aggmo), {"betas": (0.0, 0.9)}, WIDE),
+    "scale_by_aggmo": Entry(then_rate(optimizers.scale_by_aggmo), {"betas": (0.0, 0.9), "weights": (1.5, 0.5)}, WIDE),
 }
 # One of each structure: for tests that compile long or do not depend on the arguments, and in the default run for all.
 ONE_OF_EACH = [
@@ -137,8 +158,12 @@ ONE_OF_EACH = [
     "aggmo",
     "adaptive_restart,gradient",
     "adaptive_restart,function",
+    "yellowfin",
+    "outer_momentum",
     "scale_by_momentum",
 ]
+# Those of them that the default run has.
+BY_DEFAULT = [name for name in ONE_OF_EACH if not name.startswith(("yellowfin", "outer_momentum"))]
 # For tests of wrappers, in which the structure of the optimizer matters little.
 FEW = ["sgd", "momentum,corrected", "nesterov,everything", "adaptive_restart,function"]
 
@@ -148,7 +173,7 @@ def in_the_default_run(names, default):
     return [name if name in default else pytest.param(name, marks=pytest.mark.exhaustive) for name in names]
 
 
-def entries_where(holds, names=tuple(TABLE), default=ONE_OF_EACH):
+def entries_where(holds, names=tuple(TABLE), default=BY_DEFAULT):
     """Parametrizes a test by the names for which `holds(name)`; by default only some of them run."""
     return pytest.mark.parametrize("name", in_the_default_run(filter(holds, names), default))
 

@@ -72,7 +72,7 @@ def test_what_the_table_says_agrees_with_what_convert_accepts(source, target):
 
 # Hyperparameters, source, target, and what the message says.
 MISTAKES = [
-    ({}, "optacks", "keras", "convention: unknown 'optacks'; did you mean 'optax'? Allowed: effective, ema, keras"),
+    ({}, "optacks", "keras", "convention: unknown 'optacks'; did you mean 'optax'? Allowed: accelerated_sgd, accsgd"),
     ({}, "optax", "PyTorch", "convention: unknown 'PyTorch'; did you mean 'torch'?"),
     ({}, None, "torch", "convention: unknown None. Allowed: "),
     ({}, "torch", ["optax"], "convention: unknown ['optax']; did you mean 'optax'?"),

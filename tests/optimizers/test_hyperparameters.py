@@ -10,6 +10,7 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax._base.errors import shown
+from momentum_jax.optimizers import FAMILY
 from momentum_jax.optimizers.description import Schedule
 from tests.optimizers.factories import CORES, FACTORIES, METHODS, TAKEN, make, message, required, takers
 
@@ -21,15 +22,39 @@ NUMBERS = {
     "dampening": ("in [0, 1]", -0.5, 1.0000001),
     "nu": ("in [0, 1]", -0.5, 2),
     "q": ("in [0, 1]", -0.5, 1.5),
+    "gamma3": ("finite and at least 0", -1e-9, math.inf),
 }
-NUMBER_OF_METHOD = [(name, argument) for argument in NUMBERS for name in takers(argument)]
+# The learning rate of accelerated SGD must not exceed its long step.
+NUMBER_OF_METHOD = [(name, argument) for argument in NUMBERS for name in takers(argument) if name != "accelerated_sgd"]
 every_number = pytest.mark.parametrize(("name", "argument"), NUMBER_OF_METHOD)
 
 
 def test_these_are_all_the_methods_and_all_the_numbers_that_they_take():
-    assert list(METHODS) == ["sgd", "momentum", "nesterov", "qhm", "aggmo", "adaptive_restart"]
+    assert list(METHODS) == [
+        "sgd",
+        "momentum",
+        "nesterov",
+        "qhm",
+        "aggmo",
+        "adaptive_restart",
+        "normalized_momentum",
+        "yellowfin",
+        "dana",
+        *FAMILY,
+    ]
     assert list(CORES) == ["scale_by_aggmo", "scale_by_momentum", "scale_by_nesterov", "scale_by_qhm"]
-    others = {"betas", "convention", "scheme", "decoupled_weight_decay", "mask", "accumulator_dtype"}
+    others = {
+        "betas",
+        "weights",
+        "convention",
+        "scheme",
+        "decoupled_weight_decay",
+        "transported",
+        "mask",
+        "accumulator_dtype",
+    }
+    others |= {"smoothing", "clip", "delta", "kappa3"}
+    others |= {name for member in FAMILY.values() for name in member.ranges}
     assert set().union(*TAKEN.values()) == NUMBERS.keys() | others
 
 
@@ -90,7 +115,10 @@ def test_a_traced_value_that_is_no_real_scalar_is_refused_too(name, argument):
         assert message(jax.jit(step), value) == f"{argument} must be a real number, not {dtype}"
 
 
-@every_number
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [pair for pair in NUMBER_OF_METHOD if pair[0] not in FAMILY or pair[1] in FAMILY[pair[0]].scheduled],
+)
 def test_a_schedule_that_gives_no_scalar_is_refused_when_it_is_asked(name, argument):
     optimizer = make(name, **{argument: lambda count: jnp.array([0.1, 0.2])})
     params = jnp.ones(2)
@@ -127,6 +155,22 @@ def test_decoupled_is_yes_or_no_and_not_the_decay_itself(name):
     for value in (1, 0, None, "decoupled", np.bool_(True), 1e-4):
         assert message(make, name, decoupled_weight_decay=value) == (
             f"decoupled_weight_decay must be True or False, not {value!r}"
+        )
+
+
+def test_what_dana_takes_as_numbers_is_no_schedule_and_not_negative():
+    for name in ("delta", "kappa3"):
+        for value in (-1e-9, math.nan, math.inf, True, "8"):
+            assert message(make, "dana", **{name: value}) == f"{name} must be finite and at least 0, not {value!r}"
+        said = message(make, "dana", **{name: lambda count: 8.0})
+        assert said == f"{name} must be a number: dana is no QHM under a schedule of it"
+
+
+def test_transported_is_yes_or_no():
+    for value in (1, 0, None, "yes", np.bool_(True)):
+        assert (
+            message(mj.normalized_momentum, 0.1, transported=value)
+            == f"transported must be True or False, not {value!r}"
         )
 
 
@@ -189,6 +233,21 @@ def test_betas_are_numbers_in_a_tuple(name):
         assert words in message(make, name, betas=value)
 
 
+@pytest.mark.parametrize("name", takers("weights"))
+def test_weights_are_one_number_for_each_beta(name):
+    for value, words in (
+        ((1.0,), "weights must be None or one number for each of the 2 betas in a tuple or list, not (1.0,)"),
+        ((), "weights must be None or one number for each of the 2 betas in a tuple or list, not ()"),
+        (0.5, "weights must be None or one number for each of the 2 betas in a tuple or list, not 0.5"),
+        (np.ones(2), "weights must be None or one number for each of the 2 betas in a tuple or list, not array("),
+        ((0.5, -0.5), "weights[1] must be finite and at least 0, not -0.5"),
+        ((math.inf, 0.5), "weights[0] must be finite and at least 0, not inf"),
+        ((0.5, True), "weights[1] must be finite and at least 0, not True"),
+        ((0.5, np.ones(2)), "weights[1] must be a scalar, not an array of shape (2,)"),
+    ):
+        assert words in message(make, name, betas=(0.0, 0.9), weights=value)
+
+
 @pytest.mark.parametrize("name", FACTORIES)
 def test_an_option_of_another_method_is_refused(name):
     options = {argument for arguments in TAKEN.values() for argument in arguments} | {"nesterov", "lr", "debias"}
@@ -221,6 +280,26 @@ def test_a_momentum_that_injection_rounds_to_one_is_refused_with_what_keeps_it(n
     factory = optax.inject_hyperparams(FACTORIES[name], hyperparam_dtype=jnp.float32)
     state = factory(**required(name), momentum=0.999).init(params)
     assert state.hyperparams["momentum"] == np.float32(0.999)
+
+
+@pytest.mark.parametrize("name", takers("momentum"))
+def test_a_momentum_that_injection_may_round_to_one_inside_jit_is_warned_of_with_what_keeps_it(name):
+    factory, params = FACTORIES[name], jnp.ones(2, "bfloat16")
+    words = (
+        "momentum is a traced bfloat16, which cannot be checked and rounds what is near 1 to 1: with "
+        "optax.inject_hyperparams give hyperparam_dtype=jnp.float32"
+    )
+    for momentum in (0.999, 0.9):
+        optimizer = optax.inject_hyperparams(factory)(**required(name), momentum=momentum)
+        with pytest.warns(UserWarning, match=f"^{words}$"):
+            state = jax.jit(optimizer.init)(params)
+        with pytest.warns(UserWarning, match=f"^{words}$"):
+            jax.jit(optimizer.update)(params, state, params)
+    # The tests make an error of any warning.
+    kept = optax.inject_hyperparams(factory, hyperparam_dtype=jnp.float32)(**required(name), momentum=0.999)
+    state = jax.jit(kept.init)(params)
+    assert state.hyperparams["momentum"] == np.float32(0.999)
+    jax.jit(kept.update)(params, state, params)
 
 
 @pytest.mark.parametrize("name", takers("accumulator_dtype"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import momentum_jax as mj
-from momentum_jax.optimizers import adaptive_restart, aggmo, demon, qhm
+from momentum_jax.optimizers import adaptive_restart, aggmo, dana, demon, qhm
 from tests.optimizers.oracles import assert_same_path, constant, follower, start_and_gradients
 
 STEPS = 40
@@ -136,6 +136,28 @@ def test_after_a_rate_of_zero_the_velocity_outside_is_what_it_was():
     expected = 0.9**2 * steps[outside][9] - 0.9 * 0.1 * gradients[10]
     np.testing.assert_allclose(steps[outside][11], expected, rtol=1e-12)
     np.testing.assert_array_equal(steps[corrected][11], 0)
+
+
+weighted = follower(lambda s: aggmo(s["rate"], (0.0, s["momentum"]), weights=(s["alpha"], 1.0)))
+
+
+@settings(examples, max_examples=8)
+@given(any_problem, any_rate, any_momentum, st.floats(0, 10, allow_subnormal=False))
+def test_aggmo_with_weights_is_simplified_ademamix_without_its_second_moment(problem, rate, m, alpha):
+    # With an eps of 1e8 beside a second moment of some 1e2 Optax divides by eps but for 1e-6.
+    with jax.numpy_dtype_promotion("standard"):
+        ademamix = follower(lambda s: optax.contrib.simplified_ademamix(1e8 * rate, m, alpha=alpha, eps=1e8))
+        expected = walk(ademamix, problem, none=constant(0, STEPS))
+    values = {"rate": constant(rate, STEPS), "momentum": constant(m, STEPS), "alpha": constant(alpha, STEPS)}
+    assert_same_path(walk(weighted, problem, **values), expected, rtol=1e-4)
+
+
+def test_dana_takes_traced_float32_numbers_beside_float64_parameters():
+    def updates(number):
+        optimizer = dana(number, number, number, number)
+        return optimizer.update(np.ones(2), optimizer.init(np.ones(2)))[0]
+
+    assert jax.eval_shape(updates, np.float32(0.5)).dtype == np.float64
 
 
 average = follower(

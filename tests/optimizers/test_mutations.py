@@ -23,7 +23,12 @@ MODULES = (
     "_qhm",
     "_aggmo",
     "_adaptive_restart",
+    "_normalized_momentum",
+    "_cautious",
+    "_outer_momentum",
     "schedules",
+    "_dana",
+    "_yellowfin",
 )
 
 
@@ -47,6 +52,7 @@ DAMPENED = "momentum, inside, dampening, coupled decay"
 DECOUPLED = "momentum, inside, dampening, decoupled decay"
 NESTEROV = "nesterov, inside"
 GRADIENT, FUNCTION = "adaptive_restart, gradient", "adaptive_restart, function"
+NORMALIZED, TRANSPORTED = "normalized_momentum, coupled decay", "normalized_momentum, transported"
 QHM, AGGMO = "qhm, coupled decay", "aggmo, coupled decay"
 
 VELOCITY = "linear((m * correction, state.velocity), (gain, grads))"
@@ -128,7 +134,10 @@ MISTAKES = {
     ),
     "the step before the average": Mistake("_qhm", QHM_STEP, QHM_STEP.replace("average)", "state.average)"), QHM),
     "an average that is not carried": Mistake("_qhm", "state._replace(average=average)", "state", QHM),
-    "a sum of velocities": Mistake("_aggmo", "(1 / len(betas), velocity)", "(1, velocity)", AGGMO),
+    "a sum of velocities": Mistake("_aggmo", "(1 / number,) * number", "(1,) * number", AGGMO),
+    "one weight for all velocities": Mistake(
+        "_aggmo", "(at_count(w, state.count), b)", "(at_count(factors[0], state.count), b)", "aggmo, weights"
+    ),
     "one beta for all velocities": Mistake(
         "_aggmo", AGGMO_VELOCITY, AGGMO_VELOCITY.replace("(beta,", "(betas[-1],"), AGGMO
     ),
@@ -166,9 +175,78 @@ MISTAKES = {
     "the function at the point ahead": Mistake(
         "_adaptive_restart", "linear((1, params), (1, descent))", "params", FUNCTION
     ),
+    "an average that begins at 0": Mistake(
+        "_normalized_momentum", "jnp.where(state.count == 0, 0, m)", "m", NORMALIZED
+    ),
+    "a step as long as its average": Mistake(
+        "_normalized_momentum",
+        "at_count(learning_rate, state.count) / norm",
+        "at_count(learning_rate, state.count)",
+        NORMALIZED,
+    ),
+    "a look-ahead that is not taken back": Mistake(
+        "_normalized_momentum", "(-1, state.lookahead)", "(0, state.lookahead)", TRANSPORTED
+    ),
+    "a look-ahead of the momentum alone": Mistake(
+        "_normalized_momentum", "(m / (1 - m), step)", "(m, step)", TRANSPORTED
+    ),
+    "caution the wrong way round": Mistake("_cautious", "((u < 0) & (g > 0))", "((u < 0) & (g < 0))", "cautious"),
+    "caution in one direction alone": Mistake("_cautious", " | ((u > 0) & (g < 0))", "", "cautious"),
+    "caution without its scale": Mistake("_cautious", "goes_down.size / ", "1 / ", "cautious"),
+    "a scale without its xi": Mistake("_cautious", " + jnp.asarray(xi, float)", "", "cautious"),
+    "the step before the outer velocity": Mistake(
+        "_outer_momentum", "(-eta * mu, velocity)", "(-eta * mu, state.velocity)", "outer_momentum"
+    ),
+    "an outer heavy ball": Mistake(
+        "_outer_momentum", "(eta, displacement), (-eta * mu, velocity)", "(-eta, velocity)", "outer_momentum"
+    ),
+    "fast weights that go on": Mistake("_outer_momentum", "(-1, state.displacement), (eta", "(eta", "outer_momentum"),
+    "an outer velocity of the last inner step": Mistake(
+        "_outer_momentum", "(-1, displacement))", "(-1, steps))", "outer_momentum"
+    ),
+    "an outer step too late": Mistake("_outer_momentum", "+ 1 >= every", ">= every", "outer_momentum"),
+    "outer schedules of the inner steps": Mistake(
+        "_outer_momentum",
+        "at_count(learning_rate, state.outer_count)",
+        "at_count(learning_rate, state.inner_count)",
+        "outer_momentum",
+    ),
     "demon without its denominator": Mistake("schedules", "m * left / ((1 - m) + m * left)", "m * left", "demon"),
     "demon at half its pace": Mistake(
         "schedules", "m * left / ((1 - m) + m * left)", "m * (1 + left) / (2 * (1 - m) + m * (1 + left))", "demon"
+    ),
+    "a cycle that rises first": Mistake("schedules", "high = (1 + jnp.cos(", "high = (1 - jnp.cos(", "one_cycle"),
+    "a cycle of two equal halves": Mistake("schedules", "jnp.asarray(pct_start, float) *", "0.5 *", "one_cycle"),
+    "a cycle that begins again": Mistake("schedules", "float), 0, transition_steps)", "float), 0, None)", "one_cycle"),
+    "log time an iteration ahead": Mistake(
+        "schedules", "t / (jnp.asarray(delta, float) + t)", "(t + 1) / (jnp.asarray(delta, float) + t + 1)", "log_time"
+    ),
+    "dana in the log time of its delta": Mistake("_dana", "log_time(1.0 + delta)", "log_time(delta)", "dana, constant"),
+    "dana's sum an iteration behind": Mistake("_dana", "(later + t) /", "(later - 1 + t) /", "dana, constant"),
+    "dana without its decay": Mistake("_dana", " * decay * ", " * ", "dana, decaying"),
+    "dana without its gradient": Mistake(
+        "_dana", "at_count(learning_rate, count) + of_average(count)", "of_average(count)", "dana, constant"
+    ),
+    "averages that are not debiased": Mistake(
+        "_yellowfin", "(1 - beta) / -jnp.expm1(steps * jnp.log(beta))", "(1 - beta)", "yellowfin"
+    ),
+    "a window of all gradients": Mistake("_yellowfin", "WINDOW = 20", "WINDOW = 200", "yellowfin"),
+    "a smallest curvature of what was not seen": Mistake("_yellowfin", "<= state.count", "< 2 * WINDOW", "yellowfin"),
+    "the newest curvature for the largest": Mistake("_yellowfin", "jnp.max(window)", "square", "yellowfin"),
+    "no variance": Mistake("_yellowfin", "_sqrt(6 * variance)", "_sqrt(0 * variance)", "yellowfin"),
+    "a variance without its mean": Mistake("_yellowfin", " - inner_product(average, average)", "", "yellowfin"),
+    "a distance that is not averaged": Mistake(
+        "_yellowfin", "smooth(state.distance, _ratio(norm, mean_square))", "_ratio(norm, mean_square)", "yellowfin"
+    ),
+    "no range of curvatures": Mistake("_yellowfin", "jnp.minimum(free, bound)", "free", "yellowfin"),
+    "no single step": Mistake("_yellowfin", "jnp.minimum(free, bound)", "bound", "yellowfin"),
+    "a momentum that is not averaged": Mistake(
+        "_yellowfin", "smooth(state.momentum, (1 - step) ** 2)", "(1 - step) ** 2", "yellowfin"
+    ),
+    "a fast start": Mistake("_yellowfin", "slow_start * _ratio", "_ratio", "yellowfin"),
+    "no clipping": Mistake("_yellowfin", "_ratio(_sqrt(state.largest), _sqrt(square))", "1", "yellowfin, clip"),
+    "a curvature before clipping": Mistake(
+        "_yellowfin", "jnp.where(exceeds, state.largest, square)", "square", "yellowfin, clip"
     ),
     "sutskever a stage ahead": Mistake("schedules", "1 - 0.5 / (stage + 1)", "1 - 0.5 / (stage + 2)", "sutskever"),
     "sutskever beyond its limit": Mistake(
@@ -210,6 +288,11 @@ IN_THE_DEFAULT_RUN = [
     "one beta for all velocities",
     "never a restart",
     "demon at half its pace",
+    "a look-ahead that is not taken back",
+    "a scale without its xi",
+    "no single step",
+    "dana's sum an iteration behind",
+    "fast weights that go on",
 ]
 
 

@@ -16,19 +16,16 @@ from tests.optimizers.oracles import (
     CURVATURES,
     MASK,
     STEPS,
-    adaptive_restart,
     assert_same_path,
     check,
     descend,
     drawn,
     follower,
-    keras_sgd,
-    polyak,
     slope,
     start_and_gradients,
-    sutskever_nesterov,
     value,
 )
+from tests.optimizers.references import adaptive_restart, keras_sgd, polyak, sutskever_nesterov
 from tests.optimizers.table import in_the_default_run
 
 RATES = drawn(0.01, 0.2, 0, STEPS)
@@ -74,16 +71,24 @@ IN_THE_DEFAULT_RUN = [
     "nesterov, corrected, dampening, coupled decay",
     "demon",
     "sutskever",
+    "one_cycle",
+    "dana, decaying",
+    "yellowfin, clip",
     "qhm, coupled decay",
     "aggmo, decoupled decay",
+    "aggmo, weights",
     "adaptive_restart, gradient",
     "adaptive_restart, function",
+    "normalized_momentum, coupled decay",
+    "normalized_momentum, transported",
+    "cautious",
+    "outer_momentum",
 ]
 
 
 @pytest.mark.parametrize("name", in_the_default_run(CASES, IN_THE_DEFAULT_RUN))
 def test_every_rule_with_every_option_follows_the_formula_of_its_paper(name):
-    # Oracle: tests/optimizers/oracles.py, in NumPy. The tolerance is explained at `assert_same_path`.
+    # Oracle: tests/optimizers/references.py, in NumPy. The tolerance is explained at `assert_same_path`.
     check(CASES[name], momentum_jax.optimizers)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_jax.optimizers import demon, sutskever
+from momentum_jax.optimizers import demon, log_time, one_cycle, sutskever
 from momentum_jax.optimizers.description import SCHEDULES, Schedule
 from momentum_jax.optimizers.schedules import FORMULAS
 from tests.compiling import jit
@@ -45,7 +45,20 @@ def sutskever_of_the_paper(max_value, transition_steps=250):
     return schedule
 
 
+def one_cycle_against_the_rate(transition_steps, base_value, max_value, pct_start):
+    """As far below its maximum as the rate of Optax's cycle is on its way from either end to its peak."""
+    rate = optax.cosine_onecycle_schedule(transition_steps, 1.0, pct_start)
+
+    def schedule(count):
+        end = jnp.where(count < pct_start * transition_steps, rate(0), rate(transition_steps))
+        return max_value - (max_value - base_value) * (rate(count) - end) / (1 - end)
+
+    return schedule
+
+
 ORACLES = {
+    "one_cycle": one_cycle_against_the_rate,
+    "log_time": lambda delta: lambda count: 1 - delta / (delta + count.astype(float)),
     "demon": demon_of_the_paper,
     "sutskever": sutskever_of_the_paper,
     "constant": optax.constant_schedule,
@@ -76,6 +89,9 @@ CASES = [
     Schedule("demon", init_value=0.5, decay_steps=1000),
     Schedule("demon", init_value=0.0, decay_steps=10),
     Schedule("sutskever", max_value=0.99, transition_steps=7),
+    Schedule("one_cycle", transition_steps=40, pct_start=0.25),
+    Schedule("one_cycle", transition_steps=50, base_value=0.0, max_value=0.5, pct_start=0.5),
+    Schedule("log_time", delta=8.0),
     Schedule("sutskever", max_value=0.7),
 ]
 
@@ -85,7 +101,8 @@ def values(schedule, iterations=ITERATIONS):
 
 
 def largest(schedule):
-    return max(value for name, value in schedule.items if name.endswith("value"))
+    # That of log time is 1.
+    return max((value for name, value in schedule.items if name.endswith("value")), default=1.0)
 
 
 def test_every_schedule_has_a_formula_and_is_tested():
@@ -139,6 +156,14 @@ def test_demon_starts_at_its_momentum_and_ends_at_none():
     np.testing.assert_array_equal(values(FORMULAS["demon"](0.75, 3), 5)[[0, 3, 4]], [0.75, 0, 0])
 
 
+@pytest.mark.parametrize(("pct_start", "expected"), [(0.0, [0.0, 0.5]), (1.0, [0.5, 0.0])])
+def test_a_cycle_may_only_rise_or_only_fall(pct_start, expected):
+    at = values(FORMULAS["one_cycle"](8, 0.0, 0.5, pct_start), 9)
+    # float32: half a cosine, rounded some four times.
+    np.testing.assert_allclose(at[[0, 8]], expected, atol=1e-6)
+    assert np.isfinite(jax.grad(lambda s: one_cycle(8, 0.0, 0.5, s)(4))(pct_start))
+
+
 def test_a_step_decay_keeps_its_value_for_transition_steps_iterations():
     schedule = FORMULAS["step_decay"](init_value=1.0, transition_steps=3, decay_rate=0.5)
     np.testing.assert_array_equal(values(schedule, 7), [1, 1, 1, 0.5, 0.5, 0.5, 0.25])
@@ -187,6 +212,21 @@ def test_a_schedule_refuses_what_it_cannot_use():
         (lambda: sutskever(math.nan), "momentum must be in [0, 1), not nan"),
         (lambda: sutskever(0.9, 0), "transition_steps must be an integer of at least 1, not 0"),
         (lambda: sutskever(0.9, 250.0), "transition_steps must be an integer of at least 1, not 250.0"),
+        (lambda: one_cycle(9, 1.0), "base_value must be in [0, 1), not 1.0"),
+        (lambda: one_cycle(9, max_value=-0.1), "max_value must be in [0, 1), not -0.1"),
+        (lambda: one_cycle(9, pct_start=30), "pct_start must be in [0, 1], not 30"),
+        (lambda: one_cycle(0.5), "transition_steps must be an integer of at least 1, not 0.5"),
+        (lambda: log_time(0), "delta must be finite and at least 1e-30, not 0"),
+        (lambda: log_time(-8.0), "delta must be finite and at least 1e-30, not -8.0"),
+        (
+            lambda: Schedule("one_cycle", transition_steps=9, pct_start=1.5),
+            "pct_start of schedule 'one_cycle' must be in [0, 1], not 1.5",
+        ),
+        (
+            lambda: Schedule("log_time", delta=0),
+            "delta of schedule 'log_time' must be finite and at least 1e-30, not 0",
+        ),
+        (lambda: Schedule("log_time"), "delta of schedule 'log_time' is missing; it takes delta"),
         (lambda: Schedule("demn", init_value=0.9, decay_steps=9), "schedule: unknown 'demn'; did you mean 'demon'?"),
         (lambda: Schedule("demon", init_value=0.9), "decay_steps of schedule 'demon' is missing; it takes init_value"),
         (

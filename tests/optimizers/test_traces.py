@@ -23,7 +23,7 @@ from tests.compiling import jit
 from tests.optimizers.factories import FACTORIES, TAKEN, make, message, takers
 from tests.optimizers.table import TABLE, assert_close, bowl, every_entry, gradient_of_bowl, injected, some_params
 
-NUMBERS = ("learning_rate", "momentum", "dampening", "weight_decay", "nu", "q", "betas")
+NUMBERS = ("learning_rate", "momentum", "dampening", "weight_decay", "nu", "q", "gamma3", "betas")
 FORMS = {
     "a float": float,
     "a scalar of NumPy": np.float32,
@@ -117,6 +117,7 @@ def test_an_integer_without_a_sign_is_the_number_that_it_is(name):
         assert_close(traced(np.uint8(1)), expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:momentum is a traced bfloat16")
 def test_one_minus_a_momentum_of_bfloat16_is_not_rounded_to_bfloat16():
     momentum = jnp.bfloat16(0.3)
     expected = two_updates("qhm", PARAMS, momentum=float(momentum))

@@ -32,14 +32,44 @@ def test_the_three_ways_show_each_median_in_its_place_with_the_runs_around_it(co
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(LABELS)
 
 
-def test_runs_that_failed_stand_at_the_edge_of_the_panel(compared):
+def failing(compared, metric, bad):
+    """Only the tuned optimizers, with one run of sgd whose value is bad."""
     tuned = compared.protocols["tuned"]
-    values = np.array([np.inf, *tuned.arms["sgd"].values["test_loss"][1:]])
-    failing = tuned.arms["sgd"]._replace(values=tuned.arms["sgd"].values | {"test_loss": values})
-    protocols = {"tuned": tuned._replace(arms=tuned.arms | {"sgd": failing})}
-    figure = three_way_figure(dataclasses.replace(compared, protocols=protocols), ["test_loss"])
-    runs = next(line for line in figure.axes[0].lines if line.get_marker() == ".")
-    assert runs.get_ydata()[0] == figure.axes[0].get_ylim()[1]
+    sgd = tuned.arms["sgd"]
+    arms = tuned.arms | {
+        "sgd": sgd._replace(values=sgd.values | {metric: np.array([bad, *sgd.values["test_loss"][1:]])})
+    }
+    return dataclasses.replace(compared, protocols={"tuned": tuned._replace(arms=arms)})
+
+
+@pytest.mark.parametrize(
+    ("metric", "bad", "word"),
+    [
+        ("test_loss", np.inf, "failed"),
+        ("test_accuracy", -np.inf, "failed"),
+        ("iterations_to_target", np.inf, "never"),
+    ],
+)
+def test_runs_without_a_value_stand_in_a_row_of_their_own_that_says_what_became_of_them(compared, metric, bad, word):
+    compared = failing(compared, metric, bad)
+    figure = three_way_figure(compared, [metric])
+    axes = figure.axes[0]
+    runs = next(line for line in axes.lines if line.get_marker() == ".").get_ydata()
+    ticks = dict(zip([text.get_text() for text in axes.get_yticklabels()], axes.get_yticks(), strict=True))
+    assert runs[0] == ticks[word]
+    # Apart from all other runs and numbers of the axis.
+    others = [*runs[1:], *(tick for text, tick in ticks.items() if text != word)]
+    assert runs[0] > max(others) if bad > 0 else runs[0] < min(others)
+    (band,) = axes.patches
+    low, high = sorted([band.get_y(), band.get_y() + band.get_height()])
+    assert low < runs[0] < high
+    assert all(other < low or other > high for other in others)
+    assert [text.get_text() for text in axes.texts] == ["1/8"]
+
+
+def test_where_every_run_has_a_value_no_row_is_drawn(compared):
+    axes = three_way_figure(compared, ["test_loss"]).axes[0]
+    assert not {"failed", "never"} & {text.get_text() for text in axes.get_yticklabels()}
 
 
 def test_curves_have_a_panel_for_each_protocol_that_has_runs(compared):
@@ -48,12 +78,25 @@ def test_curves_have_a_panel_for_each_protocol_that_has_runs(compared):
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
 
 
+def test_a_curve_whose_runs_diverged_ends_with_a_cross_and_a_word(compared):
+    same = compared.protocols["same"]
+    sgd = same.arms["sgd"]
+    losses = np.where(np.arange(60) < 30, sgd.losses_before, np.inf)
+    protocols = {"same": same._replace(arms=same.arms | {"sgd": sgd._replace(losses_before=losses)})}
+    (axes,) = curves_figure(dataclasses.replace(compared, protocols=protocols)).axes
+    (cross,) = (line for line in axes.lines if line.get_marker() == "x")
+    # The window of the smoothing reaches five iterations ahead.
+    assert cross.get_xdata() == [24]
+    assert [text.get_text() for text in axes.texts] == ["failed"]
+
+
 def test_the_tuning_shows_each_trial_and_the_expected_best(compared):
     above, below = tuning_figure(compared).axes
     rates = above.lines[0].get_xdata()
     assert rates == pytest.approx(np.geomspace(0.001, 1, 6))
-    # The rate 1 fails: it stands at the edge, and the expected best begins with two trials.
-    assert above.lines[0].get_ydata()[-1] == above.get_ylim()[1]
+    # The rate 1 fails: it stands in a row of its own, and the expected best begins with two trials.
+    assert above.get_yticks()[-1] == above.lines[0].get_ydata()[-1]
+    assert above.get_yticklabels()[-1].get_text() == "failed"
     assert np.isfinite(below.lines[0].get_ydata()).tolist() == [False, True, True, True, True, True]
 
 

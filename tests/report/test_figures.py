@@ -1,5 +1,7 @@
 """The figure of the losses, from results made by hand."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ def result_of(losses):
             optimizers={label: mj.OptimizerConfig("sgd", learning_rate=0.01) for label in losses},
         ),
         iterations=np.arange(iterations),
-        losses=losses,
+        losses_after=losses,
         losses_before=losses,
         metrics={},
         evaluation_iterations=np.array([iterations]),
@@ -177,6 +179,72 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tm
     with pytest.raises(mj.InputError, match=r"cannot write '.*losses\.png': No space left on device"):
         save_figure(losses_figure(result_of(falling())), tmp_path / "losses")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("losses.png", b"old")]
+
+
+def test_the_start_that_the_range_cuts_is_shown_in_an_inset_where_no_curve_is_in_its_way():
+    steps = np.arange(2000)
+    losses = {"sgd": 2.4 * np.exp(-steps[None] / 100), "momentum": 2.4 * np.exp(-steps[None] / 20)}
+    axes = axes_of(losses)
+    (inset,) = axes.child_axes
+    low, high = inset.get_ylim()
+    assert low == 0
+    assert high > 2.3
+    # SGD crosses 1 at 100 · ln 2.4 = 88.
+    assert 88 < inset.get_xlim()[1] < 130
+    for line, shown in zip(axes.lines, inset.lines, strict=False):
+        np.testing.assert_array_equal(shown.get_ydata(), line.get_ydata())
+    assert "cut off" not in axes.get_ylabel()
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        {"slow": 2.4 * np.exp(-np.arange(500)[None] / 300)},
+        {"a label that is wide": 2.4 * np.exp(-np.arange(500)[None] / 20)},
+    ],
+    ids=["a curve in the way", "a legend in the way"],
+)
+def test_a_start_that_is_cut_and_has_no_inset_is_told_on_the_axis(losses):
+    axes = axes_of(losses)
+    assert axes.child_axes == []
+    # Smoothing takes up to a tenth from the 2.4 at the start.
+    assert re.search(r"cut off at 1; the curves come from 2\.[1-4]", axes.get_ylabel())
+
+
+def test_a_logarithmic_axis_has_the_whole_range():
+    losses = {"sgd": 2.4 * np.exp(-np.arange(500)[None] / 100)}
+    (axes,) = losses_figure(result_of(losses), log=True).axes
+    low, high = axes.get_ylim()
+    assert axes.get_yscale() == "log"
+    assert low < axes.lines[0].get_ydata().min() < axes.lines[0].get_ydata().max() < high
+
+
+def test_runs_that_failed_are_told_in_the_legend_and_the_end_of_a_curve_is_marked():
+    losses = falling(seeds=3)
+    losses["sgd"][:2, 200:] = np.inf
+    result = result_of(losses)
+    result.failed["sgd"][:2] = True
+    (axes,) = losses_figure(result).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["sgd (2 of 3 failed)", "momentum"]
+    (cross,) = (line for line in axes.lines if line.get_marker() == "x")
+    # The window of the smoothing reaches five iterations ahead.
+    assert cross.get_xdata() == [194]
+    assert [text.get_text() for text in axes.texts] == ["failed"]
+
+
+def test_where_no_loss_is_finite_the_figure_says_so():
+    (axes,) = losses_figure(result_of({"sgd": np.full([2, 50], np.nan)})).axes
+    assert [text.get_text() for text in axes.texts] == ["No loss is finite: the runs failed at once"]
+
+
+def test_labels_of_thousands_of_letters_are_shortened_and_hundreds_of_them_counted():
+    losses = falling([f"{i}{'x' * 5000}" for i in range(200)], iterations=20)
+    (axes,) = losses_figure(result_of(losses)).axes
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(texts) == 17
+    assert texts[-1] == "and 184 more"
+    assert max(map(len, texts)) <= 40
+    assert axes.get_title() == "200 optimizers on mnist"
 
 
 def test_a_curve_that_stays_above_one_is_drawn_all_the_same():

@@ -5,13 +5,15 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 import momentum_jax as mj
 from momentum_jax.report import heatmap_figure
+from momentum_jax.report.document import sweep_document
 from momentum_jax.results.record import Record
-from momentum_jax.results.result import from_records
 from momentum_jax.space import Trial
+from tests.results.made import from_records
 
 RATES, MOMENTA = [0.01, 0.1, 1.0], [0.0, 0.9]
 BEST = "#d55e00"
@@ -49,7 +51,7 @@ def patches(axes, color):
 
 def test_the_axes_are_the_hyperparameters_and_their_ticks_the_values():
     axes = panel_of(result_of(GRID, [3, 2, 1, 4, 5, 6]))
-    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("learning_rate", "momentum", "momentum")
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("learning rate", "momentum", "momentum")
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0.01", "0.1", "1"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["0", "0.9"]
 
@@ -73,12 +75,56 @@ def test_failed_trials_are_hatched_and_grey():
     assert patches(axes, BEST) == [(0, 1)]
 
 
-def test_lines_join_places_of_the_same_effective_learning_rate():
-    axes = panel_of(result_of(GRID, [3, 2, 1, 4, 5, 6]))
-    # From 0.01 at momentum 0 to 10 at learning rate 1 and momentum 0.9: a decade apart.
-    assert {"0.1", "1"} <= {text.get_text() for text in axes.texts}
+def guides_of(axes):
+    """The lines of equal effective learning rates, by that rate."""
+    lines = [line.get_xydata() for line in axes.lines if line.get_color() == "white"]
+    return dict(zip([float(text.get_text()) for text in axes.texts], lines, strict=True))
+
+
+def test_lines_join_the_squares_of_a_grid_whose_effective_learning_rates_are_equal_and_have_no_kinks():
+    momenta = [0.0, 0.5, 0.9, 0.99]
+    grid = [{"learning_rate": rate, "momentum": momentum} for rate in RATES for momentum in momenta]
+    guides = guides_of(panel_of(result_of(grid, range(12))))
+    # From 0.01 at momentum 0 to 100 at learning rate 1 and momentum 0.99, a decade apart; the corners are points.
+    assert list(guides) == [0.1, 1, 10]
+    # The square of 0.1 and momentum 0.9 is at 1 from the left and 2 from below, and so on.
+    for effective, squares in {0.1: [(0, 2), (1, 0)], 1: [(0, 3), (1, 2), (2, 0)], 10: [(1, 3), (2, 2)]}.items():
+        for square in squares:
+            # A line has some hundred points over at most 3 rows.
+            assert np.abs(guides[effective] - square).max(axis=1).min() < 0.02
+        steps = np.diff(guides[effective], axis=0)
+        turns = np.diff(np.unwrap(np.arctan2(steps[:, 1], steps[:, 0])))
+        # Straight lines from row to row turn by 0.2 rad and more at a row.
+        assert np.abs(turns).max() < 0.05
     sgd_only = [{"learning_rate": rate} for rate in RATES]
     assert len(panel_of(result_of(sgd_only, [3, 2, 1])).texts) == 0
+
+
+def test_lines_among_the_points_of_a_search_are_the_equation_itself_on_a_linear_axis_of_momentum():
+    trials = [{"learning_rate": 10.0**-i, "momentum": 0.02 + 0.19 * i} for i in range(6)]
+    axes = panel_of(result_of(trials, range(6)))
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    for effective, line in guides_of(axes).items():
+        np.testing.assert_allclose(line[:, 0] / (1 - line[:, 1]), effective, rtol=1e-9)
+
+
+def test_the_legend_of_the_lines_is_the_dashed_line_on_black_that_is_drawn():
+    (legend,) = heatmap_figure(result_of(GRID, [3, 2, 1, 4, 5, 6])).legends
+    lines = [(line.get_color(), line.is_dashed()) for line in legend.findobj(Line2D)]
+    assert lines[-2:] == [("black", False), ("white", True)]
+
+
+def test_of_two_hundred_optimizers_a_dozen_are_drawn_and_the_figure_says_so():
+    labels = [f"{i}{'x' * 5000}" for i in range(200)]
+    optimizers = {label: mj.OptimizerConfig("momentum", learning_rate=0.01) for label in labels}
+    cfg = mj.Config(iterations=2, optimizers=optimizers)
+    own = tuple(Trial(mj.OptimizerConfig("momentum", **trial), 128) for trial in GRID[:2])
+    runs = {label: [[record(1)], [record(2)]] for label in labels}
+    figure = heatmap_figure(from_records(cfg, runs, np.arange(2), [2], {}, dict.fromkeys(labels, own)))
+    # Twelve panels and the colour bar.
+    assert len(figure.axes) == 13
+    assert figure.get_suptitle() == "The first 12 of 200 optimizers"
+    assert max(len(axes.get_title()) for axes in figure.axes) < 40
 
 
 def test_the_trials_of_a_search_are_points_where_they_are():
@@ -88,6 +134,20 @@ def test_the_trials_of_a_search_are_points_where_they_are():
     points = np.concatenate([c.get_offsets() for c in axes.collections if len(c.get_offsets())])
     for trial in trials:
         assert np.isclose(points, [[trial["learning_rate"], trial["momentum"]]]).all(axis=1).any()
+
+
+def test_the_page_has_the_same_names_and_scales_of_the_axes():
+    peaks = [
+        {"learning_rate": mj.Schedule("warmup_cosine", peak_value=10.0**-i, warmup_steps=i, decay_steps=9)}
+        for i in range(3)
+    ]
+    # These rates span a factor of 15.
+    rates = [{"learning_rate": 0.01 * 15 ** (i / 3), "momentum": 0.01 * 15 ** (i / 3)} for i in range(4)]
+    for trials in (rates, peaks):
+        result = result_of(trials, range(len(trials)))
+        axes, (shown,) = panel_of(result), sweep_document(result, "")["heatmaps"]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (shown["x"]["name"], shown["y"]["name"])
+        assert [axes.get_xscale() == "log", axes.get_yscale() == "log"] == [shown["x"]["log"], shown["y"]["log"]]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import numpy as np
 
 from momentum_jax.config import Config
-from momentum_jax.results.result import Result
+from momentum_jax.results.result import Result, from_stacked
+from momentum_jax.results.stacked import StackedRecords
 
 FILES = ("config.json", "result.json", "runs.parquet")
 RECORDED = 5
@@ -20,7 +21,7 @@ def make_result(cfg=None, *, dtype=np.float32, **fields):
 
     defaults = {
         "iterations": np.arange(RECORDED),
-        "losses": by_label(RECORDED),
+        "losses_after": by_label(RECORDED),
         "losses_before": by_label(RECORDED),
         "metrics": {},
         "evaluation_iterations": np.asarray([2, RECORDED]),
@@ -35,3 +36,14 @@ def make_result(cfg=None, *, dtype=np.float32, **fields):
 
 def with_leaf(leaf):
     return make_result(params={label: {"leaf": leaf} for label in Config().optimizers})
+
+
+def from_records(cfg, records, iterations, evaluation_iterations, provenance, trials=None):
+    """A result of records by label, then trial, then seed; None for a run that is not finished."""
+    stacked = StackedRecords({label: len(own) for label, own in records.items()}, cfg.seed_tuple)
+    for label, of_label in records.items():
+        for position, of_trial in enumerate(of_label):
+            for column, record in enumerate(of_trial):
+                if record is not None:
+                    stacked.put(label, (position, column), record)
+    return from_stacked(cfg, stacked, iterations, evaluation_iterations, provenance, trials)

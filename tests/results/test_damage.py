@@ -27,9 +27,10 @@ import momentum_jax as mj
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.reading import DIGEST, seal
 from momentum_jax._base.trees import digest_of_tree, json_bytes, pack, unpack
-from momentum_jax.cli.repeat import comparison_command, result_command
+from momentum_jax.report.command import comparison_command, result_command
+from momentum_jax.results.parts import count_runs
 from momentum_jax.results.result_folder import _digest_of_summary
-from momentum_jax.results.store import count_runs, read_status
+from momentum_jax.results.store import read_status
 from momentum_jax.sweeps import batches
 from momentum_jax.training import compile as programs
 from momentum_jax.training.checkpoint import Checkpoint
@@ -87,7 +88,8 @@ def same_sweep(one, whole):
 def arrays_of(result, label, there):
     """The arrays of some runs."""
     named = [*result.metrics.values(), *result.evaluations.values()]
-    by_label = [result.losses, result.losses_before, result.failed, result.diverged_at, *named]
+    after = [result.losses_after] if result.losses_after else []
+    by_label = [*after, result.losses_before, result.failed, result.diverged_at, *named]
     trees = [*(arrays[label] for arrays in by_label), result.params.get(label)]
     return jax.tree.map(lambda a: a[there], trees)
 
@@ -115,7 +117,7 @@ def kinds(tmp_path_factory):
         mj.compare(cfg, trials=2, tuning_seeds=1, task=QUADRATIC, folder=folder / "comparison")
 
         def stop(phase, done, total):
-            if phase == "training":
+            if phase == "training" and done:
                 raise KeyboardInterrupt
 
         with pytest.raises(mj.Interrupted):

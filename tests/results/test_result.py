@@ -15,9 +15,9 @@ from momentum_jax._base.errors import InputError
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule
 from momentum_jax.results.record import Record
-from momentum_jax.results.result import Result, from_records
+from momentum_jax.results.result import Result
 from momentum_jax.space import Trial
-from tests.results.made import RECORDED, make_result, with_leaf
+from tests.results.made import RECORDED, from_records, make_result, with_leaf
 
 
 def with_metric(values):
@@ -33,7 +33,7 @@ def specials(dtype):
 
 def with_specials(dtype):
     histories = {label: specials(dtype) for label in Config().optimizers}
-    return make_result(losses=histories, losses_before=histories, metrics={"norm": histories})
+    return make_result(losses_after=histories, losses_before=histories, metrics={"norm": histories})
 
 
 class Layer(NamedTuple):
@@ -114,7 +114,7 @@ def test_a_result_comes_back_from_disk_equal_to_the_bit(tmp_path, kind):
 
 def test_histories_keep_their_labels_whatever_order_they_are_held_in(tmp_path):
     losses = {label: np.full([2, RECORDED], i, np.float32) for i, label in enumerate(reversed(Config().optimizers))}
-    make_result(losses=losses).save(tmp_path)
+    make_result(losses_after=losses).save(tmp_path)
     for label, values in Result.load(tmp_path).losses.items():
         np.testing.assert_array_equal(values, losses[label])
 
@@ -144,7 +144,7 @@ def test_a_named_tuple_of_parameters_comes_back_as_a_dict_of_its_fields(tmp_path
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("losses", {label: specials(np.float32) for label in Config().optimizers}),
+        ("losses_after", {label: specials(np.float32) for label in Config().optimizers}),
         ("iterations", np.arange(1, RECORDED + 1)),
         ("failed", {label: np.asarray([True, True]) for label in Config().optimizers}),
         ("evaluations", {}),
@@ -162,7 +162,7 @@ def test_results_that_differ_in_one_field_are_not_equal(field, value):
 def test_results_are_told_apart_by_the_sign_of_a_zero_and_by_dtype():
     zero = {label: np.zeros([2, RECORDED]) for label in Config().optimizers}
     for other in ({k: -v for k, v in zero.items()}, {k: v.astype(np.float32) for k, v in zero.items()}):
-        assert make_result(losses=zero) != make_result(losses=other)
+        assert make_result(losses_after=zero) != make_result(losses_after=other)
 
 
 def test_the_final_columns_are_the_last_evaluation_and_empty_where_there_is_none():

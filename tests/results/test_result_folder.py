@@ -97,7 +97,7 @@ def test_files_of_two_savings_are_refused(tmp_path, name):
         lambda summary: [],
         lambda summary: summary | {"sha256": 3},
         lambda summary: {name: value for name, value in summary.items() if name != "provenance"},
-        lambda summary: summary | {"format": 3},
+        lambda summary: summary | {"format": 4},
         lambda summary: summary | {"evaluation_iterations": [2, 6]},
         lambda summary: summary | {"provenance": {"devices": 3}},
     ],
@@ -259,7 +259,7 @@ def test_a_result_of_the_earlier_format_is_neither_read_nor_written_over(tmp_pat
     (tmp_path / "result.json").write_text(json.dumps(summary | {"format": 1}))
     before = contents(tmp_path)
     for attempt in (lambda: Result.load(tmp_path), lambda: make_result().save(tmp_path)):
-        with pytest.raises(InputError, match=r"holds a result of format 1, and this version .* format 2, whose runs"):
+        with pytest.raises(InputError, match=r"holds a result of format 1, and this version .* format 3, whose runs"):
             attempt()
     assert contents(tmp_path) == before
 
@@ -300,11 +300,23 @@ def test_runs_of_other_dtypes_and_shapes_are_refused_though_their_digests_are_ri
         Result.load(tmp_path)
 
 
+def test_runs_that_are_not_of_the_config_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    make_result().save(tmp_path)
+    table = pq.read_table(tmp_path / "runs.parquet")
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables([table] * 1000), sink)
+    rewrite(tmp_path, "runs.parquet", sink.getvalue())
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("read"))
+    words = f"runs.parquet cannot be used: it has {1000 * len(table)} rows, and can have at most {len(table)}"
+    with pytest.raises(InputError, match=words):
+        Result.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("runs.parquet", b"garbage" * 9, "runs.parquet cannot be used: Parquet magic bytes not found"),
-        ("config.json", b"{}", "config.json is not of this program: dataset is not there"),
+        ("config.json", b"{}", "config.json is not of this program: task is not there"),
         ("config.json", b"[]", "config.json is not of this program: a config is an object"),
         ("config.json", b"[" * 10_000, "config.json is not of this program: it is nested more than 200 deep"),
     ],

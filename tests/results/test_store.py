@@ -23,7 +23,9 @@ import momentum_jax as mj
 from momentum_jax._base import files
 from momentum_jax._base.errors import InputError
 from momentum_jax.results import store
+from momentum_jax.results.head import digests_of, read_head, run_digests
 from momentum_jax.results.parquet import records_from_parquet, records_to_parquet
+from momentum_jax.results.parts import Reader, count_runs, part_name
 from momentum_jax.space import make_trials
 from momentum_jax.sweeps import batches
 from tests.sealing import rewrite_sealed
@@ -109,6 +111,24 @@ def test_what_is_loaded_is_what_the_sweep_gave(finished):
     assert contents(folder) == before
 
 
+def test_histories_can_be_read_run_by_run_each_once(finished, folder):
+    result = finished[1]
+    reader = Reader(folder, CFG, result.trials, digests_of(read_head(folder), CFG, result.trials))
+    # Two parts with the same runs, such as two machines may leave behind.
+    table, records = records_from_parquet(parts(folder)[0].read_bytes(), 10)
+    content = records_to_parquet(table.append_column("copy", [[1] * len(table)]), records)
+    (folder / "parts" / f"{part_name(content)}.parquet").write_bytes(content)
+    assert len(parts(folder)) == RUNS / 2 + 1
+    runs = list(reader.each())
+    assert len(runs) == RUNS
+    for label, (trial, seed), record in runs:
+        np.testing.assert_array_equal(record.losses_before, result.losses_before[label][trial, seed])
+    for part in parts(folder)[:3]:
+        part.unlink()
+    with pytest.raises(InputError, match="no longer holds all runs"):
+        list(reader.each())
+
+
 def test_reading_leaves_no_thread_that_could_outlive_the_interpreter(finished, monkeypatch):
     # Those of Arrow's scanner, which is behind this function, abort one in four short processes at their end.
     monkeypatch.setattr(pq, "read_table", None)
@@ -147,8 +167,8 @@ def test_loading_leaves_a_damaged_part_out_and_where_it_is(folder, finished):
     assert sum(int(missing.sum()) for missing in loaded.missing.values()) == 2
     assert len(loaded.table()) == RUNS - 2
     for label, missing in loaded.missing.items():
-        np.testing.assert_array_equal(loaded.losses[label][~missing], finished[1].losses[label][~missing])
-        assert np.isnan(loaded.losses[label][missing]).all()
+        np.testing.assert_array_equal(loaded.losses_before[label][~missing], finished[1].losses_before[label][~missing])
+        assert np.isnan(loaded.losses_before[label][missing]).all()
 
 
 def test_runs_that_are_not_of_the_sweep_are_left_out(folder, finished, tmp_path):
@@ -156,7 +176,7 @@ def test_runs_that_are_not_of_the_sweep_are_left_out(folder, finished, tmp_path)
     for part in parts(tmp_path / "other"):
         shutil.copy(part, folder / "parts")
     assert mj.Result.load(folder) == finished[1]
-    assert store.count_runs(folder) == (RUNS, 0)
+    assert count_runs(folder) == (RUNS, 0)
     assert sweep(folder) == finished[1]
 
 
@@ -229,7 +249,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
 
 def test_an_empty_folder_is_taken(tmp_path, finished):
     (tmp_path / "a" / "b").mkdir(parents=True)
-    assert sweep(tmp_path / "a" / "b", space={}).losses["sgd"].shape == (1, 2, 30)
+    assert sweep(tmp_path / "a" / "b", space={}).losses_before["sgd"].shape == (1, 2, 30)
 
 
 HOLD = """
@@ -342,7 +362,7 @@ def test_a_status_that_cannot_be_written_does_no_harm(tmp_path, finished, monkey
 
 
 def digests_in(folder, cfg, trials):
-    return store.digests_of(store.read_head(folder), cfg, trials)
+    return digests_of(read_head(folder), cfg, trials)
 
 
 def test_the_digest_of_a_run_is_that_of_its_own_config_and_program(finished):
@@ -350,7 +370,7 @@ def test_the_digest_of_a_run_is_that_of_its_own_config_and_program(finished):
     cfg = mj.Config(batch_size=16, seeds=(3, 5), optimizers=OPTIMIZERS, l2=0.1)
     trials = make_trials(cfg, {"learning_rate": [0.1, schedule], "batch_size": [8, 16]})
     programs = {label: [f"{label} {i % 2}" for i in range(len(own))] for label, own in trials.items()}
-    digests = store.run_digests(cfg, trials, programs)
+    digests = run_digests(cfg, trials, programs)
     assert len(set(digests.values())) == len(digests) == 16
     for (label, position, trial, seed), digest in digests.items():
         assert trial == trials[label][position]
@@ -377,8 +397,8 @@ def test_the_parts_have_one_schema_and_are_one_dataset(tmp_path):
     order = [table.column("digest").to_pylist().index(digest) for digest in digests.values()]
     table = table.take(order)
     assert table.select(result.table().column_names).equals(result.table())
-    losses = np.concatenate([a.reshape(-1, 30) for a in result.losses.values()])
-    np.testing.assert_array_equal(np.asarray(table.column("losses").to_pylist(), np.float32), losses)
+    losses = np.concatenate([a.reshape(-1, 30) for a in result.losses_before.values()])
+    np.testing.assert_array_equal(np.asarray(table.column("losses_before").to_pylist(), np.float32), losses)
     np.testing.assert_array_equal(
         np.asarray(table.column("metric.position").to_pylist(), np.float32).reshape(-1, 30, 3),
         np.concatenate([a.reshape(-1, 30, 3) for a in result.metrics["position"].values()]),
@@ -392,12 +412,12 @@ def test_hyperparameters_may_have_the_names_of_the_stores_own_columns(tmp_path):
     cfg = mj.Config(**{**vars(CFG), "optimizers": {"odd": mj.OptimizerConfig(factory, digest=0.1)}})
     result = sweep(tmp_path, cfg, {"digest": [0.1, 0.2], "losses": [0.5], "params": [1], "seed": [9], "failed": [True]})
     reference = sweep(None, space={"learning_rate": [0.1, 0.2]})
-    assert result.losses["odd"].tobytes() == reference.losses["sgd"].tobytes()
+    assert result.losses_before["odd"].tobytes() == reference.losses_before["sgd"].tobytes()
     assert result.table().column("seed").to_pylist() == [0, 1, 0, 1]
     assert result.table().column("hyperparameter.digest").to_pylist() == [0.1, 0.1, 0.2, 0.2]
 
 
-@pytest.mark.parametrize("content", [b"null", b"[]", b"{}", b"", b"[" * 10_000, b'{"format": 3, "runs": 12}'], ids=str)
+@pytest.mark.parametrize("content", [b"null", b"[]", b"{}", b"", b"[" * 10_000, b'{"format": 4, "runs": 12}'], ids=str)
 def test_a_status_that_is_damaged_is_refused_in_one_line(folder, content):
     assert store.read_status(folder)["finished"] == RUNS
     (folder / "status.json").write_bytes(content[:40] if content[:2] == b"[[" else content)
@@ -419,7 +439,7 @@ def test_a_status_of_impossible_numbers_is_refused_though_its_digest_is_right(fo
         ({"trials": {}}, "trials are not of the optimizers"),
         ({"trials": {"sgd": []}}, "trials are not of the optimizers"),
         ({"trials": {"sgd": [{"name": "sgd"}]}}, r"trials\.sgd\[0\]\.hyperparameters is missing"),
-        ({"config": {}}, "dataset is not there"),
+        ({"config": {}}, "task is not there"),
         ({"versions": None}, "versions must be an object, not None"),
     ],
 )
@@ -441,15 +461,32 @@ def test_garbage_and_pipes_among_the_parts_are_left_out_though_their_names_are_r
     name = hashlib.sha256(b"garbage").hexdigest()[:16]
     (folder / "parts" / f"{name}.parquet").write_bytes(b"garbage")
     os.mkfifo(folder / "parts" / "0123456789abcdef.parquet")
-    assert store.count_runs(folder) == (RUNS, 0)
+    assert count_runs(folder) == (RUNS, 0)
+    with pytest.warns(UserWarning, match="is damaged; its runs are left out"):
+        assert mj.Result.load(folder) == finished[1]
+
+
+def test_a_part_that_declares_more_runs_than_it_has_bytes_for_is_left_out_unread(folder, finished, monkeypatch):
+    same = pq.read_table(parts(folder)[0]).take([0] * 20_000).replace_schema_metadata(None)
+    path = folder / "parts" / "part.parquet"
+    pq.write_table(same, path)
+    path.rename(path.with_stem(hashlib.sha256(path.read_bytes()).hexdigest()[:16]))
+    read = pq.ParquetFile.read
+
+    def read_few(file, *args, **kwargs):
+        assert file.metadata.num_rows < len(same)
+        return read(file, *args, **kwargs)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read_few)
+    assert count_runs(folder) == (RUNS, 0)
     with pytest.warns(UserWarning, match="is damaged; its runs are left out"):
         assert mj.Result.load(folder) == finished[1]
 
 
 def test_a_part_of_shorter_runs_is_refused_though_its_name_and_digests_are_right(folder):
     path = parts(folder)[0]
-    table, records = records_from_parquet(path.read_bytes())
-    short = [record._replace(losses=record.losses[:-1]) for record in records]
+    table, records = records_from_parquet(path.read_bytes(), RUNS)
+    short = [record._replace(losses_before=record.losses_before[:-1]) for record in records]
     content = records_to_parquet(table, short)
     path.with_stem(hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
     path.unlink()

@@ -21,11 +21,12 @@ from momentum_jax._base.machine import cores, environment
 from momentum_jax.space import Trial
 from momentum_jax.sweeps import cluster
 from momentum_jax.sweeps.batches import Job
-from momentum_jax.sweeps.cluster import connect, evenly, parallel_tasks, refusal, task_resources
+from momentum_jax.sweeps.cluster import connect, evenly, for_host_task, parallel_tasks, refusal, task_resources
 from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import LocalDevices
 from momentum_jax.training.loop import Interrupted
 from tests.sealing import rewrite_sealed
+from tests.sweeps import host_runs
 
 
 def noted_parabola(notes, work=1):
@@ -67,6 +68,20 @@ def config(**changes):
 
 
 SPACE = {"learning_rate": [0.01, 0.1, 1.0]}
+
+
+@contextlib.contextmanager
+def compilation_cache(folder):
+    """JAX's persistent cache of all programs, in a folder."""
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    try:
+        for name, value in zip(names, (str(folder), 0.0), strict=True):
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
 
 
 def pids(notes):
@@ -122,16 +137,19 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
         "niceness": lambda params, state, grads: jnp.int32(os.nice(0)),
     }
     shown = []
-    there = mj.sweep(
-        cfg,
-        SPACE,
-        task=task,
-        metrics=metrics,
-        keep_params=True,
-        folder=tmp_path / "there",
-        cluster="local:2",
-        progress=lambda phase, done, total, note: shown.append((phase, done, total)),
-    )
+    with compilation_cache(tmp_path / "programs"):
+        there = mj.sweep(
+            cfg,
+            SPACE,
+            task=task,
+            metrics=metrics,
+            keep_params=True,
+            folder=tmp_path / "there",
+            cluster="local:2",
+            progress=lambda phase, done, total, note: shown.append((phase, done, total)),
+        )
+    # What this process compiles for it has other names.
+    assert list((tmp_path / "programs").glob("jit_on_device-*"))
     workers = set(pids(tmp_path / "notes"))
     here = mj.sweep(cfg, SPACE, task=task, metrics=metrics, keep_params=True, folder=tmp_path / "here")
 
@@ -155,9 +173,10 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
 
 
 @pytest.mark.exhaustive
-def test_workers_that_are_killed_leave_and_come_cost_nothing_but_time(tmp_path, nodes, capfd):
+def test_workers_that_are_killed_leave_and_come_cost_nothing_but_time(tmp_path, nodes, capfd, monkeypatch):
     # Waves of two runs of each structure.
-    cfg = config(dtype="float64", iterations=4000, seeds=4)
+    cfg = config(dtype="float64", iterations=800, seeds=4)
+    monkeypatch.setattr(cluster, "BATCH_ITERATIONS", 2 * cfg.iterations)
     task = noted_parabola(tmp_path / "notes", work=10)
     killed, joined = [], []
 
@@ -223,12 +242,12 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_here(tmp_path, nodes):
         assert described["matmul_precision"] == "float32"
 
         def train(metrics, environment=described):
-            job = Job(cfg, task, environment, 100, False)
+            job = Job(cfg, task, metrics, environment, 100, False)
             return list(workers.train(job, plan_sweep(cfg, trials, task, metrics).groups, lambda *_: None))
 
         with pytest.raises(InputError, match=r"^no such thing"):
             train(raising(InputError("no such thing")))
-        with pytest.raises(RuntimeError, match=r"^out of order"):
+        with pytest.raises(InputError, match=r"^metrics\['metric'\] fails: RuntimeError: out of order"):
             train(raising(RuntimeError("out of order")))
         with pytest.raises(
             InputError, match=r"^worker \d+ on [\d.]+ would give .*: jaxlib is \"[\d.]+\", not \"0.0.1\"$"
@@ -247,6 +266,60 @@ def test_workers_unlike_those_of_the_folder_are_refused(tmp_path, nodes):
     with pytest.raises(InputError, match=r"another sweep: environment.instruction_set is \"pdp11\", not "):
         mj.sweep(cfg, {}, task=task, folder=tmp_path / "runs", cluster=nodes.address)
     assert not pids(tmp_path / "notes")
+
+
+@pytest.fixture
+def importable_by_workers(monkeypatch):
+    root = str(pathlib.Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *sys.path]))
+
+
+HOST_TASKS = {"sgd": mj.OptimizerConfig("sgd", learning_rate=0.05)}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("importable_by_workers")
+def test_runs_of_a_host_task_on_ray_are_those_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[2]))
+    cfg, space = mj.Config(iterations=20, seeds=3, optimizers=HOST_TASKS), {"learning_rate": [0.05, 0.15]}
+    task = mj.HostTask(host_runs.fails_at_high_rates)
+    there = mj.sweep(cfg, space, task=task, folder=tmp_path / "there", cluster="local:2")
+    here = mj.sweep(cfg, space, task=task)
+    assert there == here
+    assert list(there.errors["sgd"]) == [(1, 0), (1, 1), (1, 2)]
+    # Each run is a part of its own, and the folder is that of any sweep: this machine goes on with it.
+    assert len(list((tmp_path / "there" / "parts").iterdir())) == 6
+    more = mj.Config(iterations=20, seeds=4, optimizers=HOST_TASKS)
+    assert mj.sweep(more, space, task=task, folder=tmp_path / "there").failed["sgd"].tolist() == [
+        [False] * 4,
+        [True] * 4,
+    ]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("importable_by_workers")
+def test_a_host_run_that_ends_its_worker_again_and_again_is_a_failed_run(tmp_path):
+    cfg = mj.Config(iterations=20, seeds=3, optimizers=HOST_TASKS)
+    result = mj.sweep(cfg, {}, task=mj.HostTask(host_runs.dies_with_seed_1), cluster="local:2")
+    assert result.failed["sgd"].tolist() == [[False, True, False]]
+    assert result.errors == {"sgd": {(0, 1): "its worker process died in each of 4 attempts"}}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("importable_by_workers")
+def test_what_a_host_run_returns_wrongly_on_ray_is_told_as_if_here():
+    cfg = mj.Config(iterations=20, optimizers=HOST_TASKS)
+    with pytest.raises(InputError, match=r"^seed 0 of 'sgd': run must return the loss before each of its 20 updates"):
+        mj.sweep(cfg, {}, task=mj.HostTask(host_runs.returns_too_few), cluster="local:1")
+
+
+def test_a_host_run_has_a_processor_or_a_gpu_or_those_of_a_local_worker():
+    def resources(given, address):
+        return for_host_task(cluster.Cluster(None, given, "auto"), address).resources
+
+    assert resources({"num_cpus": 8, "num_gpus": 0}, "10.0.0.1:6379") == {"num_cpus": 1, "num_gpus": 0}
+    assert resources({"num_cpus": 8, "num_gpus": 0}, "local:2") == {"num_cpus": 8, "num_gpus": 0}
+    assert resources({"num_cpus": 1, "num_gpus": 1}, "auto") == {"num_cpus": 1, "num_gpus": 1}
 
 
 def test_a_worker_is_refused_by_its_name_for_what_changes_the_bits():

@@ -75,7 +75,7 @@ def test_a_larger_budget_keeps_the_trials_of_the_smaller_one(tmp_path, monkeypat
     space = {"learning_rate": mj.LogUniform(0.01, 1)}
     sweep(tmp_path, small(), space, search=search, budget=2)
     counts = trained(monkeypatch)
-    assert sweep(tmp_path, small(), space, search=search, budget=3).losses["sgd"].shape == (3, 1, 30)
+    assert sweep(tmp_path, small(), space, search=search, budget=3).losses_before["sgd"].shape == (3, 1, 30)
     assert sum(counts) == 2
 
 
@@ -134,7 +134,7 @@ def test_runs_are_not_taken_for_those_of_another_function_of_the_same_name(tmp_p
     with pytest.raises(InputError, match=r"computed\.(init|evaluate|loss) is|compute something else|programs is"):
         run(**{**options, **changes})
     assert {path: path.read_bytes() for path in before} == before
-    assert run(**options).losses["own"].tobytes() == result.losses["own"].tobytes()
+    assert run(**options).losses_before["own"].tobytes() == result.losses_before["own"].tobytes()
 
 
 def test_trainings_of_another_loss_of_the_same_name_are_not_compared():
@@ -166,7 +166,7 @@ def test_losses_in_bfloat16_are_read_back(tmp_path):
     task = mj.Task(init=init, loss=lambda p, b: loss(p, b.astype(p["w"].dtype)), train=ROWS)
     cfg = small(dtype="bfloat16", optimizers={"momentum": MOMENTUM})
     result = mj.sweep(cfg, {}, task=task, folder=tmp_path, chunk=CHUNK)
-    assert result.losses["momentum"].dtype == jnp.bfloat16
+    assert result.losses_before["momentum"].dtype == jnp.bfloat16
     assert mj.Result.load(tmp_path) == result == mj.sweep(cfg, {}, task=task, folder=tmp_path, chunk=CHUNK)
 
 

@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import momentum_jax as mj
+from momentum_jax.training import compile as programs
 from tests.compilations import compilations
 from tests.training.small import PAIR, quadratic_task, small
 
@@ -74,3 +77,39 @@ def test_hyperparameters_that_are_equal_but_not_the_same_have_programs_of_their_
     result = mj.train(small(optimizers=both), task=task)
     alone = mj.train(small(optimizers={"1": both["1"]}), task=task)
     assert result.losses["1"].tobytes() == alone.losses["1"].tobytes()
+
+
+def test_loss_and_evaluation_are_traced_a_few_times_however_many_optimizers_there_are():
+    calls = {"loss": 0, "evaluate": 0}
+
+    def loss(params, batch):
+        calls["loss"] += 1
+        return jnp.mean((params - batch) ** 2)
+
+    def evaluate(params, train, test):
+        del test
+        calls["evaluate"] += 1
+        return {"train_loss": jnp.mean((params - train) ** 2)}
+
+    task = mj.Task(init=lambda key: jnp.zeros([]), loss=loss, train=np.zeros(8, np.float32), evaluate=evaluate)
+    optimizers = {name: mj.OptimizerConfig(name, learning_rate=0.1) for name in ("sgd", "momentum", "nesterov", "qhm")}
+    mj.train(mj.Config(iterations=3, batch_size=4, optimizers=optimizers), task=task)
+    # Where it is checked and where runs are laid over devices, alone and with its gradient.
+    assert calls["loss"] <= 4
+    assert calls["evaluate"] <= 2
+
+
+def test_compiling_counts_the_size_of_programs_and_not_their_number():
+    def large(x):
+        for _ in range(40):
+            x = jnp.sin(x) * x
+        return x
+
+    one, told = (jax.ShapeDtypeStruct([3], np.float32),), []
+    functions = {"small": (jax.jit(lambda x: x + 1), one), "large": (jax.jit(large), one)}
+    programs._compile_all(functions, lambda *call: told.append(call))
+    small, both = told[1][2] // 2, told[-1][2]
+    # After the first is traced, the other counts as much.
+    assert both > 5 * small > 0
+    assert told[0] == ("compiling", 0, 1)
+    assert told[-1] == ("compiling", both, both)

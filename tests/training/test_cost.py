@@ -37,11 +37,11 @@ def test_each_program_is_timed_in_every_round_and_nothing_is_evaluated(monkeypat
 
     shown = []
     monkeypatch.setattr(cost, "train", train_and_count)
-    seconds = cost.measure_steps(cfg, trials, task, lambda *step: shown.append(step))
+    seconds = cost.measure_steps(cfg, trials, task, lambda *step, whole: shown.append((*step, whole)))
     # Two learning rates share a program. The first of six rounds, of three programs each, is not counted.
     assert trained == 6 * [("sgd", 4, (7,), 300), ("sgd", 2, (7,), 300), ("momentum", 4, (7,), 300)]
     assert seconds == {
         "sgd": [[4, 7, 10, 13, 16], [4, 7, 10, 13, 16], [5, 8, 11, 14, 17]],
         "momentum": [[6, 9, 12, 15, 18]],
     }
-    assert shown == [("timing", number, 6) for number in range(6)]
+    assert shown == [("timing", number, 6, "", number / 6) for number in range(6)]

@@ -13,7 +13,10 @@ from momentum_jax.training.devices import (
     replicate,
     resolve_devices,
     resolve_layout,
+    share,
 )
+
+TWO = one_mesh(jax.devices()[:2])
 
 
 @pytest.mark.parametrize(
@@ -39,30 +42,68 @@ def test_groups_are_placed_so_that_the_last_run_ends_first(sizes, expected):
 @pytest.mark.parametrize("runs", [1, 2, 3, 5])
 @pytest.mark.parametrize("most", [5, 8])
 def test_runs_come_back_in_their_order_whatever_the_capacity(runs, most, layout):
-    capacity = Capacity.for_runs(most, one_mesh(jax.devices()[:2]))
-    stacked = capacity.stack([np.float32(i) for i in range(runs)])
-    doubled = over_runs(lambda run, shared: run * shared, capacity.mesh, layout)(
-        capacity.counts(runs), stacked, replicate(np.float32(2), capacity.mesh)
+    capacity, active = Capacity.for_runs(most, TWO), [True] * runs
+    places = capacity.deal(active)
+    states = capacity.stack([np.float32(i) for i in range(runs)], places)
+    numbers = capacity.stack([np.float32(10 * i) for i in range(runs)], places)
+    after, doubled = over_runs(lambda state, run, shared: (state + 1, run * shared), TWO, layout)(
+        capacity.mask(active, places), states, numbers, replicate(np.float32(2), TWO)
     )
     assert doubled.shape == (2 * -(-most // 2),)
-    assert capacity.take(doubled, runs).tolist() == [2.0 * i for i in range(runs)]
+    assert capacity.take(after, places).tolist() == [1.0 + i for i in range(runs)]
+    assert capacity.take(doubled, places).tolist() == [20.0 * i for i in range(runs)]
+    # The buffers of the states were given away.
+    assert states.is_deleted()
 
 
-@pytest.mark.parametrize("runs", [0, 1, 4, 5])
-def test_no_device_has_two_runs_more_than_another(runs):
-    counts = np.asarray(Capacity.for_runs(8, one_mesh(jax.devices()[:2])).counts(runs))
-    assert counts.sum() == runs
-    assert np.ptp(counts) <= 1
+@pytest.mark.parametrize("layout", ["map", "vmap"])
+def test_what_is_not_active_keeps_its_state(layout):
+    capacity, active = Capacity.for_runs(6, TWO), [True, False, True, True]
+    places = (0, 1, 4, 5)
+    states = capacity.stack([np.full(2, i, np.float32) for i in range(4)], places)
+    runs = capacity.stack([np.int32(0)] * 4, places)
+    after, _ = over_runs(lambda state, run, shared: (state + 10, run), TWO, layout)(
+        capacity.mask(active, places), states, runs, ()
+    )
+    assert capacity.take(after, places).tolist() == [[10, 10], [1, 1], [12, 12], [13, 13]]
 
 
-def test_free_places_are_not_computed_where_runs_take_turns():
-    capacity = Capacity.for_runs(6, one_mesh(jax.devices()[:2]))
-    one = np.float32(1)
-    result = over_runs(lambda run, shared: run + shared, capacity.mesh, "map")(
-        capacity.counts(3), capacity.stack([one] * 3), replicate(one, capacity.mesh)
+def test_places_without_an_active_run_are_not_computed_where_runs_take_turns():
+    capacity, one = Capacity.for_runs(6, TWO), np.float32(1)
+    places = capacity.deal([True] * 3)
+    _, result = over_runs(lambda state, run, shared: (state, run + shared), TWO, "map")(
+        capacity.mask([True] * 3, places), (), capacity.stack([one] * 3, places), replicate(one, TWO)
     )
     # Each device's first runs, then zeros.
     assert np.asarray(result).tolist() == [2, 2, 0, 2, 0, 0]
+
+
+@pytest.mark.parametrize("active", ["", "1", "1111", "11111", "1010", "110011", "00000001", "01"])
+def test_no_device_has_two_active_runs_more_than_another(active):
+    capacity, active = Capacity.for_runs(8, TWO), [there == "1" for there in active]
+    places = capacity.deal(active)
+    assert len(set(places)) == len(active)
+    assert capacity.is_even(active, places)
+    on_first = sum(there for there, place in zip(active, places, strict=True) if place < capacity.per_device)
+    assert on_first == -(-sum(active) // 2)
+
+
+def test_two_active_runs_more_on_one_device_are_not_even():
+    capacity = Capacity.for_runs(4, TWO)
+    assert not capacity.is_even([True, False, True, False], capacity.deal([True] * 4))
+    assert capacity.is_even([True, False, False, False], capacity.deal([True] * 4))
+
+
+# JAX has float64 as float32 here.
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_the_processors_devices_share_one_copy_of_the_data(dtype):
+    given = np.arange(999, dtype=dtype).reshape(27, 37)[1:]
+    meshes = [TWO, one_mesh(jax.devices()[:1]), one_mesh(jax.devices()[1:2])]
+    shared = share({"x": given}, meshes)
+    parts = [part.data for mesh in meshes for part in shared[mesh]["x"].addressable_shards]
+    assert len({part.unsafe_buffer_pointer() for part in parts}) == 1
+    for mesh in meshes:
+        np.testing.assert_array_equal(shared[mesh]["x"], given)
 
 
 def test_auto_takes_turns_on_a_processor_and_an_unknown_layout_is_refused():

@@ -1,5 +1,6 @@
 """What a training records, evaluates and leaves behind."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -40,12 +41,28 @@ def test_a_diverging_run_is_recorded_and_its_neighbours_are_untouched():
     result, tame = mj.train(small(optimizers=wild)), mj.train(small())
     assert result.failed["wild"].all()
     first = result.diverged_at["wild"][0]
-    assert np.isfinite(result.losses["wild"][0, :first]).all()
-    assert not (np.isfinite(result.losses["wild"][0, first]) and np.isfinite(result.losses_before["wild"][0, first]))
+    assert np.isfinite(result.losses_before["wild"][0, :first]).all()
+    assert not np.isfinite(result.losses_before["wild"][0, first])
+    assert np.isnan(result.losses_before["wild"][0, first + 1 :]).all()
+    assert np.isnan(result.losses["wild"][0, first + 1 :]).all()
     for label in PAIR:
         assert result.losses[label].tobytes() == tame.losses[label].tobytes()
         assert result.diverged_at[label].tolist() == [-1]
         assert not result.failed[label].any()
+
+
+@pytest.mark.parametrize("test", [(), {}], ids=["tuple", "dict"])
+def test_test_data_without_arrays_cost_no_evaluation_and_are_given_to_it(test):
+    given = []
+
+    def evaluate(params, train, test):
+        given.append(test)
+        return {"norm": jnp.linalg.norm(params["w"])}
+
+    task = dataclasses.replace(quadratic_task(), test=test, evaluate=evaluate)
+    result = mj.train(small(), task=task, progress=False)
+    assert np.isfinite(result.evaluations["norm"]["sgd"]).all()
+    assert given[-1] == test
 
 
 @pytest.mark.parametrize(
@@ -94,11 +111,15 @@ def test_a_task_of_ones_own_trains_and_is_evaluated_by_its_loss():
     assert result.table().column("test_accuracy").null_count == 2
 
 
-def test_progress_reaches_its_end_in_both_phases():
+def test_progress_goes_from_the_beginning_to_the_end_of_every_phase():
     seen = []
     mj.train(small(), chunk=10, progress=lambda *call: seen.append(call))
-    assert [call for call in seen if call[0] == "training"] == [("training", n, 30) for n in (10, 20, 30)]
-    assert seen[0][0] == "compiling"
+    assert list(dict.fromkeys(phase for phase, *_ in seen)) == ["compiling", "training", "evaluating"]
+    assert [call for call in seen if call[0] == "training"] == [("training", n, 30) for n in (0, 10, 20, 30)]
+    for phase in ("compiling", "evaluating"):
+        done = [call[1:] for call in seen if call[0] == phase]
+        assert done[0][0] == 0
+        assert done[-1][0] == done[-1][1] > 0
 
 
 def test_ctrl_c_leaves_what_was_finished_with_the_bits_of_an_uninterrupted_run():

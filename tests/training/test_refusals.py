@@ -122,6 +122,13 @@ def test_what_is_no_config_is_refused(config, run, tmp_path, monkeypatch):
     refuse(lambda: run(make(), task=quadratic_task()), words, tmp_path)
 
 
+@pytest.mark.parametrize("run", [train, sweep, compare])
+def test_a_mistyped_optimizer_is_refused_before_the_data_are_looked_for(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = small(dataset="nowhere", optimizers={"fine": SGD, "odd": mj.OptimizerConfig("momentm", learning_rate=0.1)})
+    refuse(lambda: run(cfg), "optimizers['odd']: optimizer: unknown 'momentm'; did you mean 'momentum'?", tmp_path)
+
+
 FRAME = pd.DataFrame({"x": [1.0, 2.0, 3.0], "kind": ["a", "b", "c"]})
 
 TASKS = {
@@ -153,10 +160,13 @@ TASKS = {
         {"loss": lambda params, batch: jax.lax.complex(*params["w"][:2])},
         "the task's loss must give a floating-point number, not complex64",
     ),
-    "loss that fails": ({"loss": fails}, "the task's loss fails: KeyError: 'velocity'"),
+    "loss that fails": (
+        {"loss": fails},
+        "the task's loss fails as a function of (params, batch): KeyError: 'velocity'",
+    ),
     "loss that branches": (
         {"loss": lambda params, batch: params["w"].sum() if params["w"].sum() > 0 else 0.0},
-        "the task's loss fails: TracerBoolConversionError: ",
+        "the task's loss fails as a function of (params, batch): TracerBoolConversionError: ",
     ),
     "evaluate": (
         {"evaluate": {"x": 1}},
@@ -252,7 +262,7 @@ def test_what_cannot_be_recorded_is_refused(metrics, run, tmp_path, monkeypatch)
 
 
 EVERYWHERE = [
-    ({"progress": "bar"}, "progress must be a function of (phase, done, total, note), not 'bar'"),
+    ({"progress": "bar"}, "progress must be a function of (phase, done, total, note), or False for none, not 'bar'"),
     ({"layout": "vmpa"}, "did you mean 'vmap'?"),
     ({"layout": None}, "layout: unknown None"),
 ]
@@ -264,6 +274,7 @@ OPTIONS = {
         ({"devices": [jax.devices()[0]] * 2}, "devices must be different ones"),
         ({"devices": 2}, "devices must be different ones"),
         ({"chunk": 0}, "chunk must be an integer of at least 1, not 0"),
+        ({"callback": "log"}, "callback must be a function of a mj.Recorded, not 'log'"),
         ({"chunk": 2.5}, "chunk must be an integer"),
         ({"checkpoint": 3}, 'checkpoint must be a path, such as "runs/first", not 3'),
         ({"checkpoint": ""}, "checkpoint must be a path"),
@@ -274,6 +285,7 @@ OPTIONS = {
     sweep: [
         ({"devices": []}, "devices must be different ones"),
         ({"chunk": "10"}, "chunk must be an integer"),
+        ({"callback": 3}, "callback must be a function of a mj.Recorded, not 3"),
         ({"folder": 3}, 'folder must be a path, such as "runs/first", not 3'),
         ({"folder": ""}, "folder must be a path"),
         ({"cluster": 3}, 'cluster must be an address, "auto" or "local:N", not 3'),

@@ -25,6 +25,19 @@ OWN = [
     mj.OptimizerConfig("aggmo", learning_rate=0.02, betas=(0, 0.9)),
     mj.OptimizerConfig("adaptive_restart", learning_rate=0.05),
     mj.OptimizerConfig("adaptive_restart", learning_rate=0.05, q=0.1, scheme="function"),
+    mj.OptimizerConfig("normalized_momentum", learning_rate=0.01, transported=True),
+    mj.OptimizerConfig("yellowfin", smoothing=0.9, clip=True),
+    mj.OptimizerConfig("dana", learning_rate=0.05, gamma3=0.01),
+]
+PRESETS = [
+    mj.OptimizerConfig("accelerated_sgd", learning_rate=0.05, gamma=0.5, alpha=0.9, beta=0.1),
+    mj.OptimizerConfig("accsgd", learning_rate=0.02),
+    mj.OptimizerConfig("mass", learning_rate=0.05, eta2=0.01),
+    mj.OptimizerConfig("synthesized_nesterov", learning_rate=0.05, beta1=0.9, beta2=0.5),
+    mj.OptimizerConfig("primal_averaging", learning_rate=0.5),
+    mj.OptimizerConfig("mars", learning_rate=0.5, beta1=DEMON),
+    mj.OptimizerConfig("grokfast", learning_rate=0.05),
+    mj.OptimizerConfig("outer_nesterov", learning_rate=0.05),
 ]
 
 
@@ -110,10 +123,10 @@ def test_what_optax_has_trains_by_name_and_a_factory_by_itself(optimizer):
 
 
 def test_a_step_of_every_method_of_this_package_can_be_made_in_a_config():
-    assert {optimizer.name for optimizer in OWN} == set(mj.optimizers.available())
-    cfg = small(optimizers={str(i): optimizer for i, optimizer in enumerate(OWN)})
+    assert {optimizer.name for optimizer in OWN + PRESETS} == set(mj.optimizers.available())
+    cfg = small(optimizers={str(i): optimizer for i, optimizer in enumerate(OWN + PRESETS)})
     runs = [Run(label, 0, Trial(optimizer, 16), 0) for label, optimizer in cfg.optimizers.items()]
-    groups = group_runs(cfg, quadratic_task(), {}, runs)
+    groups = group_runs(cfg, quadratic_task(), {}, runs, loss_after=True)
     assert [group.runs for group in groups] == [(run,) for run in runs]
 
 

@@ -68,6 +68,14 @@ def test_pytorch_as_a_peer_does_the_work_of_the_numpy_loop(rng):
     np.testing.assert_allclose(before[:, 1:], after[:, :-1], rtol=1e-6)
 
 
+def test_a_trial_of_pytorchs_sweep_does_the_work_of_pytorch_as_a_peer(rng):
+    batches = rng.integers(0, 60_000, [20, peers.BATCH])
+    before, _ = peers.torch_eager(peers.initial_params(0))(batches)
+    for losses, momentum in zip(before, (0.0, peers.MOMENTUM), strict=True):
+        # Products may have other threads; in float32 a ReLU may then fall on the other side of zero.
+        np.testing.assert_allclose(peers.torch_run(peers.LEARNING_RATE, momentum, batches), losses, rtol=1e-4)
+
+
 def test_every_seed_of_pytorchs_vmap_does_the_work_of_the_numpy_loop(rng):
     params = [peers.initial_params(seed) for seed in range(3)]
     batches = rng.integers(0, 60_000, [10, 3, peers.BATCH])

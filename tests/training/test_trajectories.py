@@ -7,6 +7,7 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
+from momentum_jax._base.weak import cached, weak_handle
 from momentum_jax.tasks.landscapes import make_landscape
 from momentum_jax.training import trajectories
 from tests.compilations import compilations
@@ -27,7 +28,8 @@ def compiled_quickly():
     """What the paths are does not depend on XLA's optimisations, up to rounding."""
     function = trajectories._of_structure
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trajectories, "_of_structure", jit(function.__wrapped__, static_argnums=(0, 1, 2, 3)))
+        quick = cached(lambda landscape: jit(function(landscape).__wrapped__, static_argnums=(0, 1, 2)))
+        patch.setattr(trajectories, "_of_structure", quick)
         yield
 
 
@@ -110,9 +112,9 @@ def test_what_differs_in_numbers_only_runs_as_one_program():
         optimizers = [mj.OptimizerConfig("momentum", learning_rate=r, momentum=m) for r, m in rates]
         mj.trajectory(optimizers, make_landscape("valley"), start, iterations=3)
 
-    programs = trajectories._of_structure._cache_size()
+    programs = trajectories._of_structure(weak_handle(make_landscape("valley")))._cache_size()
     follow([(0.1, 0.5), (0.2, 0.9)])
-    assert trajectories._of_structure._cache_size() == programs + 1
+    assert trajectories._of_structure(weak_handle(make_landscape("valley")))._cache_size() == programs + 1
     # The number 1 is the number 1.0; the start is an argument too.
     assert compilations(lambda: follow([(0.3, 0.25), (1, 0)], (2.0, 0.5))) == 0
 
@@ -259,6 +261,7 @@ def test_a_path_that_leaves_the_window_downhill_has_not_diverged():
         ({"noise": np.nan, "key": KEY}, "noise must be finite and at least 0, not nan"),
         ({"iterations": 0}, "iterations must be an integer of at least 1, not 0"),
         ({"noise": 0.1, "key": 0}, "key must be one such as jax.random.key(0), not 0"),
+        ({"key": jax.random.split(KEY)}, "key must be one such as jax.random.key(0), not "),
         ({"optimizer": "momentum"}, "optimizer must be an OptimizerConfig, a list of them or an Optax transformation"),
         ({"optimizer": [mj.sgd(0.1)]}, "optimizer must be an OptimizerConfig, a list of them or an Optax"),
         ({"landscape": None}, "landscape must be a Landscape, such as make_landscape(name), or a name, not None"),

@@ -16,6 +16,10 @@ function extent(values) {
 const wide = (range, ratio) => Boolean(range) && range[0] > 0 && range[1] / range[0] > ratio;
 
 const withUnit = (title, unit) => (unit ? `${title} (${unit})` : title);
+
+// The title of an axis of losses, on a narrow page in two lines.
+const lossAxisTitle = (title, logarithmic) => title + (logarithmic ? `,${NARROW.matches ? "\n" : " "}logarithmic` : "");
+
 const undoLog = (value, logarithmic) => (logarithmic ? 10 ** value : value);
 
 // The range of an axis around its values. The margin at the upper end is where infinite values are drawn.
@@ -36,6 +40,29 @@ function logTicks([low, high]) {
     }
   }
   return ticks;
+}
+
+// About five round numbers in a range.
+function evenTicks([low, high]) {
+  if (low === high) return [low];
+  const rough = (high - low) / 5;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = unit * [1, 2, 5, 10].find((digit) => digit * unit >= rough);
+  const first = Math.ceil(low / step - 1e-9);
+  return indices([...Array(Math.floor(high / step + 1e-9) - first + 1)]).map((i) => Number(((first + i) * step).toPrecision(12)));
+}
+
+// At most so many of the ticks of a logarithmic axis, of more the powers of ten.
+function fewTicks(ticks, most) {
+  const powers = ticks.filter((tick) => Number.isInteger(Math.log10(tick)));
+  const left = ticks.length > most && powers.length > 1 ? powers : ticks;
+  return left.filter((_, i) => i % Math.ceil(left.length / most) === 0);
+}
+
+// A logarithmic axis over some values, with ticks also where they span less than a decade.
+function logAxis(values) {
+  const ticks = fewTicks(logTicks(extent(values.filter((value) => value > 0)) ?? [1, 10]), NARROW.matches || printing ? 6 : 14);
+  return { type: "log", tickvals: ticks, ticktext: ticks.map((tick) => show(tick)) };
 }
 
 // A colour bar along the top of a figure.

@@ -31,6 +31,17 @@ const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&
 
 const shortened = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
+// A label or value as it is shown: a long one is shortened, and `whole` gives the rest on hover.
+const short = (text) => shortened(String(text), 40);
+const whole = (text) => (String(text).length > 40 ? { title: String(text).slice(0, 1000) } : {});
+
+// The first of many texts in a sentence, and how many are left out.
+function listed(texts, most = 4) {
+  return texts.slice(0, most).join("; ") + (texts.length > most ? `; and ${texts.length - most} more` : "");
+}
+
+const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
+
 const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 // Makes an element. A child that is a string becomes text, never markup.
@@ -41,15 +52,21 @@ function make(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Fills a <details> when it is first opened or printed, since a page of many trials has large tables.
+function whenOpened(details, fill) {
+  details.fill = () => details.children.length === 1 && details.append(fill());
+  details.addEventListener("toggle", () => details.open && details.fill());
+}
+
 const present = (list) => Array.isArray(list) && list.length > 0;
 
 // Makes a table of texts, whose first column names the row.
 function tableOf(caption, header, rows) {
   const entry = (text, column) =>
-    column ? make("td", { class: "number" }, text) : make("th", { scope: "row" }, text);
+    column ? make("td", { class: "number", ...whole(text) }, short(text)) : make("th", { scope: "row", ...whole(text) }, shortened(text, 60));
   return make(
     "div",
-    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
+    { class: "scroll tall", role: "region", "aria-label": caption, tabindex: "0" },
     make(
       "table",
       {},
@@ -61,7 +78,15 @@ function tableOf(caption, header, rows) {
 }
 
 function fillSelect(select, names, titles) {
-  select.replaceChildren(...names.map((name, i) => make("option", { value: name }, titles[i])));
+  select.replaceChildren(...names.map((name, i) => make("option", { value: name, ...whole(titles[i]) }, short(titles[i]))));
+}
+
+// Of more optimizers than so many a field chooses the one that is shown; of fewer it is hidden.
+function chooseOne(id, parts, most, redraw) {
+  const select = byId(id);
+  byId(`${id}-field`).hidden = parts.length <= most;
+  fillSelect(select, indices(parts).map(String), parts.map(({ label }) => label));
+  select.addEventListener("change", () => redraw(parts[Number(select.value)]));
 }
 
 // The style of an optimizer, by its index in the document's order. Further rounds through the colours get other dashes.
@@ -71,11 +96,11 @@ function styleOf(index) {
   return { color: isDark() ? style.dark : style.light, symbol: style.symbol, dash: round ? ["dot", "dashdot"][(round - 1) % 2] : style.dash };
 }
 
-const order = [...(report.optimizers ?? [])];
+const order = new Map((report.optimizers ?? []).map((label, i) => [label, i]));
 
 function indexOf(label) {
-  if (!order.includes(label)) order.push(label);
-  return order.indexOf(label);
+  if (!order.has(label)) order.set(label, order.size);
+  return order.get(label);
 }
 
 // The theme
@@ -99,6 +124,9 @@ function colour(name) {
 }
 
 const faint = (color, alpha) => color.replace(/^#(..)(..)(..)$/, (_, ...hex) => `rgba(${hex.slice(0, 3).map((h) => parseInt(h, 16))},${alpha})`);
+
+// The same for a computed colour, rgb(…).
+const faded = (color, alpha) => color.replace(/^rgb\((.*)\)$/, `rgba($1,${alpha})`);
 
 // Draws now, and again when the theme, the width or printing changes.
 function keepDrawn(draw) {
@@ -157,7 +185,7 @@ const CONFIG = {
 
 function axis(title, more = {}) {
   return {
-    title: { text: plain(title), standoff: 8 },
+    title: { text: plain(title).replaceAll("\n", "<br>"), standoff: 8 },
     automargin: true,
     gridcolor: colour("line"),
     linecolor: colour("edge"),
@@ -167,6 +195,18 @@ function axis(title, more = {}) {
     ...more,
   };
 }
+
+// A word in a figure on what its marks at an edge mean. `at` places it, in fractions of the figure unless it says otherwise.
+const edgeWord = (text, at) => ({
+  text: plain(text),
+  showarrow: false,
+  xref: "paper",
+  yref: "paper",
+  font: { size: 12, color: colour("muted") },
+  bgcolor: colour("ground"),
+  borderpad: 1,
+  ...at,
+});
 
 // Draws a figure. Screen readers get its name and its caption; the table below it has the numbers.
 function plot(id, name, traces, layout) {
@@ -225,19 +265,23 @@ function swatch({ color, symbol, dash }) {
   return picture;
 }
 
+// More lines than these are not told apart. The others are switched off at first.
+const SHOWN_AT_FIRST = 12;
+
 // Fills a fieldset with a checkbox per label. Returns the set of labels that are switched off, which stays up to date.
 function legend(id, labels, redraw, style = (label) => styleOf(indexOf(label))) {
-  const off = new Set();
+  const off = new Set(labels.slice(SHOWN_AT_FIRST));
+  if (off.size) byId(id).firstElementChild.append(`, at first ${SHOWN_AT_FIRST} of ${labels.length}`);
   const swatches = labels.map((label) => {
     const box = make("input", { type: "checkbox" });
-    box.checked = true;
+    box.checked = !off.has(label);
     box.addEventListener("change", () => {
       if (box.checked) off.delete(label);
       else off.add(label);
       redraw();
     });
     const holder = make("span");
-    byId(id).append(make("label", { class: "choice" }, box, holder, label));
+    byId(id).append(make("label", { class: "choice", ...whole(label) }, box, holder, short(label)));
     return () => holder.replaceChildren(swatch(style(label)));
   });
   keepDrawn(() => swatches.forEach((colourIn) => colourIn()));

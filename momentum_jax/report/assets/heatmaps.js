@@ -1,6 +1,8 @@
 "use strict";
 
-// Heatmaps: one panel per optimizer, one colour scale for all.
+// Heatmaps: one panel per optimizer, one colour scale for all. Of many optimizers one is chosen.
+
+const MOST_PANELS = 4;
 
 function heatScale() {
   const finite = extent(report.heatmaps.flatMap((map) => (map.points?.z ?? map.z.flat()).map(toNumber))) ?? [0, 1];
@@ -17,8 +19,10 @@ const SHADOW = "0 0 3px #000, 0 0 3px #000, 0 0 2px #000, 0 0 2px #000";
 function valueAxis({ name, values }) {
   const every = Math.ceil(values.length / (NARROW.matches ? 6 : 10));
   const places = indices(values).filter((i) => i % every === 0);
-  return axis(name, { tickvals: places, ticktext: places.map((i) => plain(typeof values[i] === "number" ? show(values[i], 3) : values[i])), range: [-0.5, values.length - 0.5], showgrid: false });
+  return axis(capital(short(name)), { tickvals: places, ticktext: places.map((i) => plain(typeof values[i] === "number" ? show(values[i], 3) : short(values[i]))), range: [-0.5, values.length - 0.5], showgrid: false });
 }
+
+const numberAxis = ({ name, log }, values) => axis(capital(short(name)) + (log ? ", logarithmic" : ""), log ? logAxis(values) : {});
 
 const lossColours = ({ ticks }) => ({
   colorscale: "Viridis",
@@ -34,14 +38,17 @@ function drawPoints(map, number, scale) {
   const some = (wanted) => indices(z).filter((i) => wanted(z[i]));
   const at = (places) => ({ mode: "markers", x: places.map((i) => x[i]), y: places.map((i) => y[i]), hovertext: places.map((i) => text[i]), hoverinfo: "text" });
   const finite = some(Number.isFinite);
-  const best = indices(z).filter((i) => x[i] === map.best[0] && y[i] === map.best[1]);
+  const best = map.best ? [indices(z).reduce((a, i) => (z[i] < z[a] ? i : a))] : [];
+  const infinite = some((value) => value === Infinity);
+  // One word for all crosses, beside the one farthest to the right.
+  const rightmost = infinite.reduce((a, i) => (a === null || x[i] > x[a] ? i : a), null);
   const traces = [
     ...(map.effective ? effectiveCurves(map) : []),
     {
       ...at(finite),
       meta: "trials",
       marker: {
-        size: 13,
+        size: z.length > 200 ? 9 : 13,
         line: { width: 1, color: colour("text") },
         color: finite.map((i) => (scale.logarithmic ? Math.log10(z[i]) : z[i])),
         cmin: scale.low,
@@ -49,16 +56,34 @@ function drawPoints(map, number, scale) {
         ...lossColours(scale),
       },
     },
-    { ...at(some((value) => value === Infinity)), meta: "infinite", marker: { symbol: "x-thin", size: 10, line: { width: 2, color: colour("text") } } },
-    { ...at(best), meta: "best", hoverinfo: "skip", marker: { symbol: "square-open", size: 22, line: { width: 3.5, color: STYLES[0].light } } },
+    { ...at(infinite), meta: "infinite", marker: { symbol: "x-thin", size: 8, line: { width: 1.5, color: colour("text") } } },
+    { ...at(best), meta: "best below", hoverinfo: "skip", marker: { symbol: "square-open", size: 22, color: "#ffffff", line: { width: 6 } } },
+    { ...at(best), meta: "best", hoverinfo: "skip", marker: { symbol: "square-open", size: 22, color: BEST, line: { width: 3.5 } } },
   ];
-  return plot(`heatmap-${number}-plot`, `Loss of ${map.label} against ${map.x.name} and ${map.y.name}`, traces, {
-    height: 380,
-    margin: { l: 50, r: 12, t: 66, b: 48 },
-    xaxis: axis(map.x.name + (map.x.log ? ", logarithmic" : ""), map.x.log ? { type: "log", dtick: 1 } : {}),
-    yaxis: axis(map.y.name + (map.y.log ? ", logarithmic" : ""), map.y.log ? { type: "log", dtick: 1 } : {}),
+  return plot(`heatmap-${number}-plot`, nameOf(map), traces, {
+    height: NARROW.matches ? 380 : 460,
+    margin: { l: 50, r: 12, t: 48, b: 48 },
+    xaxis: numberAxis(map.x, x),
+    yaxis: numberAxis(map.y, y),
+    annotations: [
+      ...words(map.x, map.y, best.length ? { x: x[0], y: y[0], text: bestWord(map) } : null, 20),
+      ...words(map.x, map.y, rightmost === null ? null : { x: x[rightmost], y: y[rightmost], text: "× failed" }, 14),
+    ],
     hovermode: "closest",
   });
+}
+
+// The colour that marks the best trial in figures whose other colours are losses.
+const BEST = STYLES[0].light;
+
+const nameOf = (map) => `Loss of ${short(map.label)} against ${short(map.x.name)} and ${short(map.y.name)}`;
+const bestWord = (map) => (present(map.edges) ? "best, at the edge" : "best");
+
+// A word beside a point.
+function words(xAxis, yAxis, point, shift) {
+  if (!point) return [];
+  const at = (value, log) => (log ? Math.log10(value) : value);
+  return [edgeWord(point.text, { xref: "x", yref: "y", x: at(point.x, xAxis.log), y: at(point.y, yAxis.log), yshift: shift, font: { size: 12, color: colour("text") } })];
 }
 
 // Curves of equal x/(1 − y), a decade apart, as far as there are trials.
@@ -91,6 +116,8 @@ function drawHeatmap(map, number, scale) {
   const infinite = z.map((row) => row.map((value) => (value === Infinity ? 1 : null)));
   const grid = { type: "heatmap", x: indices(map.x.values), y: indices(map.y.values), xgap: 1, ygap: 1, hovertext: text, hoverinfo: "text" };
   const grey = colour("unstable");
+  // Words need room: about 45 pixels.
+  const room = byId(`heatmap-${number}-plot`).clientWidth - 90 > 48 * map.x.values.length;
   const traces = [
     {
       ...grid,
@@ -101,29 +128,31 @@ function drawHeatmap(map, number, scale) {
     },
     { ...grid, z: infinite, zmin: 0, zmax: 1, colorscale: [[0, grey], [1, grey]], showscale: false },
     ...(map.effective ? effectiveLines(map) : []),
-    failures(map),
+    failures(map, z),
+    failedTrials(z, room ? "failed" : "×"),
   ];
-  return plot(`heatmap-${number}-plot`, `Loss of ${map.label} against ${map.x.name} and ${map.y.name}`, traces, {
-    height: Math.min(440, Math.max(260, 140 + 34 * map.y.values.length)),
+  return plot(`heatmap-${number}-plot`, nameOf(map), traces, {
+    height: Math.min(520, Math.max(260, 140 + 40 * map.y.values.length)),
     margin: { l: 50, r: 12, t: 66, b: 48 },
     xaxis: valueAxis(map.x),
     yaxis: valueAxis(map.y),
     shapes: frame(map),
+    annotations: bestOfGrid(map, room),
     hovermode: "closest",
   });
 }
 
 function heatText(map, [x, y], value, failed) {
-  const where = `${map.x.name} ${valueText(x)}, ${map.y.name} ${valueText(y)}`;
+  const where = `${short(map.x.name)} ${valueText(x)}, ${short(map.y.name)} ${valueText(y)}`;
   const what = Number.isNaN(value) ? "not finished" : value === Infinity ? "infinite: most of its runs failed" : `loss ${show(value)}`;
   return plain(where) + `<br>${what}${failed ? `; ${many(failed, "failed run")}` : ""}`;
 }
 
-const valueText = (value) => (typeof value === "number" ? show(value) : String(value));
+const valueText = (value) => (typeof value === "number" ? show(value) : short(value));
 
-// The number of failed runs of each trial, in a circle that is legible on any colour.
-function failures(map) {
-  const counts = (map.failed ?? []).flatMap((row, j) => row.map((count, i) => ({ count, i, j }))).filter(({ count }) => count > 0);
+// The number of failed runs of each trial with a finite loss, in a circle that is legible on any colour.
+function failures(map, z) {
+  const counts = (map.failed ?? []).flatMap((row, j) => row.map((count, i) => ({ count, i, j }))).filter(({ count, i, j }) => count > 0 && Number.isFinite(z[j][i]));
   return {
     meta: "failed",
     mode: "markers+text",
@@ -136,13 +165,36 @@ function failures(map) {
   };
 }
 
+// A word, or a cross where there is no room for it, on each trial of which most runs failed.
+function failedTrials(z, word) {
+  const places = z.flatMap((row, j) => row.map((value, i) => ({ value, i, j }))).filter(({ value }) => value === Infinity);
+  return {
+    meta: "failed trials",
+    mode: "text",
+    x: places.map(({ i }) => i),
+    y: places.map(({ j }) => j),
+    text: places.map(() => word),
+    textfont: { color: colour("text"), size: 11 },
+    hoverinfo: "skip",
+  };
+}
+
+// The word in the frame of the best trial, or without room above it.
+function bestOfGrid(map, room) {
+  if (!map.best) return [];
+  const [i, j] = [map.x.values.indexOf(map.best[0]), map.y.values.indexOf(map.best[1])];
+  const inside = { x: i, y: j, font: { size: 12, color: "#ffffff", shadow: SHADOW } };
+  const text = room ? "best" : "★";
+  return [edgeWord(text, { xref: "x", yref: "y", bgcolor: "rgba(0,0,0,0)", ...inside })];
+}
+
 function frame({ x, y, best }) {
   const [i, j] = best ? [x.values.indexOf(best[0]), y.values.indexOf(best[1])] : [-1, -1];
   if (i < 0 || j < 0) return [];
   const square = { type: "rect", x0: i - 0.5, x1: i + 0.5, y0: j - 0.5, y1: j + 0.5 };
   return [
     { ...square, line: { color: "#ffffff", width: 6 } },
-    { ...square, name: "best", line: { color: STYLES[0].light, width: 3.5 } },
+    { ...square, name: "best", line: { color: BEST, width: 3.5 } },
   ];
 }
 
@@ -199,28 +251,36 @@ function effectiveLabels({ x, y }, start, end) {
   };
 }
 
+// What the caption says: the best trial, whether it lies at an edge of what was tried, and what is not shown.
+function heatmapWords({ x, y, best, edges, left_out: leftOut }) {
+  if (!best) return "Every finished trial failed.";
+  const where = `Best: ${short(x.name)} ${valueText(best[0])}, ${short(y.name)} ${valueText(best[1])}.`;
+  const beyond = present(edges) ? ` That is the ${edges.map(({ name, end }) => `${end} ${short(name)}`).join(" and the ")} that was tried, so what is better may lie beyond it.` : "";
+  return where + beyond + (leftOut ? ` ${leftOut} more trials are not drawn; these are evenly spaced by the rank of their loss.` : "");
+}
+
 function heatmapPanel(map, number) {
   const id = `heatmap-${number}`;
-  const { x, y } = map;
-  const caption = map.best ? `Best: ${x.name} ${valueText(map.best[0])}, ${y.name} ${valueText(map.best[1])}.` : "Every finished trial failed.";
   const { header, rows } = map.points ? pointNumbers(map) : gridNumbers(map);
+  const numbers = make("details", { class: "numbers" }, make("summary", {}, `Numbers of ${short(map.label)}`));
+  whenOpened(numbers, () => tableOf(`Loss of ${short(map.label)}`, header, rows));
   return make(
     "div",
     {},
-    make("h3", {}, map.label),
-    make("figure", {}, make("div", { class: "plot", id: `${id}-plot` }), make("figcaption", { id: `${id}-caption` }, caption)),
-    make("details", { class: "numbers" }, make("summary", {}, `Numbers of ${map.label}`), tableOf(`Loss of ${map.label}`, header, rows)),
+    make("h3", whole(map.label), short(map.label)),
+    make("figure", {}, make("div", { class: "plot", id: `${id}-plot` }), make("figcaption", { id: `${id}-caption` }, heatmapWords(map))),
+    numbers,
   );
 }
 
 function gridNumbers({ x, y, z, failed }) {
-  const header = [`${y.name} \\ ${x.name}`, ...x.values.map(valueText)];
+  const header = [`${short(y.name)} \\ ${short(x.name)}`, ...x.values.map(valueText)];
   return { header, rows: z.map((row, j) => [valueText(y.values[j]), ...row.map((value, i) => trialText(toNumber(value), failed?.[j]?.[i] ?? 0))]) };
 }
 
 function pointNumbers({ x, y, points }) {
   const rows = points.z.map((value, i) => [valueText(points.x[i]), valueText(points.y[i]), trialText(toNumber(value), points.failed[i])]);
-  return { header: [x.name, y.name, "Loss"], rows };
+  return { header: [capital(short(x.name)), capital(short(y.name)), "Loss"], rows };
 }
 
 const trialText = (value, failed) => (Number.isNaN(value) ? "not finished" : show(value)) + (failed ? `, ${failed} failed` : "");
@@ -231,9 +291,25 @@ function startHeatmaps() {
   byId("heatmaps-legend").textContent =
     `${report.heatmaps_title ?? "Final loss (nats)"}: darker is lower${scale.logarithmic ? ", on a logarithmic scale" : ""}. ` +
     "The best trial is framed. " +
-    (report.heatmaps.some((map) => map.z) ? "A number in a circle counts failed runs. A grey square is a trial of which most runs failed; an empty square is not finished." : "") +
+    (report.heatmaps.some((map) => map.z) ? "A number in a circle counts failed runs. A grey square with a word or a × is a trial of which most runs failed; an empty square is not finished." : "") +
     (report.heatmaps.some((map) => map.points) ? "A cross is a trial of which most runs failed." : "") +
     (effective ? " Dashed lines join equal effective learning rates, learning rate / (1 − momentum), a decade apart." : "");
-  byId("heatmaps-panels").append(...report.heatmaps.map(heatmapPanel));
-  return keepDrawn(() => Promise.all(report.heatmaps.map((map, i) => drawHeatmap(map, i, scale))));
+  const panels = byId("heatmaps-panels");
+  // Between two panels the browser paints, but not on paper, which does not wait.
+  const draw = async () => {
+    for (const [i, map] of shown.entries()) {
+      if (i && !printing) await new Promise((resolve) => setTimeout(resolve));
+      // Meanwhile the reader may have chosen another.
+      if (!shown.includes(map)) return;
+      await drawHeatmap(map, i, scale);
+    }
+  };
+  let shown = report.heatmaps.slice(0, MOST_PANELS);
+  panels.append(...shown.map(heatmapPanel));
+  chooseOne("heatmaps-one", report.heatmaps, MOST_PANELS, (map) => {
+    shown = [map];
+    panels.replaceChildren(heatmapPanel(map, 0));
+    return draw();
+  });
+  return keepDrawn(draw);
 }

@@ -2,26 +2,8 @@
 
 // Assembles the page: shows the sections that the document has, and leaves the others hidden.
 
-const OUTCOMES = { better: "▲", worse: "▼", equivalent: "=", "no difference found": "○", "no verdict": "–" };
-
-function showVerdicts() {
-  const protocols = [...new Set(report.verdicts.map((verdict) => verdict.protocol))];
-  for (const protocol of protocols) {
-    const own = report.verdicts.filter((verdict) => verdict.protocol === protocol);
-    byId("verdicts-list").append(make("h3", {}, protocol), make("ul", { class: "verdicts" }, ...own.map(verdictItem)));
-  }
-}
-
-function verdictItem({ outcome, sentence, metric, a, b }) {
-  return make(
-    "li",
-    { class: outcome in OUTCOMES ? outcome.replaceAll(" ", "-") : "no-verdict" },
-    make("p", { class: "outcome" }, make("span", { class: "symbol", "aria-hidden": "true" }, OUTCOMES[outcome] ?? "–"), outcome),
-    make("div", {}, make("p", {}, sentence), make("p", { class: "metric" }, `${metric}: ${a} against ${b}`)),
-  );
-}
-
 function showNotes() {
+  byId("notes-count").textContent = many(report.notes.length, "note");
   byId("notes-list").append(...report.notes.map((note) => make("li", {}, note)));
 }
 
@@ -51,11 +33,12 @@ async function copied(text) {
 
 // In the page's order: the section, whether the document has it, and what shows it.
 const SECTIONS = [
-  ["verdicts", present(report.verdicts), showVerdicts],
+  ["verdicts", present(report.matrix?.pairs), showMatrix],
   ["notes", present(report.notes), showNotes],
   ["three-way", present(report.three_way?.metrics), startThreeWay],
   ["curves", present(report.curves), startCurves],
   ["heatmaps", present(report.heatmaps), startHeatmaps],
+  ["parallel", present(report.parallel), startParallel],
   ["sensitivity", present(report.sensitivity), startSensitivity],
   ["budget", present(report.budget), startBudget],
   ["runs", present(report.table?.columns), startTable],
@@ -63,20 +46,56 @@ const SECTIONS = [
   ["again", Boolean(report.command || report.files || report.config || report.provenance), showAgain],
 ];
 
+// By the kind of the page: which section has the figure of the first screen. The first that the document has moves there.
+const FIRST = {
+  comparison: ["three-way", "curves"],
+  training: ["curves", "three-way"],
+  sweep: ["heatmaps", "sensitivity", "curves"],
+};
+
+const nextFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+
 async function start() {
   byId("kind").textContent = report.kind ?? "";
   startTheme();
-  const drawn = [];
-  for (const [id, there, begin] of SECTIONS) {
-    if (!there) continue;
+  if (report.answer) showAnswer();
+  const there = SECTIONS.filter(([, has]) => has);
+  const first = there.find(([id]) => id === (FIRST[report.kind] ?? []).find((own) => there.some(([other]) => other === own)));
+  if (first) byId("first-figure").append(byId(first[0]));
+  byId("answer").hidden = !report.answer && !first;
+  byId("answer-heading").hidden = !report.answer;
+  const ordered = first ? [first, ...there.filter((section) => section !== first)] : there;
+  for (const [id] of ordered) {
     byId(id).hidden = false;
     byId("sections").append(make("li", {}, make("a", { href: `#${id}` }, byId(`${id}-heading`).textContent)));
-    drawn.push(begin());
   }
-  await Promise.all(drawn);
+  for (const [, , begin] of ordered) {
+    await begin();
+    // The browser paints, and answers the reader, before the next section is drawn.
+    await nextFrame();
+  }
   // Plotly measures text in this element; screen readers must skip it.
   byId("js-plotly-tester")?.setAttribute("aria-hidden", "true");
   document.documentElement.dataset.ready = "true";
 }
 
+// Longer tables and lists stay folded on paper.
+const MOST_PRINTED = 100;
+
+// On paper what is folded is open.
+function startPrinting() {
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) {
+      details.fill?.();
+      details.open = details.querySelectorAll("tr, li").length <= MOST_PRINTED;
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
+}
+
+startPrinting();
 start();

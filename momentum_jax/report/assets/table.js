@@ -30,7 +30,9 @@ function compare(a, b, kind, direction) {
 
 function rowsOf({ columns, rows }) {
   const length = Math.max(0, ...columns.map((column) => (rows[column.name] ?? []).length));
-  return Array.from({ length }, (_, i) => columns.map((column) => rows[column.name]?.[i] ?? null));
+  // A column of texts has positions among them.
+  const value = ({ name, texts }, i) => (texts ? texts[rows[name][i]] : rows[name]?.[i]) ?? null;
+  return Array.from({ length }, (_, i) => columns.map((column) => value(column, i)));
 }
 
 function startTable() {
@@ -40,7 +42,7 @@ function startTable() {
   const state = { sorted: null, direction: 1, limit: STEP, rows: all };
   const body = make("tbody");
   const headers = columns.map((column, i) => {
-    const button = make("button", { type: "button" }, column.title);
+    const button = make("button", { type: "button", ...whole(column.title) }, short(column.title));
     button.addEventListener("click", () => {
       state.direction = state.sorted === i ? -state.direction : 1;
       state.sorted = i;
@@ -98,7 +100,7 @@ function tableCell(value, kind) {
     return make("td", { class: "number" }, Number.isNaN(number) ? "" : show(number, 5));
   }
   if (kind === "bool") return make("td", {}, value === null ? "" : value ? "yes" : "no");
-  return make("td", {}, exact(value));
+  return make("td", whole(exact(value)), short(exact(value)));
 }
 
 function save(blob, name) {

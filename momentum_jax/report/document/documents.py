@@ -1,51 +1,47 @@
 """The documents of a comparison, a sweep and a training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from momentum_jax.analysis import median_of_trials
-from momentum_jax.comparison.arms import arm_of
+from momentum_jax.comparison.answer import Answer, answer_of, answer_of_sweep, answer_of_training
+from momentum_jax.comparison.answer_sentences import name_of
 from momentum_jax.comparison.procedure import check_same_task, compare_results
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.tuning import tuning_losses
-from momentum_jax.comparison.wording import title_of, title_of_tuning, warnings_of_trials
-from momentum_jax.report.document.curves import curves_part
+from momentum_jax.comparison.wording import title_of_tuning, warnings_of_trials
+from momentum_jax.report.document.curves import curves_part, read_trial_curves, trial_curves_part
+from momentum_jax.report.document.matrix import matrix_part
 from momentum_jax.report.document.protocols import protocols_part
 from momentum_jax.report.document.table import table_part
 from momentum_jax.report.document.trials import trials_part
+from momentum_jax.report.drawing import listed
 from momentum_jax.results.result import Result
+from momentum_jax.results.summary import data_of
 
 Document = dict[str, Any]
 
 
 def comparison_document(compared: Comparison, command: str) -> Document:
-    """The document of a comparison: verdicts, all protocols, and the tuning.
+    """The document of a comparison: the answer, the verdicts, all protocols, and the tuning.
 
     Args:
       compared: the comparison.
       command: what repeats it.
     """
-    level = f"{100 * compared.plan['level']:g} %"
-    labels = list(compared.config.optimizers)
+    labels, answer = list(compared.config.optimizers), answer_of(compared)
     document = _common(compared.judged, command) | {
-        "title": f"{' against '.join(labels[::-1])} on {compared.plan.get('data', _data_of(compared.judged[0]))}",
+        "title": f"{_against(labels)} on {compared.plan.get('data', data_of(compared.judged[0]))}",
         "kind": "comparison",
-        "question": "Does it help here, and by how much: at one learning rate, at one effective learning rate, and "
-        f"each at its best? The intervals of one metric hold together with {level}, over all its pairs and protocols.",
-        "verdicts": [
-            {
-                "protocol": compared.protocols[v.protocol].title,
-                "metric": title_of(v.metric, compared.target),
-                **{name: getattr(v, name) for name in ("a", "b", "outcome", "sentence")},
-            }
-            for v in compared.findings
-        ],
-        "notes": list(compared.notes),
+        "question": f"{_subject(labels)} help here, and how sure is that?",
+        "answer": _answer_part(answer),
+        "matrix": matrix_part(compared),
+        "notes": list(dict.fromkeys([*answer.warnings, *compared.notes])),
         "optimizers": labels,
         **curves_part(
-            {(s.title, label): arm for s in compared.protocols.values() for label, arm in s.arms.items()},
+            {(p.title, label): arm.losses_before for p in compared.protocols.values() for label, arm in p.arms.items()},
             compared.iterations,
         ),
         "three_way": protocols_part(compared),
@@ -55,6 +51,9 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     if compared.tuning is not None:
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
         document |= trials_part(compared.tuning, losses, title_of_tuning(compared.plan))
+        if "tuned" in compared.protocols:
+            curves = read_trial_curves(compared.tuning, {})
+            document |= trial_curves_part(compared.tuning, curves, compared.protocols["tuned"].title)
         stages = {"judging": compared.judged[0], "tuning": compared.tuning}
     return document | {"table": table_part(stages)}
 
@@ -68,31 +67,31 @@ def sweep_document(result: Result, command: str) -> Document:
     """
     assert result.trials is not None
     losses = {label: result.final_losses(label) for label in result.trials}
-    best = {}
-    for label in result.trials:
-        medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
-        best[label] = arm_of(result, label, int(np.argmin(medians)))
-    missing = sum(int(m.sum()) for m in result.missing.values())
-    unfinished = f"unfinished: {missing} runs are still to come; the page shows those that are finished"
+    positions = {
+        label: int(np.argmin(median_of_trials(own, result.failed[label], result.missing[label])))
+        for label, own in losses.items()
+    }
+    curves = read_trial_curves(result, positions)
+    best = {
+        ("the best trial of each", label): curves.whole[label][~result.missing[label][position]]
+        for label, position in positions.items()
+    }
+    answer = answer_of_sweep(result)
     return (
         _common([result], command)
         | {
-            "title": f"{', '.join(result.trials)} on {result.config.dataset}: a sweep",
+            "title": f"{listed(list(map(name_of, result.trials)))} on {data_of(result)}: a sweep",
             "kind": "sweep",
             "question": "Which hyperparameters are best, and how much depends on them?",
-            "verdicts": [],
-            "notes": [
-                *([unfinished] if missing else []),
-                *warnings_of_trials(result, losses),
-                "the best trials are shown by the runs that chose them, which flatters them: momentum-jax compare "
-                "tunes with one set of seeds and judges with another",
-            ],
+            "answer": _answer_part(answer),
+            "notes": list(dict.fromkeys([*answer.warnings, *warnings_of_trials(result, losses)])),
             "optimizers": list(result.trials),
-            **curves_part({("the best trial of each", label): arm for label, arm in best.items()}, result.iterations),
+            **curves_part(best, result.iterations),
             "three_way": None,
             "table": table_part({"sweep": result}),
         }
         | trials_part(result, losses, "final training loss (nats)")
+        | trial_curves_part(result, curves, "the best trial of each")
     )
 
 
@@ -109,37 +108,51 @@ def training_document(results: Sequence[Result], command: str) -> Document:
     check_same_task(results)
     if sum(len(result.config.optimizers) for result in results) > 1:
         compared = compare_results(*results)
-        level = f"{100 * compared.plan['level']:g} %"
-        return comparison_document(compared, command) | {
+        document = comparison_document(compared, command)
+        document["answer"]["sure"] += " momentum-jax compare also tunes them, which can change the answer."
+        return document | {
             "kind": "training",
-            "title": f"{', '.join(compared.config.optimizers)} on {_data_of(results[0])}",
-            "question": "How do they compare as they were configured? That is not yet an answer to which is better: "
-            f"momentum-jax compare tunes them too. The intervals of one metric hold together with {level}.",
+            "title": f"{listed(list(map(name_of, compared.config.optimizers)))} on {data_of(results[0])}",
+            "question": "How do they compare as they were configured?",
         }
     (result,) = results
     (label,) = result.config.optimizers
     return _common(results, command) | {
-        "title": f"{label} on {_data_of(result)}",
+        "title": f"{label} on {data_of(result)}",
         "kind": "training",
         "question": "How does the loss fall?",
-        "verdicts": [],
+        "answer": _answer_part(answer_of_training(result)),
         "notes": [],
         "optimizers": [label],
-        **curves_part({("as configured", label): arm_of(result, label, None)}, result.iterations),
+        **curves_part({("as configured", label): result.losses_before[label]}, result.iterations),
         "three_way": None,
         "table": table_part({"training": result}),
     }
 
 
-def _data_of(result: Result) -> str:
-    """The source of the data, or the name of the dataset if the result does not record a source."""
-    data = result.provenance.get("data")
-    return str(data.get("source", "a task of one's own") if isinstance(data, Mapping) else result.config.dataset)
+def _against(labels: Sequence[str]) -> str:
+    """Two optimizers by name, the one that is judged first; more of them by their number."""
+    return " against ".join(map(name_of, labels[::-1])) if len(labels) == 2 else f"{len(labels)} optimizers compared"
+
+
+def _subject(labels: Sequence[str]) -> str:
+    return f"Does {name_of(labels[1])}" if len(labels) == 2 else "Which optimizers"
+
+
+def _answer_part(answer: Answer) -> dict[str, Any]:
+    return answer._asdict() | {
+        "sentences": list(answer.sentences),
+        "parts": [part._asdict() for part in answer.parts],
+        "warnings": list(answer.warnings),
+    }
 
 
 def _common(results: Sequence[Result], command: str) -> Document:
     return {
+        "matrix": None,
+        "trial_curves": [],
         "heatmaps": [],
+        "parallel": [],
         "sensitivity": [],
         "sensitivity_title": "",
         "sensitivity_note": "",

@@ -7,13 +7,13 @@ from momentum_jax.analysis import median_interval, proportion_interval
 from momentum_jax.comparison.arms import Arm
 from momentum_jax.comparison.metrics import median_of, metric_of
 from momentum_jax.comparison.result import Comparison
-from momentum_jax.comparison.wording import title_of
+from momentum_jax.comparison.wording import format_value, title_of
 from momentum_jax.report.document.numbers import json_number
 from momentum_jax.results.tables import text_of
 from momentum_jax.space import Trial
 
-# Limit on the size of a page: runs of an arm that are drawn as dots.
-_MOST_DOTS = 100
+# Limits on the size of a page: runs that are drawn as dots, of an arm and in all metrics together.
+_MOST_DOTS, _MOST_NUMBERS = 100, 30_000
 
 
 def protocols_part(compared: Comparison) -> dict[str, Any]:
@@ -23,8 +23,9 @@ def protocols_part(compared: Comparison) -> dict[str, Any]:
     """
     ranges = not compared.findings
     metrics = dict.fromkeys(verdict.metric for verdict in compared.verdicts)
-    most = max(len(arm.seeds) for protocol in compared.protocols.values() for arm in protocol.arms.values())
-    note = f"Of {most} runs the first {_MOST_DOTS} are dots; medians and intervals are of all."
+    runs = [len(arm.seeds) for protocol in compared.protocols.values() for arm in protocol.arms.values()]
+    dots = min(_MOST_DOTS, max(1, _MOST_NUMBERS // max(1, len(runs) * len(metrics))))
+    note = f"Of {max(runs, default=0)} runs the first {dots} are dots; medians and intervals are of all."
     return {
         "metrics": [
             {
@@ -32,11 +33,15 @@ def protocols_part(compared: Comparison) -> dict[str, Any]:
                 "title": title_of(metric, compared.target),
                 "unit": metric_of(metric).unit,
                 "less_is_better": metric_of(metric).less_is_better,
+                # What a run is called whose value is infinite.
+                "infinite": format_value(metric, math.inf),
                 "protocols": [
                     {
                         "title": protocol.title,
                         "skipped": protocol.skipped,
-                        "arms": [_arm(metric, label, arm, ranges=ranges) for label, arm in protocol.arms.items()],
+                        "arms": [
+                            _arm(metric, label, arm, ranges=ranges, dots=dots) for label, arm in protocol.arms.items()
+                        ],
                     }
                     for protocol in compared.protocols.values()
                 ],
@@ -44,11 +49,11 @@ def protocols_part(compared: Comparison) -> dict[str, Any]:
             for metric in metrics
         ],
         "bar": "range" if ranges else "95 % interval",
-        "note": note if most > _MOST_DOTS else "",
+        "note": note if max(runs, default=0) > dots else "",
     }
 
 
-def _arm(metric: str, label: str, arm: Arm, *, ranges: bool) -> dict[str, Any]:
+def _arm(metric: str, label: str, arm: Arm, *, ranges: bool, dots: int) -> dict[str, Any]:
     values = arm.values[metric]
     if ranges:
         low, high = (values.min(), values.max()) if len(values) > 1 and metric != "failed" else (math.nan, math.nan)
@@ -63,7 +68,7 @@ def _arm(metric: str, label: str, arm: Arm, *, ranges: bool) -> dict[str, Any]:
         "value": json_number(median_of(metric, values)),
         "low": json_number(low),
         "high": json_number(high),
-        "values": [json_number(value) for value in values[:_MOST_DOTS]],
+        "values": [json_number(value) for value in values[:dots]],
     }
 
 

@@ -6,13 +6,16 @@ from typing import Any
 
 from momentum_jax.report.document.numbers import json_number
 from momentum_jax.results.result import Result
+from momentum_jax.results.tables import in_words
 
-# Limit on the size of a page.
-MOST_ROWS = 3000
+# Limits on the size of a page: rows, and entries of all columns.
+MOST_ROWS, MOST_ENTRIES = 3000, 45_000
 
 
 def table_part(results: Mapping[str, Result]) -> dict[str, Any]:
-    """The first `MOST_ROWS` runs of the results, column by column, and how many are left out.
+    """The first runs of the results, column by column, and how many are left out.
+
+    A column of texts has its `texts` once; its rows are positions among them. A column without any value is left out.
 
     Args:
       results: by stage, which is the first column: "tuning", "judging", …
@@ -25,13 +28,30 @@ def table_part(results: Mapping[str, Result]) -> dict[str, Any]:
         for name in names:
             own = table.column(name).to_pylist() if name in table.column_names else [None] * len(table)
             rows[name] += [json_number(entry) if isinstance(entry, float) else entry for entry in own]
-    columns = [{"name": name, "title": name.replace("_", " "), "kind": _kind(rows[name])} for name in rows]
     total = len(rows["stage"])
+    most = min(MOST_ROWS, MOST_ENTRIES // len(rows))
+    shown = {name: values[:most] for name, values in rows.items() if any(value is not None for value in values)}
+    columns = [_column(name, values) for name, values in shown.items()]
     return {
         "columns": columns,
-        "rows": {name: values[:MOST_ROWS] for name, values in rows.items()},
-        "left_out": max(0, total - MOST_ROWS),
+        "rows": {name: _entries(column, shown[name]) for name, column in zip(shown, columns, strict=True)},
+        "left_out": max(0, total - most),
     }
+
+
+def _column(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    title, kind = in_words(name), _kind(values)
+    column: dict[str, Any] = {"name": name, "title": title[:1].upper() + title[1:], "kind": kind}
+    if kind == "text":
+        column["texts"] = list(dict.fromkeys(value for value in values if value is not None))
+    return column
+
+
+def _entries(column: Mapping[str, Any], values: Sequence[Any]) -> list[Any]:
+    if column["kind"] != "text":
+        return list(values)
+    positions = {text: position for position, text in enumerate(column["texts"])}
+    return [positions.get(value) for value in values]
 
 
 def _kind(values: Sequence[Any]) -> str:

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8
 
-from momentum_jax._base.errors import InputError, check_integer
+from momentum_jax._base.display import Row, Summary, as_html, as_text, clip, counted
+from momentum_jax._base.errors import InputError, check_integer, shown
 
 Images = UInt8[np.ndarray, "examples features"]
 Labels = Int32[np.ndarray, " examples"]
@@ -42,6 +43,25 @@ class Dataset:
     num_classes: int
     source: str
     file_rows: Int64[np.ndarray, " examples"] | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self._summary())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._summary())
+
+    def _summary(self) -> Summary:
+        size = "×".join(map(str, self.image_shape))
+        parts = {"training": self.y_train, "test": self.y_test}
+        counts = {part: np.bincount(y, minlength=self.num_classes) for part, y in parts.items()}
+        return Summary(
+            f"Dataset {clip(self.source, 60)}: images of {size}, {counted(self.num_classes, 'class', 'classes')}",
+            columns=("part", "examples", "of each class"),
+            rows=tuple(
+                Row((part, f"{len(y):,}", f"{counts[part].min():,} to {counts[part].max():,}"))
+                for part, y in parts.items()
+            ),
+        )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -127,6 +147,12 @@ class Dataset:
             if part == "train":
                 arrays["file_rows"] = rows
         return cls(**arrays, image_shape=image_shape, num_classes=classes, source=source)
+
+
+def check_dataset(value: object) -> None:
+    """Raises `InputError` unless `value` is a `Dataset`."""
+    if not isinstance(value, Dataset):
+        raise InputError(f'dataset must be a Dataset, such as mj.load_dataset("mnist"), not {shown(value)}')
 
 
 def draw_held_out(examples: int, n: int, seed: int) -> Bool[np.ndarray, " examples"]:

@@ -86,6 +86,7 @@ def _read_prepared(builder: Any, name: str, cache: pathlib.Path) -> Dataset:
     cached = _read_cache(cache, source)
     if cached is not None:
         return cached
+    _check_shards(builder, name)
     image_key, label_key = builder.info.supervised_keys
     dataset = Dataset.from_images(
         _decode(builder, "train", image_key, label_key),
@@ -129,6 +130,36 @@ def _check_readable(builder: Any, name: str) -> None:
             f"tfds:{name} was prepared as {stored}, which only TensorFlow reads: "
             'pip install "momentum-jax[tfds]", or prepare it as array_record'
         )
+
+
+def _check_shards(builder: Any, name: str) -> None:
+    """Refuses shards that hold another number of examples than the info says, which TFDS does not notice.
+
+    Only those without TensorFlow's pipeline, which counts what it reads.
+    """
+    stored = builder.info.file_format.value
+    if stored not in _RANDOM_ACCESS:
+        return
+    for split in ("train", "test"):
+        of_split = builder.info.splits[split]
+        for path, said in zip(of_split.filepaths, of_split.shard_lengths, strict=True):
+            held = _count_examples(path, stored)
+            if held != said:
+                raise _damaged(
+                    name, builder.data_path, f"{path.name} holds {held} examples, and dataset_info.json says {said}"
+                )
+
+
+def _count_examples(path: pathlib.Path, stored: str) -> int:
+    """The number of examples in a shard."""
+    if stored == "parquet":
+        import pyarrow.parquet
+
+        rows: int = pyarrow.parquet.read_metadata(path).num_rows
+        return rows
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return len(ArrayRecordDataSource([str(path)]))
 
 
 def _fingerprint(builder: Any) -> str:

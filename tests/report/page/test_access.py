@@ -23,13 +23,13 @@ def test_every_control_and_every_figure_has_a_name(view):
     roles = [role for role, _ in tree]
     assert {"banner", "navigation", "main", "contentinfo"} <= set(roles)
     figures = view.tab.locator(".plot[role=img]")
-    assert figures.count() == 8
+    assert figures.count() == 9
     for i in range(figures.count()):
         described = figures.nth(i).get_attribute("aria-describedby")
         assert view.text(f"#{described}").strip()
     assert view.tab.locator("html").get_attribute("lang") == "en"
     names = [name for role, name in tree if role in {"slider", "spinbutton"}]
-    assert len(names) == len(set(names)) == 9
+    assert len(names) == len(set(names)) == 10
 
 
 def test_headings_leave_out_no_level(view):
@@ -112,9 +112,12 @@ TEXTS = (
     "h1",
     ".question",
     "#sections a",
-    ".better .outcome",
-    ".worse .outcome",
-    ".metric",
+    "#answer-sentences p",
+    "#answer-parts .outcome.better",
+    ".protocol",
+    ".verdict.better .size",
+    ".verdict.worse .size",
+    ".verdict:not(.better, .worse) .outcome",
     "#theme",
     "figcaption p",
     "th button",
@@ -179,6 +182,11 @@ def test_the_theme_outlives_a_reload_and_paper_is_white(view):
     assert colours(view)["ground"] == dark
     view.tab.emulate_media(media="print")
     view.tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    # What is folded on the screen is open on paper, and what is only for the screen is gone.
+    assert not view.tab.locator("#verdicts-controls, .spelled, nav").filter(visible=True).count()
+    assert view.tab.locator("#verdicts-sentences li").first.is_visible()
+    assert view.tab.locator("#notes-list li").first.is_visible()
+    assert view.tab.locator(".verdict").first.is_visible()
     assert contrast(colours(view)["letters"], light) > 7
     assert not view.tab.locator("#theme").is_visible()
     # What says which line is whose stays, and the runs fit the sheet.
@@ -186,5 +194,6 @@ def test_the_theme_outlives_a_reload_and_paper_is_white(view):
     assert view.tab.evaluate("document.querySelector('#runs-table table').clientWidth <= document.body.clientWidth")
     view.tab.evaluate("dispatchEvent(new Event('afterprint'))")
     view.tab.emulate_media(media="screen")
+    assert not view.tab.locator("#notes-list").is_visible()
     view.tab.click("#theme")
     assert colours(view)["ground"] == light

@@ -69,20 +69,78 @@ def test_the_loss_has_a_linear_or_a_logarithmic_scale_with_all_curves_on_it(view
 def test_a_switch_of_the_legend_hides_an_optimizer_with_its_band(view):
     view.tab.uncheck("#curves-legend >> text=momentum")
     for meta in ("median", "band"):
-        assert {t["name"]: t["visible"] for t in view.traces("curves-plot", meta)} == {
-            "sgd": True,
-            "momentum": False,
-            "nesterov": True,
-        }
+        assert [t["name"] for t in view.traces("curves-plot", meta)] == ["sgd", "nesterov"]
     assert "momentum" not in view.text("#curves-caption")
     view.tab.check("#curves-legend >> text=momentum")
-    assert all(trace["visible"] for trace in view.traces("curves-plot", "median"))
+    assert [t["name"] for t in view.traces("curves-plot", "median")] == OPTIMIZERS
+
+
+def test_the_curves_of_all_trials_lie_faintly_behind_the_best_and_say_where_they_leave(view):
+    view.tab.select_option("#curves-group", PROTOCOLS[2])
+    read = """(losses) => {
+        const canvas = document.getElementById('curves-canvas'), figure = document.getElementById('curves-plot');
+        const { xaxis, yaxis, _size: size } = figure._fullLayout, density = canvas.width / size.w;
+        // A copy, since the browser complains of a canvas that is read often.
+        const copy = Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height });
+        const context = copy.getContext('2d', { willReadFrequently: true });
+        context.drawImage(canvas, 0, 0);
+        const column = context.getImageData(density * xaxis.d2p(1250), 0, 1, canvas.height).data;
+        // The most opaque pixel within two of where the loss is on the axis.
+        return losses.map((loss) => Math.max(...[-2, -1, 0, 1, 2].map((d) =>
+            column[4 * (Math.round(density * yaxis.d2p(loss)) + d) + 3])));
+    }"""
+    # Of nesterov: trials at 0.625 and 1.125 plus 0.25; the one at 2.125 has failed before iteration 1250.
+    drawn = view.tab.evaluate(read, [0.625, 1.125, 1.375, 0.3, 0.4, 2.125])
+    assert all(0 < alpha < 128 for alpha in drawn[:3])
+    assert drawn[3:] == [0, 0, 0]
+    cut = [trace["x"] for trace in view.traces("curves-plot", "cut off")]
+    assert cut == [[1000], [1000], [1000], [], [], []]
+    (word,) = view.layout("curves-plot", "annotations")
+    assert word["text"] == "△ cut off: 3 of 18 trials fail or go on above"
+    assert "3 of 18 trials" in view.text("#curves-caption")
+    view.tab.uncheck("#curves-trials")
+    view.settle()
+    assert set(view.tab.evaluate(read, [0.625, 1.125])) == {0}
+    view.tab.check("#curves-trials")
+    view.tab.select_option("#curves-group", PROTOCOLS[0])
+    assert not view.tab.locator("#curves-trials").is_visible()
+
+
+def test_parallel_axes_have_every_trial_with_the_failed_ones_above_the_loss(view, given):
+    (part, _) = given["parallel"]
+    # Logarithms from 0.001 to 10, momenta from 0 to 0.9 with a trial that has none below, no and yes.
+    rates, momenta, nesterov = [0.5, 0.75, 0.25, 0, 1], [1, 5 / 9, 0, -0.1, 1], [1, 0, 0, 1, 1]
+    # Losses from 0.1 to 1 on a logarithmic axis.
+    losses = [*(np.log10(part["losses"][:4]) + 1), 1.1]
+    expected = dict(enumerate(zip(rates, momenta, nesterov, losses, strict=True)))
+    traces = view.traces("parallel-plot", "trials")
+    lines = [line for trace in traces for line in np.reshape(np.asarray(trace["y"], float), (-1, 5))[:, :4]]
+    np.testing.assert_allclose(sorted(map(tuple, lines)), sorted(expected[i] for i in range(4)), atol=1e-12)
+    (failed,), (best,) = (view.traces("parallel-plot", meta) for meta in ("failed", "best"))
+    np.testing.assert_allclose(failed["y"][:4], expected[4])
+    np.testing.assert_allclose(best["y"][:4], expected[0])
+    assert best["hovertext"][0] == "learning rate 0.1, momentum 0.9, nesterov yes: loss 0.1"
+    words = [annotation["text"] for annotation in view.layout("parallel-plot", "annotations")]
+    assert {"Learning rate", "Momentum", "Nesterov", "Loss", "failed", "yes", "none"} <= set(words)
+    view.tab.fill("#parallel-best", "60")
+    view.settle()
+    assert view.text("#parallel-best-value") == "the best 60 %"
+    assert view.traces("parallel-plot", "failed")[0]["y"] == []
+    assert "the best 3 of 5 are drawn" in view.text("#parallel-caption")
+    view.tab.fill("#parallel-best", "100")
+    view.tab.evaluate("document.getElementById('parallel-numbers').open = true")
+    view.until("document.querySelector('#parallel-numbers tbody')")
+    rows = view.tab.locator("#parallel-numbers tbody tr")
+    assert rows.first.locator("th, td").all_inner_texts() == ["1", "0.1", "0.9", "yes", "0.1", "0"]
+    assert rows.last.locator("th, td").all_inner_texts() == ["5", "10", "0.9", "yes", "failed", "3"]
+    view.tab.evaluate("document.getElementById('parallel-numbers').open = false")
 
 
 def test_protocols_are_compared_by_the_metric_chosen(view, given):
     for index, metric in enumerate(given["three_way"]["metrics"]):
-        view.tab.select_option("#three-way-metric", label=metric["title"])
-        arms = [arm for protocol in metric["protocols"] for arm in protocol["arms"]]
+        view.tab.select_option("#three-way-metric", index=index)
+        shown = [protocol for protocol in metric["protocols"] if not protocol["skipped"]]
+        arms = [arm for protocol in shown for arm in protocol["arms"]]
         drawn, dots = view.traces("three-way-plot", "interval"), view.traces("three-way-plot", "seeds")
         right = max(view.axis("three-way-plot", "xaxis")["range"])
         for arm, interval, seeds in zip(arms, drawn, dots, strict=True):
@@ -94,10 +152,18 @@ def test_protocols_are_compared_by_the_metric_chosen(view, given):
             values = values[~np.isnan(values)]
             assert np.array_equal(seeds["x"], np.where(np.isinf(values), edge, values))
             assert edge < right
+        # The panels have one range.
+        assert view.axis("three-way-plot", "xaxis")["range"] == view.axis("three-way-plot", "xaxis3")["range"]
         assert view.axis("three-way-plot", "xaxis")["title"] == f"{metric['title']} ({metric['unit']})"
+        written = [a["text"] for a in view.layout("three-way-plot", "annotations")]
+        assert [f"<b>{title}</b>" in written for title in PROTOCOLS] == [True] * 3
+        # What is infinite has no number, but a word.
+        assert ("never" in written) == (index == 2)
         caption = view.text("#three-way-caption")
         assert ("Less is better" in caption) == metric["less_is_better"]
         assert ("no evaluation on the test set" in caption) == (index == 1)
+        assert ("no number: never" in caption) == (index == 2)
+    view.tab.select_option("#three-way-metric", index=0)
 
 
 def test_a_heatmap_shows_the_losses_the_best_trial_and_what_failed(view, given):
@@ -119,7 +185,12 @@ def test_a_heatmap_shows_the_losses_the_best_trial_and_what_failed(view, given):
         ]
         (failed,) = view.traces(f"heatmap-{i}-plot", "failed")
         counts = dict(zip(zip(failed["x"], failed["y"], strict=True), map(int, failed["text"]), strict=True))
-        assert counts == {(c, r): n for r, line in enumerate(heatmap["failed"]) for c, n in enumerate(line) if n}
+        some = {(c, r): n for r, line in enumerate(heatmap["failed"]) for c, n in enumerate(line) if n}
+        assert counts == {(c, r): n for (c, r), n in some.items() if np.isfinite(z[r, c])}
+        (words,) = view.traces(f"heatmap-{i}-plot", "failed trials")
+        assert set(zip(words["y"], words["x"], strict=True)) == set(map(tuple, np.argwhere(np.isinf(z)).tolist()))
+        assert set(words["text"]) == {"failed"}
+        assert view.axis(f"heatmap-{i}-plot", "xaxis")["title"] == "Learning rate"
         lines = view.traces(f"heatmap-{i}-plot", "effective")[0]
         rates, momenta = np.meshgrid(heatmap["x"]["values"], heatmap["y"]["values"])
         np.testing.assert_allclose(lines["z"], np.log10(rates / (1 - momenta)), atol=1e-12)
@@ -140,6 +211,8 @@ def test_trials_of_a_search_are_points_and_their_rates_no_line(search):
     np.testing.assert_allclose(np.concatenate([values / values[0] for values in effective]), 1, rtol=1e-12)
     assert search.traces("sensitivity-plot", "line")[0]["mode"] == "markers"
     assert "within 10 % of its best" in search.text("#sensitivity-caption")
+    search.tab.evaluate("document.querySelector('#heatmaps-panels details').open = true")
+    search.until("document.querySelector('#heatmaps-panels tbody')")
     rows = search.tab.locator("#heatmaps-panels tbody tr").all_text_contents()
     assert len(rows) == 3
     assert search.problems == []
@@ -153,13 +226,18 @@ def test_sensitivity_and_budget_are_lines_that_say_where_they_are_infinite(view,
             np.testing.assert_array_equal(np.asarray(line["y"], float), np.where(np.isfinite(values), values, np.nan))
             assert np.array_equal(line["x"], places)
             assert np.array_equal(marks["x"], places[np.isinf(values)])
+        (word,) = view.layout(f"{section}-plot", "annotations")
+        assert word["text"] == {"sensitivity": "failed", "budget": "all may fail"}[section]
     assert "Hollow marks at the top are infinite" in view.text("#sensitivity-caption")
     assert view.axis("sensitivity-plot", "xaxis")["type"] == "log"
 
 
 def test_each_figure_has_its_numbers_in_a_table(view, given):
-    figures = view.tab.locator("details.numbers")
-    assert figures.count() == 4 + len(given["heatmaps"])
+    figures = view.tab.locator("section:visible details.numbers")
+    assert figures.count() == 5 + len(given["heatmaps"])
     for i in range(figures.count()):
+        figures.nth(i).evaluate("(details) => { details.open = true; }")
+        figures.nth(i).locator("table").wait_for()
         assert figures.nth(i).locator("tbody tr").count() > 0
         assert figures.nth(i).locator("caption").count() == 1
+        figures.nth(i).evaluate("(details) => { details.open = false; }")

@@ -96,3 +96,10 @@ def test_no_text_of_the_file_is_a_formula_and_numbers_stay_numbers(view):
     assert names == ["'=x", "y"]
     assert [line[0] for line in lines] == ["'=1+1", "'+x", "'-x", "'@x", "'\t=x", "-0.5", "+1e3", "a=b", "'-inf"]
     assert {line[1] for line in lines} == {"-1.5"}
+
+
+def test_a_column_of_texts_has_each_of_them_once_and_rows_that_are_positions(view):
+    columns = [{"name": "a", "kind": "text", "texts": ["x", "y"]}, {"name": "b", "kind": "number"}]
+    rows = {"a": [1, 0, None], "b": [0.5, None, 2]}
+    read = view.tab.evaluate("(table) => rowsOf(table)", {"columns": columns, "rows": rows})
+    assert read == [["y", 0.5], ["x", None], [None, 2]]

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import pathlib
 import shutil
@@ -22,8 +23,8 @@ from tests.tasks.datasets.mnist_png import slice_of_mnist
 OPTIMIZERS = {"momentum": mj.OptimizerConfig("momentum", learning_rate=0.01)}
 
 
-def prepare(name: str, folder: pathlib.Path) -> None:
-    tfds.builder(name, data_dir=folder, file_format="array_record").download_and_prepare()
+def prepare(name: str, folder: pathlib.Path, stored: str = "array_record") -> None:
+    tfds.builder(name, data_dir=folder, file_format=stored).download_and_prepare()
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,17 @@ def emptied(path):
         file.unlink()
 
 
+def with_shards_of(train):
+    """Lets the info say that the one shard of "train" has so many examples, of 500."""
+
+    def change(path):
+        info = json.loads(path.read_bytes())
+        info["splits"][0]["shardLengths"] = [str(train)]
+        path.write_text(json.dumps(info))
+
+    return change
+
+
 SHARD = "mnist_png-train.array_record-00000-of-00001"
 DAMAGE = {
     "truncated shard": (SHARD, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])),
@@ -211,6 +223,7 @@ DAMAGE = {
     "half the info": ("dataset_info.json", lambda path: path.write_bytes(path.read_bytes()[:300])),
     "info of nothing": ("dataset_info.json", lambda path: path.write_bytes(b"{}")),
     "deep info": ("dataset_info.json", lambda path: path.write_bytes(b"[" * 100_000)),
+    **{f"info of {n} of 500 examples": ("dataset_info.json", with_shards_of(n)) for n in (499, 501, 1, 0)},
     "no info": ("dataset_info.json", lambda path: path.unlink()),
     "no files": ("dataset_info.json", emptied),
 }
@@ -230,6 +243,22 @@ def test_a_damaged_prepared_dataset_is_refused_with_its_name_and_its_folder(
     assert str(error.value).startswith(f"tfds:mnist_png: what is prepared in '{folder}")
     assert "\n" not in str(error.value)
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("stored", ["array_record", "parquet"])
+def test_an_info_of_another_number_of_examples_than_a_shard_holds_is_refused_with_both(data_dir, stored):
+    prepare("mnist_png", data_dir, stored)
+    info = data_dir / "mnist_png" / "1.0.0" / "dataset_info.json"
+    # TFDS 4.9.10 writes 200 of the 500 examples to a Parquet file.
+    held = len(tfds.builder("mnist_png").as_data_source(split="train"))
+    with_shards_of(held)(info)
+    assert len(load_dataset("tfds:mnist_png").x_train) == held
+    for said in (held - 1, held + 1):
+        with_shards_of(said)(info)
+        with pytest.raises(InputError) as error:
+            load_dataset("tfds:mnist_png")
+        words = f"train.{stored}-00000-of-00001 holds {held} examples, and dataset_info.json says {said}; move"
+        assert words in str(error.value)
 
 
 def test_a_dataset_that_was_prepared_anew_is_decoded_anew(data_dir, decodings):

@@ -18,6 +18,14 @@ from momentum_jax.space import BATCH_SIZE, Trial, make_trials, parse_axis, space
 _PACKAGE = "momentum_jax."
 
 
+def command_of(shown: Comparison | Sequence[Result]) -> str:
+    """The command that repeats a comparison, or the one of each result, a line each."""
+    if isinstance(shown, Comparison):
+        # Results that were only judged are repeated by training them.
+        return comparison_command(shown) if "space" in shown.plan else command_of(shown.judged)
+    return "\n".join(map(result_command, shown))
+
+
 def comparison_command(compared: Comparison) -> str:
     """The `momentum-jax compare` command that repeats a comparison.
 
@@ -38,6 +46,16 @@ def comparison_command(compared: Comparison) -> str:
         words += [] if plan[name] is None else _flag(name, plan[name])
     note = "# with a task of one's own, which only mj.compare(..., task=...) takes:\n" if plan["own_task"] else ""
     return note + shlex.join(words)
+
+
+def compare_command(cfg: Config, seeds: int) -> str:
+    """The `momentum-jax compare` command on a config's task and optimizers."""
+    words = flags_of(dataclasses.replace(cfg, seeds=seeds))
+    if cfg.optimizers == Config().optimizers:
+        # The command has its own defaults.
+        first = words.index("--optimizer")
+        del words[first : first + 2 * len(cfg.optimizers)]
+    return shlex.join(["momentum-jax", "compare", *words])
 
 
 def result_command(result: Result) -> str:
@@ -65,7 +83,8 @@ def result_command(result: Result) -> str:
 def _note(result: Result) -> str:
     """A comment above the command, where it cannot repeat the result."""
     functions = result.provenance.get("functions", {})
-    own = [name for name in ("init", "loss", "evaluate") if not functions.get(name, _PACKAGE).startswith(_PACKAGE)]
+    names = ("init", "loss", "evaluate", "run")
+    own = [name for name in names if not functions.get(name, _PACKAGE).startswith(_PACKAGE)]
     own += [label for label, optimizer in result.config.optimizers.items() if not isinstance(optimizer.name, str)]
     return f"# with functions of one's own ({', '.join(own)}), which only Python takes:\n" if own else ""
 
@@ -98,11 +117,13 @@ def flags_of(cfg: Config) -> list[str]:
             flags += [word for label, o in cfg.optimizers.items() for word in _flag("optimizer", o.text(label))]
         elif field.name == "seeds":
             flags += _flag("seeds", *([len(value)] if value == tuple(range(len(value))) else _seeds(value)))
+        elif value == getattr(defaults, field.name):
+            continue
+        elif isinstance(value, bool) and field.default is None:
+            flags += _flag(field.name, value_text(value))
         elif isinstance(value, bool):
-            flags += (
-                [] if value == getattr(defaults, field.name) else _flag(field.name if value else f"no_{field.name}")
-            )
-        elif value != getattr(defaults, field.name):
+            flags += _flag(field.name if value else f"no_{field.name}")
+        else:
             flags += _flag(field.name, *(value if isinstance(value, tuple) else [value]))
     return flags
 

@@ -1,5 +1,6 @@
 """The command that repeats a result: read again, it is the same experiment."""
 
+import dataclasses
 import itertools
 import shlex
 import types
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 import momentum_jax as mj
 from momentum_jax.cli import compare, sweep
 from momentum_jax.cli.arguments import config_flags, config_of, parse
-from momentum_jax.cli.repeat import comparison_command, result_command
-from momentum_jax.results.store import sweep_digest
+from momentum_jax.report.command import compare_command, comparison_command, result_command
+from momentum_jax.results.head import sweep_digest
 from momentum_jax.space import make_trials, parse_axis, space_of
 from tests.configs import CONFIGS
 
@@ -31,6 +32,7 @@ def read_again(command, name, flags):
 @given(CONFIGS)
 @example(mj.Config(seeds=(5,)))
 @example(mj.Config(seeds=(0,), l2=-0.0, weight_init=-0.0, hidden_sizes=()))
+@example(mj.Config(task="convnet,channels=(8, 16),batch_norm=true", dataset="x y"))
 @example(mj.Config(dataset="-x", optimizers={"-a": SGD, "a=b": SGD, "c, d": SGD, "'e'": SGD}))
 @example(mj.Config(dataset="None", optimizers={"a": mj.OptimizerConfig("optax.sgd", learning_rate=0.1, x="none")}))
 def test_the_printed_command_of_any_config_gives_the_same_digest(cfg):
@@ -39,6 +41,15 @@ def test_the_printed_command_of_any_config_gives_the_same_digest(cfg):
     assert again.digest == cfg.digest
     assert again == cfg
     assert list(again.optimizers) == list(cfg.optimizers)
+
+
+@settings(deadline=None, max_examples=20)
+@given(CONFIGS)
+@example(mj.Config())
+@example(mj.Config(dataset="x" * 100, optimizers={"a": SGD, "b": SGD}))
+def test_the_printed_command_of_a_fair_comparison_has_the_config_with_other_seeds(cfg):
+    arguments = read_again(compare_command(cfg, 20), "compare", [*config_flags(), *compare._FLAGS])
+    assert config_of(arguments) == dataclasses.replace(cfg, seeds=20)
 
 
 @pytest.mark.parametrize(

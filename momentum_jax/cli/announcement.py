@@ -1,0 +1,43 @@
+"""What `momentum-jax compare` says before it tunes: how many runs it trains, and whether the seeds suffice."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from momentum_jax._base.display import counted
+from momentum_jax.comparison.counts import planned_runs
+from momentum_jax.comparison.procedure import SPACE
+from momentum_jax.comparison.protocols import plan_untuned
+from momentum_jax.comparison.tuning import equally_many_trials, seeds_apart
+from momentum_jax.config import Config
+
+
+def announcement(cfg: Config, options: Mapping[str, Any], finished: int) -> str:
+    """The lines that say what is to be trained.
+
+    Args:
+      cfg: with the optimizers that are compared.
+      options: what `compare` is given.
+      finished: how many runs are there from before.
+
+    Raises:
+      InputError: `compare` would refuse them.
+    """
+    space = SPACE if options["space"] is None else options["space"]
+    trials = equally_many_trials(cfg, space, *(options[name] for name in ("search", "trials", "search_seed")))
+    untuned = plan_untuned(cfg, options["learning_rate"], options["effective_learning_rate"])
+    planned = planned_runs(cfg, trials, seeds_apart(cfg, options["tuning_seeds"]), untuned, options["level"])
+    seeds, level = len(cfg.seed_tuple), f"{100 * options['level']:g} %"
+    runs = counted(planned.tuning + planned.judging, "run")
+    lines = [
+        f"trains at most {runs} of {counted(cfg.iterations, 'iteration')}: {planned.tuning} to tune "
+        f"({counted(len(cfg.optimizers), 'optimizer')} x {counted(planned.trials, 'trial')} x "
+        f"{counted(planned.tuning_seeds, 'seed')}), then {planned.judging} to judge ({counted(seeds, 'seed')})"
+        + (f"; {finished:,} are there already" if finished else "")
+    ]
+    # `compare` itself warns of too few.
+    if seeds >= planned.seeds_needed:
+        lines.append(
+            f"{counted(seeds, 'seed')} to judge with are enough for verdicts at {level}, which take "
+            f"{planned.seeds_needed}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,312 @@
+"""The sentences of an answer: what several protocols or optimizers have in common is said once."""
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+Kind = Literal["helps", "does not help", "no difference found", "cannot be told"]
+
+LONGEST, MOST_WORDS = 300, 60
+"""Characters and words of a sentence."""
+LONGEST_TITLE = 50
+"""Characters of the title of a metric or a protocol."""
+
+_KINDS: tuple[Kind, ...] = ("helps", "does not help", "no difference found", "cannot be told")
+_NUMBERS = ("three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_MOST_NAMED = 3
+_LONGEST_NAME, _LONGEST_REASON = 30, 125
+# What is left out of sentences that are too long: first numbers in titles and effective learning rates, then reasons.
+_DETAILS = (2, 1, 0)
+
+_T = TypeVar("_T")
+
+
+class Size(NamedTuple):
+    """How large a difference is.
+
+    Attributes:
+      number: in the unit.
+      unit: of the metric, such as "nats".
+      way: such as "lower".
+      percent: the same in % of b's median; None if it is not told so.
+    """
+
+    number: float
+    unit: str
+    way: str
+    percent: float | None = None
+
+    @property
+    def amount(self) -> str:
+        """The number with its unit."""
+        digits = ",.0f" if self.number >= 100 else ".1f" if self.number >= 0.1 else ".2g"
+        return f"{self.number:{digits}} {self.unit}".rstrip()
+
+
+class Clause(NamedTuple):
+    """What one protocol says of optimizer a, held against b.
+
+    Attributes:
+      protocol: its name.
+      title: its title.
+      a: the label of the optimizer that is judged.
+      b: the label of the one that it is held against.
+      kind: whether a helps.
+      reason: why that cannot be told, why there is no size, or how close equivalent optimizers are; "" for none.
+      ratio: how much larger the effective learning rate of a is, such as "ten times larger"; "" if it is not.
+      size: of the difference; None if there is none.
+    """
+
+    protocol: str
+    title: str
+    a: str
+    b: str
+    kind: Kind
+    reason: str
+    ratio: str
+    size: Size | None
+
+
+def of_two(clauses: Sequence[Clause], title: str) -> tuple[str, ...]:
+    """The sentences on two optimizers, from one clause for each protocol and the title of the metric that decides."""
+    groups = sorted(_grouped(clauses, lambda c: (c.kind, c.reason)), key=lambda group: _KINDS.index(group[0].kind))
+
+    def at(detail: int) -> list[str]:
+        return [_on_pair(group, clauses, title, detail, named=i > 0) for i, group in enumerate(groups)]
+
+    return _fitting(at)
+
+
+def _on_pair(group: Sequence[Clause], clauses: Sequence[Clause], title: str, detail: int, *, named: bool) -> str:
+    """What is alike in a group of protocols; `named` if a sentence before it has named the optimizers."""
+    first, where = group[0], _where(group, detail)
+    a, b, reason = name_of(first.a), name_of(first.b), first.reason if detail else ""
+    if first.kind == "no difference found":
+        between = "" if named else f" between {a} and {b}"
+        return f"{where}, no difference was found{between}{f' ({reason})' if reason else ''}"
+    because = f": {reason}" if reason else ""
+    if first.kind == "cannot be told":
+        if named:
+            return f"{where}, it cannot be told{because}"
+        return f"whether {a} helps {where}{',' if len(group) == 1 and ',' in where else ''} cannot be told{because}"
+    sizes = [c.size for c in group if c.size]
+    measured = f": {_measured(sizes, title, b)}" if sizes else ""
+    rates = _on_rates(group, clauses) if sizes and detail == _DETAILS[0] else ""
+    return f"{'it' if named else a} {first.kind} {where}{measured or because}{rates}"
+
+
+def _measured(sizes: Sequence[Size], title: str, b: str) -> str:
+    amounts, way = [size.amount for size in _in_one_unit(sizes)], sizes[0].way
+    alike = len(set(amounts)) == 1
+    text, respectively = (amounts[0], "") if alike else (joined(amounts), ", respectively")
+    if way in ("fewer", "more"):
+        return f"it needs {text} {way} {title} than {b}{respectively}"
+    return f"its {title} is {text} {way} than with {b}{respectively}"
+
+
+def _in_one_unit(sizes: Sequence[Size]) -> Sequence[Size]:
+    """The sizes in % if each of them is told so."""
+    in_percent = [Size(size.percent, "%", size.way) for size in sizes if size.percent is not None]
+    return in_percent if len(in_percent) == len(sizes) else sizes
+
+
+def _on_rates(group: Sequence[Clause], clauses: Sequence[Clause]) -> str:
+    """The effective learning rate, as the cause if a difference is not there once the rates are equal."""
+    ratio = group[0].ratio
+    if not ratio:
+        return ""
+    if len(group) > 1:
+        return f", the first at an effective learning rate {ratio}"
+    at_equal_rates = [c.kind for c in clauses if c.protocol == "matched"]
+    if at_equal_rates and at_equal_rates[0] not in (group[0].kind, "cannot be told"):
+        return f", since its effective learning rate is {ratio}"
+    return f", at an effective learning rate {ratio}"
+
+
+def of_several(clauses: Sequence[Clause], title: str) -> tuple[str, ...]:
+    """The sentences on optimizers that are each held against the first, from a clause for each protocol and optimizer.
+
+    Protocols that say the same of each optimizer are joined, and more than three optimizers are counted.
+    """
+    protocols = _grouped(clauses, lambda c: c.protocol)
+    alike = _grouped(protocols, lambda own: tuple((c.a, c.kind, c.reason) for c in own))
+
+    def at(detail: int) -> list[str]:
+        return [
+            f"{'' if i else f'against {name_of(clauses[0].b)} '}{_where([own[0] for own in group], detail)}: "
+            + joined(_on_several([c for own in group for c in own], len(group), title, detail))
+            for i, group in enumerate(alike)
+        ]
+
+    return _fitting(at)
+
+
+def _on_several(clauses: Sequence[Clause], protocols: int, title: str, detail: int) -> list[str]:
+    """What is alike in a group of protocols, an entry for each kind and reason."""
+    total = len({c.a for c in clauses})
+    groups = _grouped(clauses, lambda c: (c.kind, c.reason if detail else ""))
+    texts = []
+    for group in sorted(groups, key=lambda group: _KINDS.index(group[0].kind)):
+        labels = list(dict.fromkeys(c.a for c in group))
+        one, kind = len(labels) == 1, group[0].kind
+        who = (
+            joined([name_of(label) for label in labels])
+            if len(labels) <= _MOST_NAMED and detail
+            else (f"{len(labels)} of {total}" if len(labels) < total else f"all {total}")
+        )
+        told = {
+            "helps": f"{who} {'helps' if one else 'help'}",
+            "does not help": f"{who} {'does' if one else 'do'} not help",
+            "no difference found": f"no difference was found for {who}",
+            "cannot be told": f"it cannot be told for {who}",
+        }[kind]
+        remarks = _remarks(group, protocols, title, detail)
+        texts.append(told + (f" ({', '.join(remarks)})" if remarks else ""))
+    return texts
+
+
+def _remarks(group: Sequence[Clause], protocols: int, title: str, detail: int) -> list[str]:
+    """In brackets: the sizes or the reason, and the ratio of effective learning rates if all have the same one."""
+    if not detail:
+        return []
+    if group[0].reason:
+        return [group[0].reason]
+    sizes = [c.size for c in group if c.size]
+    if not sizes:
+        return []
+    amounts = [size.amount for size in sorted(_in_one_unit(sizes), key=lambda size: size.number)]
+    between = amounts[0] if amounts[0] == amounts[-1] else f"{amounts[0]} to {amounts[-1]}"
+    way, ratios = sizes[0].way, {c.ratio for c in group}
+    remark = f"{between} {way} {title}" if way in ("fewer", "more") else f"{title} {between} {way}"
+    same = len(ratios) == 1 and protocols == 1 and detail == _DETAILS[0]
+    return [remark, *(f"effective learning rate {ratio}" for ratio in ratios if ratio and same)]
+
+
+def _where(group: Sequence[Clause], detail: int) -> str:
+    """The protocols as a phrase; only one alone has its number."""
+    numbered = len(group) == 1 and len(group[0].title) <= LONGEST_TITLE and detail == _DETAILS[0]
+    return joined([_phrase(c.protocol, c.title, numbered=numbered) for c in group])
+
+
+def _phrase(protocol: str, title: str, *, numbered: bool) -> str:
+    if protocol in ("same", "matched"):
+        return f"at the {title if numbered else title.partition(', ')[0]}"
+    return f"with {title}" if protocol == "tuned" else title
+
+
+def _fitting(at: Callable[[int], list[str]]) -> tuple[str, ...]:
+    """At most two sentences, in as much detail as fits: the first clause, and the others."""
+    for detail in _DETAILS:
+        first, *rest = at(detail)
+        sentences = tuple(sentence(text) for text in (first, "; ".join(rest)) if text)
+        if all(len(text) <= LONGEST and len(text.split()) <= MOST_WORDS for text in sentences):
+            break
+    return sentences
+
+
+def best_trials_sentences(
+    title: str, best: Sequence[tuple[float, str]], ends: Mapping[str, Sequence[str]], failed: Sequence[str]
+) -> tuple[str, ...]:
+    """The sentences of a sweep.
+
+    Args:
+      title: of what the best trials are best by.
+      best: its value and the trial in words, the best first.
+      ends: by label, where the best trial lies at an end of what was tried, such as "highest learning rate".
+      failed: the labels of optimizers of which every trial failed.
+    """
+    lost = f"every trial of {_listed(failed)} failed" if failed else ""
+    if not best:
+        return (sentence(lost or "no run is finished yet"),)
+
+    def at(detail: int) -> list[str]:
+        shown = best[: 1 + detail]
+        trials = [f"{text} ({value:.4g})" for value, text in shown]
+        others = [f"{len(best) - len(shown)} more"] if len(best) > len(shown) else []
+        beyond = _beyond(ends, detail) if ends else ""
+        return [f"the lowest {title} is that of {joined([*trials, *others], 'then')}", *filter(None, (beyond, lost))]
+
+    return _fitting(at)
+
+
+def _beyond(ends: Mapping[str, Sequence[str]], detail: int) -> str:
+    """At which ends the best trials lie, a clause for those that lie at the same ones."""
+    if not detail:
+        return f"better may lie beyond what was tried for {_listed(list(ends))}"
+    clauses = [
+        f"the best {'trial' if len(group) == 1 else 'trials'} of {_listed(group)} had the {joined(ends[group[0]])}"
+        for group in _grouped(ends, lambda label: tuple(ends[label]))
+    ]
+    return f"{joined(clauses)} that was tried, so that better may lie beyond"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The labels by name, or how many there are of more than three."""
+    if len(labels) > _MOST_NAMED:
+        return f"{len(labels)} optimizers"
+    return joined([name_of(label) for label in labels])
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop unless it is cut, and a capital if it begins with a word; "sgd" stays as it is."""
+    word = text.split()[0]
+    if re.fullmatch("[a-z]{4,}", word) or word in ("at", "as", "it", "no", "all", "the"):
+        text = text[0].upper() + text[1:]
+    return text if text.endswith("…") else f"{text}."
+
+
+def name_of(label: str) -> str:
+    """A label as a sentence has it: as it is if it is a short plain word, else in quotes and no more than begun.
+
+    >>> name_of("optax.lion"), name_of("my lion")
+    ('optax.lion', "'my lion'")
+    """
+    if len(label) <= _LONGEST_NAME and re.fullmatch(r"[^\W_]([\w.+=-]*\w)?", label):
+        return label
+    return shortened(repr(label), _LONGEST_NAME)
+
+
+def shortened(text: str, longest: int = _LONGEST_REASON) -> str:
+    """The text in one line, or its beginning if it is long.
+
+    >>> shortened("a long  story", 8)
+    'a long …'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def ratio_text(ratio: float) -> str:
+    """How many times larger something is; "" if it is larger or smaller by less than 5 %.
+
+    >>> [ratio_text(ratio) for ratio in (10.0, 0.5, 3.33, 1 / 12, 1.01)]
+    ['ten times larger', 'half as large', '3.3 times larger', 'twelve times smaller', '']
+    """
+    more, way = (ratio, "larger") if ratio >= 1 else (1 / ratio, "smaller")
+    if more < 1.05:
+        return ""
+    nearest = round(more)
+    if abs(more - nearest) > 0.005 * more:
+        return f"{more:.2g} times {way}" if more >= 2 else f"{ratio:.2g} times as large"
+    if nearest == 2:
+        return "twice as large" if ratio > 1 else "half as large"
+    if nearest - 3 < len(_NUMBERS):
+        return f"{_NUMBERS[nearest - 3]} times {way}"
+    return f"{float(f'{more:.2g}'):,.0f} times {way}" if more < 1e6 else f"more than a million times {way}"
+
+
+def joined(texts: Sequence[str], conjunction: str = "and") -> str:
+    """The texts as a list of a sentence.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    *first, last = texts
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def _grouped(items: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T]]:
+    groups: dict[Hashable, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
