@@ -111,7 +111,7 @@ files.write_atomically(pathlib.Path(sys.argv[1]), b"half")
 
 
 def write_and_be_killed(path):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=300)
     assert done.returncode == -9
 
 

@@ -24,7 +24,7 @@ def importable(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -17,7 +17,7 @@ QUICK = ENVIRONMENT | {"XLA_FLAGS": quick_environment()["XLA_FLAGS"]}
 
 
 def run(arguments, cwd, environment=QUICK):
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def tree(folder):
@@ -35,7 +35,8 @@ def interrupt(arguments, cwd, *, stream, beginning):
             for last in (False, False, True):
                 process.send_signal(signal.SIGINT)
                 try:
-                    _, errors = process.communicate(timeout=60 if last else 10)
+                    # Long enough to save on a busy machine: a second interrupt would end the saving.
+                    _, errors = process.communicate(timeout=60)
                     break
                 except subprocess.TimeoutExpired:
                     # Python drops an interrupt that comes while JAX's callback of the garbage collector runs.

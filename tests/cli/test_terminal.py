@@ -86,7 +86,7 @@ def run_on_a_terminal(arguments, cwd):
         while block := os.read(master, 65536):
             sent += block
     os.close(master)
-    return process.wait(timeout=60), sent.decode()
+    return process.wait(timeout=300), sent.decode()
 
 
 def test_a_terminal_shows_live_progress_with_an_eta_and_then_the_tables(idx, tmp_path):

@@ -100,7 +100,7 @@ def alive(pid):
     return False
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -151,7 +151,9 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
     # What this process compiles for it has other names.
     assert list((tmp_path / "programs").glob("jit_on_device-*"))
     workers = set(pids(tmp_path / "notes"))
-    here = mj.sweep(cfg, SPACE, task=task, metrics=metrics, keep_params=True, folder=tmp_path / "here")
+    here = mj.sweep(
+        cfg, SPACE, task=task, metrics=metrics, keep_params=True, folder=tmp_path / "here", progress=False
+    )
 
     process, devices, niceness = (there.metrics.pop(name) for name in ("process", "devices", "niceness"))
     for name in ("process", "devices", "niceness"):
@@ -371,7 +373,7 @@ def test_a_cluster_that_is_not_there_is_refused_soon(address):
     began = time.monotonic()
     with pytest.raises(InputError, match=r"cluster .* cannot be reached"):
         mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster=address)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("address", ["local", "local:", "local:0", "local:two", "local:-1"])

@@ -259,7 +259,7 @@ def test_the_example_in_the_readme_comes_to_verdicts(tmp_path):
     (tmp_path / "loop.py").write_text(code)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([ROOT, *sys.path])}
     command = [sys.executable, "-W", "error", str(tmp_path / "loop.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert "same learning rate, 0.01: momentum has a lower loss on the training set than sgd" in done.stdout
 
 
@@ -273,7 +273,7 @@ def test_a_script_that_calls_sweep_when_it_is_imported_is_told_how_to_do_it(tmp_
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1
@@ -369,7 +369,7 @@ def test_a_function_of_an_interactive_session_is_refused():
         "def run(hyperparameters, seed, iterations, data='train'): pass\n"
         "try: mj.HostTask(run)\nexcept mj.InputError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert "'run' was defined in an interactive session" in done.stdout
 
 

@@ -43,7 +43,7 @@ class Recorded:
     def wait_for(self, count):
         """Whether there are so many readings within a time that is long enough on any machine."""
         with self.began:
-            return self.began.wait_for(lambda: len(self.readings) >= count, timeout=20)
+            return self.began.wait_for(lambda: len(self.readings) >= count, timeout=300)
 
 
 def init(key):
