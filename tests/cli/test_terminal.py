@@ -61,7 +61,7 @@ def test_a_closed_stream_is_no_reason_to_fail(monkeypatch):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_training_whose_streams_are_closed_is_saved(closed, idx, tmp_path):
     training = ["--dataset", str(idx), "--hidden-sizes", "8", "--iterations", "9", "--batch-size", "16", "--out", "o"]
     command = ["sh", "-c", f'"$@" {closed}', "sh", *COMMAND, *training, "--optimizer", "a=sgd,learning_rate=0.01"]

@@ -179,7 +179,7 @@ def test_where_output_is_no_terminal_lines_are_plain(finished):
 
 @pytest.mark.exhaustive
 def test_the_same_command_again_gives_the_same_bits_and_quiet_prints_nothing(idx, tmp_path):
-    arguments = ["--dataset", str(idx), *SMALL, "--out", "o"]
+    arguments = ["--dataset", str(idx), *SMALL, *ONE, "--out", "o"]
     assert run(arguments, tmp_path, environment=ENVIRONMENT).returncode == 0
     before = tree(tmp_path / "o")
     process = run([*arguments, "--quiet"], tmp_path, environment=ENVIRONMENT)

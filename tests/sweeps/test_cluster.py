@@ -177,7 +177,7 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
 @pytest.mark.exhaustive
 def test_workers_that_are_killed_leave_and_come_cost_nothing_but_time(tmp_path, nodes, capfd, monkeypatch):
     # Waves of two runs of each structure.
-    cfg = config(dtype="float64", iterations=800, seeds=4)
+    cfg = config(dtype="float64", iterations=400, seeds=4)
     monkeypatch.setattr(cluster, "BATCH_ITERATIONS", 2 * cfg.iterations)
     task = noted_parabola(tmp_path / "notes", work=10)
     killed, joined = [], []
