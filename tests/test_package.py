@@ -76,6 +76,7 @@ def test_an_unknown_attribute_is_an_attribute_error_that_names_it():
         _ = mj.momentun
 
 
+@pytest.mark.exhaustive
 def test_training_works_where_nothing_but_jax_optax_and_flax_can_be_imported():
     printed = python("""
         import sys

@@ -212,7 +212,8 @@ print(len(hits) > 0, jax.config.jax_compilation_cache_dir)
 @pytest.mark.exhaustive
 def test_compiled_programs_are_kept_in_the_folder_asked_for_and_not_at_all_when_off(idx, tmp_path):
     def run(cache):
-        command = [sys.executable, "-c", CACHED, "--dataset", str(idx), *SMALL, *ONE, "--compilation-cache", cache, "--quiet"]
+        flags = ["--dataset", str(idx), *SMALL, *ONE, "--compilation-cache", cache, "--quiet"]
+        command = [sys.executable, "-c", CACHED, *flags]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
         assert done.stderr == ""
         return done.stdout.split()

@@ -89,6 +89,7 @@ def run_on_a_terminal(arguments, cwd):
     return process.wait(timeout=300), sent.decode()
 
 
+@pytest.mark.exhaustive
 def test_a_terminal_shows_live_progress_with_an_eta_and_then_the_tables(idx, tmp_path):
     # Some four seconds of training, of which the first two may show nothing, so that there is something to foresee.
     training = ["--hidden-sizes", "8", "--iterations", "40000", "--batch-size", "16"]

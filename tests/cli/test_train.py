@@ -369,6 +369,7 @@ def test_the_result_of_another_config_is_left_as_it_is(finished, refused):
     assert [f for f in ("output folder 'o'", "iterations", "30", "31", "another folder") if f not in message] == []
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_during_training_exits_with_130_and_saves_what_was_finished(idx, tmp_path):
     # More iterations than anybody waits for, and few in the ten seconds before the first line, so that little is saved.
     slow = ["--hidden-sizes", "400", "400", "--batch-size", "16"]
@@ -388,6 +389,7 @@ def test_ctrl_c_during_training_exits_with_130_and_saves_what_was_finished(idx, 
     assert "Traceback" not in errors
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_before_anything_is_finished_exits_with_130_and_writes_nothing(idx, tmp_path):
     arguments = ["--dataset", str(idx), *SMALL, *ONE, "--iterations", "10000000", "--out", "o"]
     code, errors = interrupt(arguments, tmp_path, stream="stderr", beginning=str(idx))

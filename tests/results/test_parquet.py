@@ -136,6 +136,7 @@ def test_what_the_memory_just_holds_is_read(monkeypatch):
     assert len(records_from_parquet(content, 2)[1]) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_footer_with_a_wrong_bit_is_read_or_refused_and_aborts_nothing():
     content = constant(1, 1)
     footer = int.from_bytes(content[-8:-4], "little") + 8

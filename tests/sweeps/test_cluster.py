@@ -151,9 +151,7 @@ def test_local_workers_give_the_result_of_this_process_and_unpickle_the_job_once
     # What this process compiles for it has other names.
     assert list((tmp_path / "programs").glob("jit_on_device-*"))
     workers = set(pids(tmp_path / "notes"))
-    here = mj.sweep(
-        cfg, SPACE, task=task, metrics=metrics, keep_params=True, folder=tmp_path / "here", progress=False
-    )
+    here = mj.sweep(cfg, SPACE, task=task, metrics=metrics, keep_params=True, folder=tmp_path / "here", progress=False)
 
     process, devices, niceness = (there.metrics.pop(name) for name in ("process", "devices", "niceness"))
     for name in ("process", "devices", "niceness"):

@@ -61,8 +61,8 @@ def nnx_task():
     return task(lambda key: nnx.state(Nnx(nnx.Rngs(key)), nnx.Param), lambda params, x: nnx.merge(graph, params)(x))
 
 
-# By default other tests train linen modules: `MLP` is one.
-@pytest.mark.parametrize("make", [pytest.param(linen_task, marks=pytest.mark.exhaustive), nnx_task])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("make", [linen_task, nnx_task])
 def test_a_network_of_flax_trains_as_in_a_loop_written_by_hand(make):
     own = make()
     result = mj.train(CFG, task=own)

@@ -110,6 +110,7 @@ def linen_loss(params, stats, x, y, key):
     return mean_cross_entropy(logits, y), updates["batch_stats"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("float64", "promoting")
 def test_a_linen_network_trains_as_in_a_loop_written_by_hand():
     module = LinenNet()
@@ -447,7 +448,9 @@ def test_a_parameter_that_two_layers_share_gets_the_gradients_of_both(kind):
 
 
 @pytest.mark.usefixtures("promoting")
-@pytest.mark.parametrize("module", [LinenNet(), NnxNet], ids=["linen", "nnx"])
+@pytest.mark.parametrize(
+    "module", [pytest.param(LinenNet(), marks=pytest.mark.exhaustive, id="linen"), pytest.param(NnxNet, id="nnx")]
+)
 def test_statistics_stay_in_float32_beside_parameters_in_bfloat16(module):
     task = mj.flax_task(module, (X, Y), (X, Y), precise_batch_norm=True, trainable=lambda path, leaf: leaf.ndim == 2)
     params, state = task.init(KEY)
@@ -769,7 +772,9 @@ CFG = mj.Config(
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("module", [LinenNet(), NnxNet], ids=["linen", "nnx"])
+@pytest.mark.parametrize(
+    "module", [pytest.param(LinenNet(), marks=pytest.mark.exhaustive, id="linen"), pytest.param(NnxNet, id="nnx")]
+)
 def test_networks_with_statistics_dropout_frozen_parameters_and_augmentation_are_trained(module):
     task = mj.flax_task(
         module,
@@ -790,7 +795,13 @@ def test_networks_with_statistics_dropout_frozen_parameters_and_augmentation_are
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("module", [LinenNet(rate=0.0), functools.partial(NnxNet, rate=0.0)], ids=["linen", "nnx"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(LinenNet(rate=0.0), marks=pytest.mark.exhaustive, id="linen"),
+        pytest.param(functools.partial(NnxNet, rate=0.0), id="nnx"),
+    ],
+)
 def test_a_training_with_statistics_and_frozen_parameters_is_that_of_a_loop_written_by_hand(module):
     task = mj.flax_task(module, (X, Y), trainable=lambda path, leaf: leaf.ndim == 2)
     result = mj.train(CFG, task=task)
@@ -844,6 +855,7 @@ def trained_by_nnx(params, state, batches, keys):
         yield step(model, optimizer, x, y, key)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("float64", "promoting")
 @pytest.mark.parametrize(
     ("module", "trained"), [(LinenNet(), trained_by_linen), (NnxNet, trained_by_nnx)], ids=["linen", "nnx"]

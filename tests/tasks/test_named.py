@@ -50,7 +50,9 @@ def test_every_task_trains_five_steps_and_evaluates(name, idx):
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("options", [{"batch_norm": True}, {"dropout": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"batch_norm": True}, pytest.param({"dropout": 0.5}, marks=pytest.mark.exhaustive)], ids=str
+)
 def test_a_convolutional_network_with_a_state_or_a_key_trains_five_steps(options, idx):
     cfg = mj.Config(
         task="convnet,channels=(4,)," + ",".join(f"{key}={value}" for key, value in options.items()),
@@ -116,7 +118,7 @@ def test_a_config_trains_the_task_that_it_names(text, arguments, idx):
 
 
 @pytest.mark.usefixtures("compiled_quickly")
-@pytest.mark.parametrize("name", ["autoencoder", "least_squares"])
+@pytest.mark.parametrize("name", [pytest.param("autoencoder", marks=pytest.mark.exhaustive), "least_squares"])
 def test_a_comparison_holds_out_examples_of_a_task_by_name(name, idx):
     fields = {"dataset": str(idx)} if takes_dataset(name) else {}
     optimizers = {**SGD, "momentum": mj.OptimizerConfig("momentum", learning_rate=0.01)}

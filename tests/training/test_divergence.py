@@ -46,7 +46,9 @@ def by_hand(cfg, seed):
     return losses, positions, -1
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 100])
+@pytest.mark.parametrize(
+    "chunk", [pytest.param(1, marks=pytest.mark.exhaustive), 7, pytest.param(100, marks=pytest.mark.exhaustive)]
+)
 def test_after_an_infinite_loss_nothing_is_trained_though_later_losses_would_be_finite(chunk):
     cfg = config(evaluate_every=10)
     result = mj.train(cfg, task=TASK, metrics=METRICS, chunk=chunk)

@@ -108,6 +108,7 @@ def test_a_chunk_waits_in_its_first_step_for_a_row_that_is_read_ahead():
     assert all(seen)
 
 
+@pytest.mark.exhaustive
 def test_runs_of_several_batch_sizes_read_a_chunk_of_each():
     source = Recorded()
 

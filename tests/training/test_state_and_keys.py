@@ -161,6 +161,7 @@ def test_a_method_that_evaluates_twice_sees_the_same_key_and_its_state_is_discar
     assert result.evaluations["steps"]["twice"].tolist() == [[30]] * 3
 
 
+@pytest.mark.exhaustive
 def test_statistics_stay_float32_beside_bfloat16_parameters_and_become_float64_with_them():
     for dtype, of_state in (("bfloat16", "float32"), ("float64", "float64")):
         params, state = mj.train(config(dtype=dtype, iterations=3), task=FULL).params["momentum"]

@@ -58,6 +58,7 @@ def test_in_float32_momentum_is_optax_until_rounding_flips_a_relu():
     np.testing.assert_allclose(result.train_loss["momentum"], result.train_loss["optax"], atol=0.02)
 
 
+@pytest.mark.exhaustive
 def test_a_run_can_be_replayed_outside_from_its_batches_and_initial_weights(mnist):
     cfg = small(dtype="float64", dataset="mnist", seeds=(5,), l2=0.01, optimizers={"momentum": PAIR["momentum"]})
     result = mj.train(cfg)
