@@ -76,6 +76,15 @@ def checked_gradients(
     return grads
 
 
+def checked_parameters(params: PyTree[Any], grads: PyTree[Array]) -> PyTree[Array]:
+    """The parameters of these gradients as arrays, which are real floating-point and match them."""
+    params = trained(params, grads)
+    check_floating("parameter", params)
+    params = jax.tree.map(jnp.asarray, params)
+    check_match("gradient", grads, "parameter", params)
+    return params
+
+
 def inner_optimizer(inner: Any) -> optax.GradientTransformationExtraArgs:
     """The optimizer that another one wraps.
 
@@ -112,10 +121,7 @@ def transformation(core: Core, accumulator_dtype: Any = None) -> optax.GradientT
         check_state(state, core.state)
         grads = checked_gradients(updates, core.accumulators(state), accumulator_dtype)
         if params is not None:
-            params = trained(params, grads)
-            check_floating("parameter", params)
-            params = jax.tree.map(jnp.asarray, params)
-            check_match("gradient", grads, "parameter", params)
+            params = checked_parameters(params, grads)
         accepted = {name: extra_args[name] for name in core.extra_args if name in extra_args}
         steps, new_state = core.update(grads, state, params, **accepted)
         new_state = new_state._replace(count=optax.safe_increment(state.count))

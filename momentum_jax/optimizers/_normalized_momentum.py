@@ -14,7 +14,7 @@ from momentum_jax.optimizers._hyperparameters import (
     check_accumulator_dtype,
     check_hyperparameter,
 )
-from momentum_jax.optimizers._trees import inner_product, linear
+from momentum_jax.optimizers._trees import direction, linear
 from momentum_jax.optimizers._weight_decay import with_weight_decay
 
 
@@ -57,14 +57,16 @@ def normalized_momentum(
     The norm is that of all parameters together. Where a is 0 there is no step.
 
     With `transported=True` (NIGT, normalized SGD with implicit gradient transport) gradients are taken at the points
-    w, ahead of x by so much that the average of these gradients is nearly the gradient at x. The parameters are w:
+    w, ahead of x by so much that their average a is the gradient at x, exactly where the loss is quadratic:
+    a_{t+1} = ∇f(x_t). The parameters are w:
 
     .. math::
       x_{t+1} = x_t - \eta_t \frac{a_{t+1}}{\lVert a_{t+1} \rVert}, \qquad
-      w_{t+1} = x_{t+1} + \frac{m_t}{1 - m_t} (x_{t+1} - x_t), \qquad w_0 = x_0
+      w_{t+1} = x_{t+1} + \frac{m_{t+1}}{1 - m_{t+1}} (x_{t+1} - x_t), \qquad w_0 = x_0
 
-    The paper's x are then the parameters minus `lookahead` of the state. Apply the updates unchanged, or the
-    parameters are no longer w. The norm needs all parameters on each device of a `shard_map`.
+    x are then the parameters minus `lookahead` of the state. Apply the updates unchanged, or the parameters are no
+    longer w. `optax.inject_hyperparams` hands on the present value of a scheduled momentum only, which is then taken
+    for m_{t+1}. The norm needs all parameters on each device of a `shard_map`.
 
     Args:
       learning_rate: η ≥ 0, the length of a step in units of the parameters: a float, a scalar array (traced or not) or
@@ -114,13 +116,12 @@ def normalized_momentum(
         m = at_count(momentum, state.count)
         kept = jnp.where(state.count == 0, 0, m)
         average = linear((kept, state.average), (1 - kept, grads))
-        square = inner_product(average, average)
-        # Without a square of 0 below the root, whose derivative is infinite.
-        norm = jnp.sqrt(jnp.where(square > 0, square, 1))
-        step = linear((-at_count(learning_rate, state.count) / norm, average))
+        step = linear((-at_count(learning_rate, state.count), direction(average)))
         if not transported:
             return step, state._replace(average=average)
-        lookahead = linear((m / (1 - m), step))
+        # The gradient there is averaged with the momentum of the next step.
+        m_next = at_count(momentum, optax.safe_increment(state.count))
+        lookahead = linear((m_next / (1 - m_next), step))
         updates = linear((1, step), (1, lookahead), (-1, state.lookahead))
         return updates, state._replace(average=average, lookahead=lookahead)
 

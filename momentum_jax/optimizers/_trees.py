@@ -38,6 +38,34 @@ def inner_product(a: PyTree[Array], b: PyTree[Array]) -> Float[Array, ""]:
     return jax.tree.reduce(jnp.add, products, jnp.zeros([], float))
 
 
+def norm(tree: PyTree[Array]) -> Float[Array, ""]:
+    """The Euclidean norm of all entries of all leaves. Its squares neither over- nor underflow; at 0 its slope is 0."""
+    scale, scaled = _scaled(tree)
+    square = inner_product(scaled, scaled)
+    return jnp.where(square == 0, 0, scale * jnp.sqrt(jnp.where(square == 0, 1, square)))
+
+
+def direction(tree: PyTree[Array]) -> PyTree[Array]:
+    """The tree divided by its norm, 0 where that is 0."""
+    _, scaled = _scaled(tree)
+    square = inner_product(scaled, scaled)
+    return _divided(scaled, jnp.sqrt(jnp.where(square == 0, 1, square)))
+
+
+def _scaled(tree: PyTree[Array]) -> tuple[Float[Array, ""], PyTree[Array]]:
+    """The largest absolute value of a tree, or a number near it that has a reciprocal, and the tree divided by it."""
+    sizes = jax.tree.map(lambda x: jnp.max(jnp.abs(x), initial=0).astype(float), tree)
+    largest = jax.tree.reduce(jnp.maximum, sizes, jnp.zeros([], float))
+    tiny = float(jnp.finfo(largest.dtype).tiny)
+    # Results do not depend on it, nor do derivatives.
+    scale = jax.lax.stop_gradient(jnp.where(largest == 0, 1, jnp.clip(largest, 10 * tiny, 0.1 / tiny)))
+    return scale, _divided(tree, scale)
+
+
+def _divided(tree: PyTree[Array], by: Float[Array, ""]) -> PyTree[Array]:
+    return jax.tree.map(lambda x: x / by.astype(x.dtype), tree)
+
+
 def check_floating(kind: str, tree: PyTree[Any]) -> None:
     """Raises `InputError` that names the first leaf that is not real floating-point."""
     for path, leaf in jax.tree.leaves_with_path(tree):

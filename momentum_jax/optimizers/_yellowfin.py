@@ -15,7 +15,7 @@ from momentum_jax.optimizers._hyperparameters import (
     check_accumulator_dtype,
     check_hyperparameter,
 )
-from momentum_jax.optimizers._trees import inner_product, linear
+from momentum_jax.optimizers._trees import inner_product, linear, norm
 
 WINDOW = 20
 """Of how many gradients the paper takes the largest and the smallest curvature."""
@@ -30,7 +30,7 @@ class YellowFinState(NamedTuple):
     velocity: PyTree[Array]
     """v. It has the structure and shapes of the parameters and includes the learning rate."""
     average: PyTree[Array]
-    """The gradient. It has the structure and shapes of the parameters."""
+    """The gradient. It has the structure and shapes of the parameters, and is at least float32."""
     window: Float[Array, "20"]
     """The curvatures ‖g‖² of the last 20 gradients, in turn."""
     largest: Number
@@ -77,16 +77,19 @@ def yellowfin(
 
     Without the bound √μ is the real root of p·x = (1 − x)³ with p = D²·h_min²/(2·C). μ and α are E of these. As in the
     authors' program, α̂ is first multiplied by t/200 in the first 200 steps. Their program averages the logarithm of the
-    smallest curvature; here values are averaged, as in the paper's algorithm 2. Where h_min is 0 there is no step.
+    smallest curvature; here values are averaged. Where h_min is 0 there is no step.
 
-    It is made for noisy gradients: where they vanish, ‖g‖² is no curvature.
+    It is made for noisy gradients: where they vanish, ‖g‖² is no curvature. In float32 ‖g‖² is 0 where ‖g‖ is below
+    some 1e-19, and infinite where it is above some 1e19.
 
     Args:
       learning_rate: η ≥ 0, a factor of the tuned learning rate: a float, a scalar array (traced or not) or an
         `optax.Schedule`.
       smoothing: β in [0, 1), a float or a scalar array (traced or not).
-      clip: whether a gradient whose norm exceeds √h_max of those before is scaled down to it, before it is measured.
-      accumulator_dtype: the dtype of the velocity and the average gradient; None for that of the parameters.
+      clip: whether gradients are scaled down, by h_max of those before: for the step to a norm of at most √h_max, and
+        for all that is measured to at most 10·√h_max. So h_max can grow, in one step to at most 100 times itself.
+      accumulator_dtype: the dtype of the velocity; None for that of the parameters. The average gradient has it too,
+        but at least float32: bfloat16 loses weights of 1 − β.
 
     Returns:
       An Optax transformation. Its updates have the dtypes of the gradients, and its state says what was tuned.
@@ -119,28 +122,29 @@ def yellowfin(
 
     def init(params: PyTree[Array]) -> YellowFinState:
         numbers = (jnp.zeros([], float) for _ in range(7))
-        velocity, average = (zeros_like(params, accumulator_dtype) for _ in range(2))
-        return YellowFinState(jnp.zeros([], jnp.int32), velocity, average, jnp.zeros(WINDOW, float), *numbers)
+        velocity = zeros_like(params, accumulator_dtype)
+        window = jnp.zeros(WINDOW, float)
+        # A combination of leaves is at least float32.
+        return YellowFinState(jnp.zeros([], jnp.int32), velocity, linear((1, velocity)), window, *numbers)
 
     def update(grads: PyTree[Array], state: YellowFinState, params: Any) -> tuple[PyTree[Array], YellowFinState]:
         del params
         gradient = linear((1, grads))
-        square = inner_product(gradient, gradient)
+        size = norm(gradient)
+        of_step = of_measured = jnp.ones([], float)
         if clip:
-            exceeds = (state.largest > 0) & (square > state.largest)
-            gradient = linear((jnp.where(exceeds, _ratio(_sqrt(state.largest), _sqrt(square)), 1), gradient))
-            square = jnp.where(exceeds, state.largest, square)
-        measured = _measure(state, gradient, square, smoothing)
-        eta = at_count(learning_rate, state.count)
-        velocity = linear((measured.momentum, state.velocity), (-eta * measured.learning_rate, gradient))
+            of_step, of_measured = (_shrinkage(size, factor * _sqrt(state.largest)) for factor in (1, 10))
+        measured = _measure(state, linear((of_measured, gradient)), of_measured * size, smoothing)
+        alpha = at_count(learning_rate, state.count) * measured.learning_rate
+        velocity = linear((measured.momentum, state.velocity), (-alpha * of_step, gradient))
         return velocity, measured._replace(velocity=velocity)
 
-    core = Core(YellowFinState, init, update, lambda state: (state.velocity, state.average))
+    core = Core(YellowFinState, init, update, lambda state: (state.velocity,))
     return transformation(core, accumulator_dtype)
 
 
-def _measure(state: YellowFinState, gradient: PyTree[Array], square: Number, smoothing: Scalar) -> YellowFinState:
-    """The state with all averages, those of the tuned values too, after one more gradient."""
+def _measure(state: YellowFinState, gradient: PyTree[Array], size: Number, smoothing: Scalar) -> YellowFinState:
+    """The state with all averages, those of the tuned values too, after one more gradient of this norm."""
     steps = jnp.astype(state.count + 1, float)
     beta = jnp.asarray(smoothing, float)
     # (1 − β)/(1 − β^t), the weight of the newest of t values in their average.
@@ -149,14 +153,15 @@ def _measure(state: YellowFinState, gradient: PyTree[Array], square: Number, smo
     def smooth(before: Number, now: Number) -> Number:
         return before + weight * (now - before)
 
+    square = size**2
     window = jnp.asarray(state.window).at[state.count % WINDOW].set(square)
     seen = jnp.arange(WINDOW, dtype=jnp.int32) <= state.count
     largest = smooth(state.largest, jnp.max(window))
     smallest = smooth(state.smallest, jnp.min(jnp.where(seen, window, jnp.inf)))
     average = linear((1 - weight, state.average), (weight, gradient))
-    mean_square, norm = smooth(state.square, square), smooth(state.norm, _sqrt(square))
+    mean_square, mean_norm = smooth(state.square, square), smooth(state.norm, size)
     variance = jnp.maximum(mean_square - inner_product(average, average), 0)
-    distance = smooth(state.distance, _ratio(norm, mean_square))
+    distance = smooth(state.distance, _ratio(mean_norm, mean_square))
     step = _single_step(largest, smallest, variance, distance)
     slow_start = jnp.minimum(steps / (10 * WINDOW), 1)
     return YellowFinState(
@@ -167,7 +172,7 @@ def _measure(state: YellowFinState, gradient: PyTree[Array], square: Number, smo
         largest=largest,
         smallest=smallest,
         square=mean_square,
-        norm=norm,
+        norm=mean_norm,
         distance=distance,
         learning_rate=smooth(state.learning_rate, slow_start * _ratio(step**2, smallest)),
         momentum=smooth(state.momentum, (1 - step) ** 2),
@@ -185,6 +190,11 @@ def _single_step(largest: Number, smallest: Number, variance: Number, distance: 
     free = jnp.where(z > 0, 3 * _ratio(jnp.sinh(jnp.arcsinh(z) / 3), z), 1)
     bound = _ratio(2 * _sqrt(smallest), _sqrt(largest) + _sqrt(smallest))
     return jnp.where(smallest > 0, jnp.minimum(free, bound), 1)
+
+
+def _shrinkage(size: Number, limit: Number) -> Number:
+    """By what a gradient of this norm is multiplied to exceed no limit above 0."""
+    return jnp.where((limit > 0) & (size > limit), _ratio(limit, size), 1)
 
 
 def _sqrt(x: Number) -> Number:

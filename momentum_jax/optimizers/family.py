@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -108,12 +108,21 @@ def to_qhm(name: str, hyperparameters: Mapping[str, Any]) -> QHM:
     if not all(isinstance(value, float) for value in numbers.values()):
         return member.to_qhm(**numbers)
     qhm = member.to_qhm(**numbers)
-    if not (qhm.learning_rate >= 0 and 0 <= qhm.momentum < 1 and -ROUNDING <= qhm.nu <= 1 + ROUNDING):
+    is_average = qhm.learning_rate >= 0 and 0 <= qhm.momentum < 1
+    slack = _rounding_of_nu(values.values(), qhm.momentum) if is_average else 0.0
+    if not (is_average and -slack <= qhm.nu <= 1 + slack):
         given, would = (
             ", ".join(f"{key}={value:g}" for key, value in pairs.items()) for pairs in (numbers, qhm._asdict())
         )
         raise InputError(f"{name} needs {member.needs}: with {given} it would be a QHM with {would}")
     return qhm._replace(nu=min(max(qhm.nu, 0.0), 1.0))
+
+
+def _rounding_of_nu(values: Iterable[Any], momentum: float) -> float:
+    """How far ν may be from what it is: four roundings of the coarsest of the values, magnified by 1/(1 − m)."""
+    dtypes = [value.dtype for value in values if hasattr(value, "dtype")]
+    eps = max((float(jnp.finfo(dtype).eps) for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)), default=0.0)
+    return max(ROUNDING, 2 * eps / (1 - momentum))
 
 
 def from_qhm(name: str, qhm: QHM) -> dict[str, Any]:

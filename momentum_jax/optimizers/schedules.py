@@ -38,11 +38,10 @@ def warmup_cosine(
       Loshchilov and Hutter 2017 (1608.03983), equation 5, without restarts.
     """
     return _warmup(
-        lambda u: end_value + (peak_value - end_value) * 0.5 * (1 + jnp.cos(jnp.pi * u)),
-        peak_value,
+        lambda peak, end, u: end + (peak - end) * 0.5 * (1 + jnp.cos(jnp.pi * u)),
+        (init_value, peak_value, end_value),
         warmup_steps,
         decay_steps,
-        init_value,
     )
 
 
@@ -51,18 +50,14 @@ def warmup_linear(
 ) -> optax.Schedule:
     """Linear warm-up, then linear decay: η(t) = peak + (end − peak)·u, with u as in `warmup_cosine`."""
     return _warmup(
-        lambda u: peak_value + (end_value - peak_value) * u,
-        peak_value,
-        warmup_steps,
-        decay_steps,
-        init_value,
+        lambda peak, end, u: peak + (end - peak) * u, (init_value, peak_value, end_value), warmup_steps, decay_steps
     )
 
 
 def step_decay(init_value: Scalar, transition_steps: int, decay_rate: Scalar) -> optax.Schedule:
     """Step decay: η(t) = init·rate^⌊t / transition_steps⌋."""
     return lambda count: (
-        init_value * jnp.asarray(decay_rate, dtype=float) ** jnp.astype(count // transition_steps, float)
+        jnp.asarray(init_value, float) * jnp.asarray(decay_rate, float) ** jnp.astype(count // transition_steps, float)
     )
 
 
@@ -188,7 +183,9 @@ def one_cycle(
         rising = t / jnp.where(peak > 0, peak, 1)
         falling = 1 + (t - peak) / jnp.where(rest > 0, rest, 1)
         high = (1 + jnp.cos(jnp.pi * jnp.where(t < peak, rising, falling))) / 2
-        return jnp.asarray(base_value + (max_value - base_value) * high)
+        base = jnp.asarray(base_value, float)
+        value: Array = base + (jnp.asarray(max_value, float) - base) * high
+        return value
 
     return schedule
 
@@ -225,17 +222,19 @@ def log_time(delta: Scalar) -> optax.Schedule:
 
 
 def _warmup(
-    decay: Callable[[Float[Array, ""]], Any],
-    peak_value: Scalar,
+    decay: Callable[[Float[Array, ""], Float[Array, ""], Float[Array, ""]], Any],
+    values: tuple[Scalar, Scalar, Scalar],
     warmup_steps: int,
     decay_steps: int,
-    init_value: Scalar,
 ) -> optax.Schedule:
+    """The line from the first value to the second, then the decay of the second, the third and the share u."""
+
     def schedule(count: Count) -> Float[Array, ""]:
+        init, peak, end = (jnp.asarray(value, float) for value in values)
         t = jnp.astype(count, float)
-        rising = init_value + (peak_value - init_value) * t / max(warmup_steps, 1)
+        rising = init + (peak - init) * t / max(warmup_steps, 1)
         u = jnp.clip((t - warmup_steps) / (decay_steps - warmup_steps), 0.0, 1.0)
-        value: Array = jnp.where(count < warmup_steps, rising, decay(u))
+        value: Array = jnp.where(count < warmup_steps, rising, decay(peak, end, u))
         return value
 
     return schedule

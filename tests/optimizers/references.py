@@ -215,8 +215,12 @@ def normalized_momentum(
     decoupled_weight_decay=False,
     mask=True,
 ):
-    """Cutkosky and Mehta 2020, algorithm 1, and algorithm 2 (NIGT), whose x and w are apart here; w out."""
+    """Cutkosky and Mehta 2020, algorithm 1, and algorithm 2 (NIGT), whose x and w are apart here; w out.
+
+    The look-ahead has the momentum with which the gradient there is averaged; after the last step that is anything.
+    """
     eta, beta = per_step(learning_rate, steps), per_step(momentum, steps)
+    beta = np.append(beta, beta[-1])
     x = w = np.asarray(start, float)
     m = None
 
@@ -224,7 +228,7 @@ def normalized_momentum(
         nonlocal x, w, m
         m = g if m is None else beta[t] * m + (1 - beta[t]) * g
         x_next = x - eta[t] * m / (np.linalg.norm(m) or 1.0)
-        ahead = beta[t] / (1 - beta[t]) * (x_next - x) if transported else 0.0
+        ahead = beta[t + 1] / (1 - beta[t + 1]) * (x_next - x) if transported else 0.0
         w_next = x_next + ahead
         moved, x, w = w_next - w, x_next, w_next
         return moved
@@ -270,7 +274,11 @@ def outer_momentum(gradient: Gradient, start, steps, learning_rate, momentum, in
 
 
 def yellowfin(gradient: Gradient, start, steps, learning_rate, *, smoothing: float, clip=False):
-    """Zhang and Mitliagkas 2017, algorithms 1 to 4, averages debiased, and the slow start of the authors' program."""
+    """Zhang and Mitliagkas 2017, algorithms 1 to 4, averages debiased, and the slow start of the authors' program.
+
+    With `clip`, as there, no gradient moves the parameters that exceeds √h_max, and none is measured that exceeds ten
+    times that, of those before.
+    """
     eta, beta = per_step(learning_rate, steps), smoothing
     averages: dict[str, Any] = {}
     window: list[float] = []
@@ -283,9 +291,10 @@ def yellowfin(gradient: Gradient, start, steps, learning_rate, *, smoothing: flo
         return averages[name] / (1 - beta ** (t + 1))
 
     for t in range(steps):
-        g = gradient(t, x)
+        g = moving = gradient(t, x)
         if clip:
-            g = g * min(1.0, h_max**0.5 / np.linalg.norm(g))
+            moving = g * min(1.0, h_max**0.5 / np.linalg.norm(g))
+            g = g * min(1.0, (100 * h_max) ** 0.5 / np.linalg.norm(g))
         window = [*window, g @ g][-20:]
         h_max, h_min = average("max", max(window), t), average("min", min(window), t)
         c = max(np.sum(average("square", g * g, t) - average("gradient", g, t) ** 2), 0.0)
@@ -301,7 +310,7 @@ def yellowfin(gradient: Gradient, start, steps, learning_rate, *, smoothing: flo
         mu = max(root**2, ((ratio - 1) / (ratio + 1)) ** 2)
         alpha = (1 - mu**0.5) ** 2 / h_min * min(1.0, (t + 1) / 200)
         mu, alpha = average("mu", mu, t), average("alpha", alpha, t)
-        x_before, x = x, x + mu * (x - x_before) - eta[t] * alpha * g
+        x_before, x = x, x + mu * (x - x_before) - eta[t] * alpha * moving
         path.append(x)
     return np.array(path)
 

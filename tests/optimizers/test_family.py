@@ -130,6 +130,31 @@ def test_accsgd_and_mass_are_accelerated_sgd_under_other_parameters():
     np.testing.assert_allclose(to_qhm("mass", ours), to_qhm("accelerated_sgd", code), rtol=1e-13)
 
 
+EDGES = {
+    "mass": {"learning_rate": 0.1, "eta2": 0.09, "gamma": 0.9},
+    "synthesized_nesterov": {"learning_rate": 0.1, "beta1": 0.99, "beta2": 99.0},
+    "accsgd": {"learning_rate": 0.1, "kappa": 500.0, "xi": 1 / 0.7},
+    "accelerated_sgd": {"learning_rate": 0.1, "gamma": 0.1, "alpha": 0.9, "beta": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("library", [jnp, np])
+def test_on_the_edge_of_the_family_a_narrow_dtype_is_gradient_descent(name, dtype, library):
+    # Some of these numbers are rounded across the edge. Rounded back to it ν is 0, which it is in float64.
+    values = {key: library.asarray(value, jnp.dtype(dtype)) for key, value in EDGES[name].items()}
+    digits = 1 - float(jnp.finfo(dtype).eps)
+    assert to_qhm(name, EDGES[name]).nu <= 1e-12
+    assert 0 <= to_qhm(name, values).nu <= 4 * (1 - digits) / (1 - to_qhm(name, values).momentum)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_beyond_the_edge_of_the_family_a_narrow_dtype_is_refused_too(dtype):
+    values = {key: jnp.asarray(value, dtype) for key, value in (EDGES["mass"] | {"eta2": 0.09001}).items()}
+    assert message(to_qhm, "mass", values).startswith("mass needs η₂ ≤ γ·η₁: with ")
+
+
 @every_member
 def test_every_rate_without_a_step_is_one(name):
     # 0/0 in ν = 1 − γ₂/η, for numbers and where they are traced.

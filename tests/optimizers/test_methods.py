@@ -140,6 +140,30 @@ def test_in_steps_that_become_shorter_normalized_momentum_minimises_a_parabola(t
     np.testing.assert_allclose(params, 0, atol=1e-3)
 
 
+def test_under_a_schedule_the_average_of_transported_gradients_is_the_gradient_of_a_quadratic_at_x():
+    with jax.enable_x64(True):
+        momenta = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.9, 41))
+        optimizer = mj.normalized_momentum(0.1, lambda count: momenta[count], transported=True)
+        curvatures, params = jnp.array([1.0, 0.3, 0.05]), jnp.array([5.0, -3.0, 2.0])
+        state = optimizer.init(params)
+        for _ in range(40):
+            x = params - state.lookahead
+            updates, state = optimizer.update(curvatures * params, state)
+            params = params + updates
+            # a_t = ∇f(x_t) makes a_{t+1} = m·∇f(x_t) + (1 − m)·∇f(w) = ∇f(m·x_t + (1 − m)·w), which is ∇f(x_{t+1}) at
+            # w = x_{t+1} + m/(1 − m)·(x_{t+1} − x_t) with the m of this average. float64, 40 steps.
+            np.testing.assert_allclose(state.average, curvatures * x, rtol=1e-11)
+
+
+@pytest.mark.parametrize("transported", [False, True])
+@pytest.mark.parametrize("size", [1e-36, 1e-25, 1e25, 3e37])
+def test_a_normalized_step_is_as_long_whatever_the_size_of_the_gradients(size, transported):
+    optimizer, params = mj.normalized_momentum(0.5, 0.5, transported=transported), jnp.zeros(2)
+    # float32, in which the square of none of these is a number other than 0.
+    updates, _ = optimizer.update(size * jnp.array([3.0, 4.0]), optimizer.init(params))
+    np.testing.assert_allclose(updates, [-0.6, -0.8] if transported else [-0.3, -0.4], rtol=1e-6)
+
+
 def test_the_runs_of_adaptive_restart_restart():
     # Or half of its rule would be in no test here.
     for scheme in ("gradient", "function"):
@@ -198,6 +222,8 @@ def test_updates_have_the_dtypes_of_the_gradients_and_the_state_keeps_its_own(na
             wide = entry.options.get("accumulator_dtype")
             expected = params if wide is None else jax.tree.map(lambda p: p.astype(wide), params)
             accumulators = optax.tree.map_params(optimizer, lambda _, p: p, state, expected)
+            if name == "outer_momentum":
+                accumulators = accumulators._replace(slow=params)
             return (updates, state, new_state), (params, accumulators, state)
 
         numbers = (float32(entry.numbers),) if traced else ()
@@ -389,8 +415,10 @@ def test_extra_arguments_that_a_method_does_not_ask_for_are_ignored(name):
     assert_close((updates, state), (expected[0], expected_state), rtol=0)
 
 
-@entries_where(lambda name: "weight_decay" not in TABLE[name].numbers and "function" not in name)
-def test_parameters_are_needed_for_weight_decay_and_the_function_scheme_only(name):
+@entries_where(
+    lambda name: "weight_decay" not in TABLE[name].numbers and "function" not in name and name != "outer_momentum"
+)
+def test_parameters_are_needed_for_weight_decay_the_function_scheme_and_outer_momentum_only(name):
     entry = TABLE[name]
     optimizer, params = entry.make(), some_params()
     updates, state = optimizer.update(gradient_of_bowl(params), optimizer.init(params))

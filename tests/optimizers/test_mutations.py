@@ -178,17 +178,15 @@ MISTAKES = {
     "an average that begins at 0": Mistake(
         "_normalized_momentum", "jnp.where(state.count == 0, 0, m)", "m", NORMALIZED
     ),
-    "a step as long as its average": Mistake(
-        "_normalized_momentum",
-        "at_count(learning_rate, state.count) / norm",
-        "at_count(learning_rate, state.count)",
-        NORMALIZED,
-    ),
+    "a step as long as its average": Mistake("_normalized_momentum", "direction(average)", "average", NORMALIZED),
     "a look-ahead that is not taken back": Mistake(
         "_normalized_momentum", "(-1, state.lookahead)", "(0, state.lookahead)", TRANSPORTED
     ),
     "a look-ahead of the momentum alone": Mistake(
-        "_normalized_momentum", "(m / (1 - m), step)", "(m, step)", TRANSPORTED
+        "_normalized_momentum", "(m_next / (1 - m_next), step)", "(m_next, step)", TRANSPORTED
+    ),
+    "a look-ahead of the momentum before": Mistake(
+        "_normalized_momentum", "(m_next / (1 - m_next), step)", "(m / (1 - m), step)", TRANSPORTED
     ),
     "caution the wrong way round": Mistake("_cautious", "((u < 0) & (g > 0))", "((u < 0) & (g < 0))", "cautious"),
     "caution in one direction alone": Mistake("_cautious", " | ((u > 0) & (g < 0))", "", "cautious"),
@@ -198,11 +196,16 @@ MISTAKES = {
         "_outer_momentum", "(-eta * mu, velocity)", "(-eta * mu, state.velocity)", "outer_momentum"
     ),
     "an outer heavy ball": Mistake(
-        "_outer_momentum", "(eta, displacement), (-eta * mu, velocity)", "(-eta, velocity)", "outer_momentum"
+        "_outer_momentum", "(-eta, delta), (-eta * mu, velocity)", "(-eta, velocity)", "outer_momentum"
     ),
-    "fast weights that go on": Mistake("_outer_momentum", "(-1, state.displacement), (eta", "(eta", "outer_momentum"),
+    "fast weights that go on": Mistake(
+        "_outer_momentum", "linear((1, to_slow), (-eta,", "linear((-eta,", "outer_momentum"
+    ),
+    "slow weights of the last inner step": Mistake(
+        "_outer_momentum", "state.inner_count == 0", "state.inner_count >= 0", "outer_momentum"
+    ),
     "an outer velocity of the last inner step": Mistake(
-        "_outer_momentum", "(-1, displacement))", "(-1, steps))", "outer_momentum"
+        "_outer_momentum", "state.velocity), (1, delta)", "state.velocity), (-1, steps)", "outer_momentum"
     ),
     "an outer step too late": Mistake("_outer_momentum", "+ 1 >= every", ">= every", "outer_momentum"),
     "outer schedules of the inner steps": Mistake(
@@ -236,7 +239,10 @@ MISTAKES = {
     "no variance": Mistake("_yellowfin", "_sqrt(6 * variance)", "_sqrt(0 * variance)", "yellowfin"),
     "a variance without its mean": Mistake("_yellowfin", " - inner_product(average, average)", "", "yellowfin"),
     "a distance that is not averaged": Mistake(
-        "_yellowfin", "smooth(state.distance, _ratio(norm, mean_square))", "_ratio(norm, mean_square)", "yellowfin"
+        "_yellowfin",
+        "smooth(state.distance, _ratio(mean_norm, mean_square))",
+        "_ratio(mean_norm, mean_square)",
+        "yellowfin",
     ),
     "no range of curvatures": Mistake("_yellowfin", "jnp.minimum(free, bound)", "free", "yellowfin"),
     "no single step": Mistake("_yellowfin", "jnp.minimum(free, bound)", "bound", "yellowfin"),
@@ -244,10 +250,14 @@ MISTAKES = {
         "_yellowfin", "smooth(state.momentum, (1 - step) ** 2)", "(1 - step) ** 2", "yellowfin"
     ),
     "a fast start": Mistake("_yellowfin", "slow_start * _ratio", "_ratio", "yellowfin"),
-    "no clipping": Mistake("_yellowfin", "_ratio(_sqrt(state.largest), _sqrt(square))", "1", "yellowfin, clip"),
-    "a curvature before clipping": Mistake(
-        "_yellowfin", "jnp.where(exceeds, state.largest, square)", "square", "yellowfin, clip"
+    "a step of the whole gradient": Mistake(
+        "_yellowfin", "-alpha * of_step", "-alpha * of_measured", "yellowfin, clip"
     ),
+    "a curvature of the whole gradient": Mistake("_yellowfin", "of_measured * size", "size", "yellowfin, clip"),
+    "an average of the whole gradient": Mistake(
+        "_yellowfin", "linear((of_measured, gradient))", "gradient", "yellowfin, clip"
+    ),
+    "a largest curvature that cannot grow": Mistake("_yellowfin", "in (1, 10)", "in (1, 1)", "yellowfin, clip"),
     "sutskever a stage ahead": Mistake("schedules", "1 - 0.5 / (stage + 1)", "1 - 0.5 / (stage + 2)", "sutskever"),
     "sutskever beyond its limit": Mistake(
         "schedules",

@@ -143,6 +143,17 @@ def test_traced_floats_give_the_values_of_concrete_ones(schedule):
     np.testing.assert_allclose(traced, values(FORMULAS[schedule.name](**schedule.hyperparameters)), 0, tolerance)
 
 
+@pytest.mark.parametrize("schedule", CASES, ids=repr)
+def test_numbers_and_iterations_in_bfloat16_are_those_numbers(schedule):
+    steps = {name: value for name, value in schedule.items if name.endswith("_steps")}
+    numbers = {name: jnp.asarray(value, "bfloat16") for name, value in schedule.items if name not in steps}
+    narrow = FORMULAS[schedule.name](**steps, **numbers)
+    wide = FORMULAS[schedule.name](**steps, **{name: float(value) for name, value in numbers.items()})
+    # JAX promotes nothing in these tests. The same operations in float32.
+    for count in (0, 5, 40):
+        assert narrow(jnp.asarray(count)) == narrow(jnp.asarray(count, "bfloat16")) == wide(jnp.asarray(count))
+
+
 @pytest.mark.parametrize("name", ["warmup_cosine", "warmup_linear"])
 def test_a_warmup_starts_at_init_peaks_at_its_end_and_stays_at_end_value(name):
     schedule = FORMULAS[name](peak_value=0.5, warmup_steps=10, decay_steps=30, init_value=0.25, end_value=0.125)

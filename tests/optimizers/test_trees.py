@@ -1,4 +1,4 @@
-"""What each method says of gradients, parameters and states that do not fit together."""
+"""Norms of trees, and what each method says of gradients, parameters and states that do not fit together."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import momentum_jax as mj
+from momentum_jax.optimizers._trees import direction, norm
 from tests.optimizers.factories import FACTORIES, METHODS, PARAMS, TAKEN, Module, make, message, takers, without
 
 STATEFUL = [name for name in FACTORIES if name != "sgd"]
@@ -38,6 +39,32 @@ MISFITS = {
         "the gradient at ['bias'] has the shape () and the {other} there (3,)",
     ),
 }
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-25, 1.0, 1e25, 5e37])
+def test_a_norm_and_a_direction_are_of_numbers_whose_squares_float32_does_not_hold(size):
+    vector = size * np.array([3.0, -4.0, 0.0, 12.0]) / 13
+    tree = {"a": jnp.asarray(vector[:2], "float32"), "none": jnp.zeros((0, 2)), "b": jnp.asarray(vector[2:], "float32")}
+    # float32: a sum of four squares, its root and two quotients.
+    np.testing.assert_allclose(norm(tree), size, rtol=1e-6)
+    unit = direction(tree)
+    np.testing.assert_allclose(np.concatenate([unit["a"], unit["b"]]), vector / size, rtol=1e-6)
+    # The derivative of a norm is the direction.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), jax.grad(norm)(tree), unit)
+
+
+def test_a_tree_of_zeros_has_the_norm_and_direction_0_and_no_derivative_that_explodes():
+    for tree in (jnp.zeros(3), {"a": jnp.zeros([]), "b": jnp.zeros((0,))}, {}):
+        assert norm(tree) == 0
+        for leaf in jax.tree.leaves((direction(tree), jax.grad(norm)(tree))):
+            np.testing.assert_array_equal(leaf, 0)
+    slopes = jax.jacobian(direction)(jnp.zeros(3))
+    assert np.all(np.abs(slopes) <= 1)
+
+
+def test_what_is_not_finite_leaves_no_number_in_a_direction_that_looks_like_a_step():
+    assert np.isnan(direction(jnp.array([1.0, jnp.nan]))).all()
+    assert np.isnan(direction(jnp.array([1.0, jnp.inf]))[1])
 
 
 @pytest.mark.parametrize("compiled", [False, True])

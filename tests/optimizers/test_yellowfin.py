@@ -73,15 +73,48 @@ def test_scaling_the_loss_scales_the_learning_rate_back_and_leaves_the_momentum(
     np.testing.assert_allclose(tenfold.momentum, once.momentum, rtol=1e-5)
 
 
-def test_a_gradient_that_is_larger_than_those_before_is_clipped_to_the_root_of_the_largest_curvature():
+def test_a_gradient_that_is_larger_than_those_before_is_clipped_for_the_step_and_less_for_what_is_measured():
     gradients = jnp.concatenate([jnp.ones((30, 4)), 100 * jnp.ones((1, 4))])
+    clipped = states(mj.yellowfin(clip=True), gradients)
+    # Measured is a gradient of tens, whose ‖g‖² = 400 is 100 times h_max = 4. The direction is kept.
+    measured = states(mj.yellowfin(), jnp.concatenate([jnp.ones((30, 4)), 10 * jnp.ones((1, 4))]))
+    for field in ("average", "window", "largest", "smallest", "square", "norm", "learning_rate", "momentum"):
+        # float32, thirty equal numbers in averages.
+        np.testing.assert_allclose(getattr(clipped, field), getattr(measured, field), rtol=1e-5, err_msg=field)
+    # The step is that of a gradient of ones.
+    last = jax.tree.map(lambda leaf: leaf[-1], clipped)
+    step = last.momentum * clipped.velocity[-2] - last.learning_rate
+    np.testing.assert_allclose(last.velocity, step, rtol=1e-5)
+
+
+def test_a_largest_curvature_that_grows_is_followed_with_clipping_too():
+    # Each gradient is twice the one before, so that what is measured is never clipped.
+    gradients = jnp.asarray(2.0 ** np.arange(30)[:, None] * np.ones(4), float)
     clipped, plain = (states(mj.yellowfin(clip=clip), gradients) for clip in (True, False))
-    assert float(clipped.largest[-1]) == pytest.approx(4.0, rel=1e-6)
-    assert float(clipped.square[-1]) == pytest.approx(4.0, rel=1e-6)
-    assert float(plain.square[-1]) > 1000
-    # The direction is kept, and the step is that of a gradient of ones.
-    one_more = states(mj.yellowfin(clip=True), jnp.ones((31, 4)))
-    np.testing.assert_allclose(clipped.velocity[-1], one_more.velocity[-1], rtol=1e-5)
+    np.testing.assert_array_equal(clipped.largest, plain.largest)
+    # Clipped before it was measured none would exceed the first, 4.
+    assert float(clipped.largest[-1]) > 1e16
+
+
+def test_with_clipping_a_gradient_whose_square_is_infinite_is_measured_as_ten_times_the_largest():
+    after = [
+        states(mj.yellowfin(clip=True), jnp.concatenate([jnp.ones((5, 2)), jnp.full((1, 2), size)]))
+        for size in (10.0, 1e30)
+    ]
+    # float32: a quotient of 1e31 is rounded.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *after)
+
+
+@pytest.mark.parametrize("accumulator_dtype", [None, "bfloat16"])
+def test_an_average_gradient_of_bfloat16_parameters_is_that_of_float32_ones(accumulator_dtype):
+    optimizer = mj.yellowfin(accumulator_dtype=accumulator_dtype)
+    # After 600 gradients of 1 the weight of the newest is some 0.002: of a difference of 2 bfloat16 would lose it.
+    gradients = jnp.concatenate([jnp.ones((600, 2)), 3 * jnp.ones((600, 2))])
+    narrow, wide = (states(optimizer, gradients.astype(dtype)) for dtype in ("bfloat16", "float32"))
+    assert narrow.average.dtype == jnp.float32
+    assert narrow.velocity.dtype == jnp.bfloat16
+    # 1 and 3 are exact in bfloat16, so that the two are the same sums.
+    np.testing.assert_array_equal(narrow.average, wide.average)
 
 
 @pytest.mark.parametrize("clip", [False, True])
