@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from momentum_jax.optimizers import yellowfin as yellowfin
     from momentum_jax.results import Result as Result
     from momentum_jax.space import LogUniform as LogUniform
+    from momentum_jax.space import ReverseLogUniform as ReverseLogUniform
     from momentum_jax.space import Uniform as Uniform
     from momentum_jax.sweeps import sweep as sweep
     from momentum_jax.tasks import MLP as MLP

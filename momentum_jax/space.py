@@ -6,7 +6,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 
@@ -23,8 +23,11 @@ from momentum_jax._base.errors import (
 from momentum_jax.config import MAX_INDEX, Config
 from momentum_jax.optimizers import registry
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule, parse_values, partition, value_text
+from momentum_jax.optimizers.effective import has_effective_learning_rate, with_effective_learning_rate
 
 BATCH_SIZE = "batch_size"
+EFFECTIVE = "effective_learning_rate"
+"""The learning rate is computed from it and the trial's other hyperparameters."""
 SEARCHES = ("grid", "random", "sobol")
 MAX_TRIALS = 100_000
 """The most trials of one optimizer; to list more would take minutes."""
@@ -48,6 +51,8 @@ class Uniform:
 
     low: float
     high: float
+    scale: ClassVar[str] = "lin"
+    """Its name in texts."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", plain_scalar(self.low))
@@ -79,6 +84,8 @@ class LogUniform(Uniform):
     (0.001, 0.01, 0.1, 1.0)
     """
 
+    scale = "log"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low <= 0:
@@ -86,6 +93,25 @@ class LogUniform(Uniform):
 
     def at(self, u: float) -> float:
         return float(f"{math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * u):.12g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReverseLogUniform(Uniform):
+    """A distribution of numbers x below 1, such as momenta, for which the logarithms of 1 − x are uniform.
+
+    >>> ReverseLogUniform(0, 0.99).grid(3)
+    (0.0, 0.9, 0.99)
+    """
+
+    scale = "revlog"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.high >= 1:
+            raise InputError(f"high must be less than 1 on a reversed logarithmic scale, not {self.high!r}")
+
+    def at(self, u: float) -> float:
+        return float(f"{1 - (1 - self.low) ** (1 - u) * (1 - self.high) ** u:.12g}")
 
 
 Values = Sequence[Any] | Uniform
@@ -101,8 +127,9 @@ def make_trials(
 
     Args:
       cfg: what every trial has where the space does not say otherwise.
-      space: by label, or bare: hyperparameters, "batch_size", or "hyperparameter.parameter" inside a schedule, each
-        with the values to try.
+      space: by label, or bare: hyperparameters, "batch_size", "hyperparameter.parameter" inside a schedule, or
+        "effective_learning_rate" in place of the learning rate, for optimizers that have one; each with the values to
+        try.
       search: "grid" for all combinations, in the order of the values; "random" for independent draws; "sobol" for
         the points of a scrambled Sobol sequence (Sobol 1967; Owen 1998), which fill the space more evenly.
       budget: trials of each optimizer that has something to vary; for a search only.
@@ -156,6 +183,8 @@ def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
             if not accepts(optimizer, name):
                 raise unknown(f"hyperparameter of {label!r}", name, names_of(optimizer))
         axes[label] = {name: values for name, values in bare.items() if accepts(optimizer, name)} | dict(own)
+        if EFFECTIVE in axes[label] and "learning_rate" in axes[label]:
+            raise InputError(f"the learning rate of {label!r} varies twice, also by its effective learning rate")
     for name in bare:
         if not any(accepts(optimizer, name) for optimizer in cfg.optimizers.values()):
             known = {name for optimizer in cfg.optimizers.values() for name in names_of(optimizer)}
@@ -164,9 +193,10 @@ def axes_of(cfg: Config, space: Space) -> dict[str, dict[str, Values]]:
 
 
 def parse_axis(text: str) -> tuple[str, Values]:
-    """Reads `NAME=VALUE,VALUE,…`, `NAME=LOW:HIGH:log:N`, or for a search `NAME=LOW:HIGH:log`; lin for log likewise.
+    """Reads `NAME=VALUE,VALUE,…`, `NAME=LOW:HIGH:log:N`, or for a search `NAME=LOW:HIGH:log`.
 
-    NAME may begin with a label and a point. A label that holds "=" is quoted, as in `'a=b'.momentum=0.5`.
+    In place of log it may be lin, or revlog, for which 1 − x is on a logarithmic scale. NAME may begin with a label and
+    a point. A label that holds "=" is quoted, as in `'a=b'.momentum=0.5`.
 
     >>> parse_axis("momentum.learning_rate=1e-3:1:log:4")
     ('momentum.learning_rate', (0.001, 0.01, 0.1, 1.0))
@@ -186,14 +216,14 @@ def parse_axis(text: str) -> tuple[str, Values]:
     if ":" not in values or "'" in values or '"' in values:
         return name, parse_values(values)
     low, high, *scale = values.split(":")
-    kinds = {"log": LogUniform, "lin": Uniform}
+    kinds = {kind.scale: kind for kind in (LogUniform, Uniform, ReverseLogUniform)}
     try:
         if len(scale) not in (1, 2):
             raise ValueError
         numbers = float(low), float(high)
         count = [int(entry) for entry in scale[1:]]
     except ValueError:
-        raise InputError(f"a range is written LOW:HIGH:log:N or LOW:HIGH:lin:N, not {shown(values)}") from None
+        raise InputError(f"a range is written LOW:HIGH:log:N, or with lin or revlog, not {shown(values)}") from None
     if scale[0] not in kinds:
         raise unknown("scale of a range", scale[0], kinds)
     distribution = kinds[scale[0]](*numbers)
@@ -210,7 +240,7 @@ def text_of_axis(values: Values) -> str:
     ('0.001:1.0:log', '0.5,0.9')
     """
     if isinstance(values, Uniform):
-        return f"{float(values.low)!r}:{float(values.high)!r}:{'log' if isinstance(values, LogUniform) else 'lin'}"
+        return f"{float(values.low)!r}:{float(values.high)!r}:{values.scale}"
     return ",".join(value_text(plain(value)) for value in values)
 
 
@@ -240,7 +270,10 @@ def space_of(axes: Sequence[tuple[str, Values]], optimizers: Mapping[str, Optimi
 
 
 def names_of(optimizer: OptimizerConfig) -> list[str]:
-    """Lists what of an optimizer can vary: its hyperparameters, the parameters of its schedules, and the batch size."""
+    """Lists what of an optimizer can vary: its hyperparameters, the parameters of its schedules, and the batch size.
+
+    The effective learning rate is among them where it is defined for the optimizer.
+    """
     parameters = inspect.signature(factory_of(optimizer)).parameters.values()
     taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     inside = [
@@ -249,7 +282,8 @@ def names_of(optimizer: OptimizerConfig) -> list[str]:
         if isinstance(value, Schedule)
         for parameter in value.hyperparameters
     ]
-    return list(dict.fromkeys([*taken, *optimizer.hyperparameters, *inside, BATCH_SIZE]))
+    effective = [EFFECTIVE] if has_effective_learning_rate(optimizer) else []
+    return list(dict.fromkeys([*taken, *optimizer.hyperparameters, *inside, *effective, BATCH_SIZE]))
 
 
 def accepts(optimizer: OptimizerConfig, name: str) -> bool:
@@ -271,6 +305,10 @@ def _values(name: str, values: Any) -> Sequence[Any]:
 
 def _with(base: Trial, label: str, changes: Mapping[str, Any]) -> Trial:
     hyperparameters, batch_size = base.optimizer.hyperparameters, base.batch_size
+    changes, effective = dict(changes), None
+    if EFFECTIVE in changes and has_effective_learning_rate(base.optimizer):
+        effective = plain_scalar(changes.pop(EFFECTIVE))
+        check_real(f"{EFFECTIVE} of {label!r}", effective, 0, math.inf)
     for name, value in changes.items():
         hyperparameter, dot, parameter = name.partition(".")
         if name == BATCH_SIZE:
@@ -285,7 +323,10 @@ def _with(base: Trial, label: str, changes: Mapping[str, Any]) -> Trial:
             )
         else:
             hyperparameters[name] = value
-    return Trial(OptimizerConfig(base.optimizer.name, **hyperparameters), batch_size)
+    optimizer = OptimizerConfig(base.optimizer.name, **hyperparameters)
+    if effective is not None:
+        optimizer = with_effective_learning_rate(label, optimizer, effective)
+    return Trial(optimizer, batch_size)
 
 
 def _combinations(base: Trial, label: str, axes: Mapping[str, Values]) -> tuple[Trial, ...]:

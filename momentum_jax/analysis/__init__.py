@@ -22,10 +22,11 @@ from momentum_jax.analysis.statistics import (
     tolerated_range,
     wins_interval,
 )
-from momentum_jax.analysis.trials import ends_of_axes, median_of_trials
+from momentum_jax.analysis.trials import best_of_another_search, ends_of_axes, median_of_trials
 
 __all__ = [
     "Interval",
+    "best_of_another_search",
     "descent_cosines",
     "ends_of_axes",
     "energy",

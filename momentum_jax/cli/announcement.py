@@ -5,9 +5,8 @@ from typing import Any
 
 from momentum_jax._base.display import counted
 from momentum_jax.comparison.counts import planned_runs
-from momentum_jax.comparison.procedure import SPACE
 from momentum_jax.comparison.protocols import plan_untuned
-from momentum_jax.comparison.tuning import equally_many_trials, seeds_apart
+from momentum_jax.comparison.tuning import plan_search
 from momentum_jax.config import Config
 
 
@@ -22,16 +21,19 @@ def announcement(cfg: Config, options: Mapping[str, Any], finished: int) -> str:
     Raises:
       InputError: `compare` would refuse them.
     """
-    space = SPACE if options["space"] is None else options["space"]
-    trials = equally_many_trials(cfg, space, *(options[name] for name in ("search", "trials", "search_seed")))
+    names = ("space", "search", "trials", "search_seed", "tuning_seeds", "rerun_trials", "rerun_seeds")
+    search = plan_search(cfg, *(options[name] for name in names))
     untuned = plan_untuned(cfg, options["learning_rate"], options["effective_learning_rate"])
-    planned = planned_runs(cfg, trials, seeds_apart(cfg, options["tuning_seeds"]), untuned, options["level"])
+    planned = planned_runs(search, cfg, untuned, options["level"])
     seeds, level = len(cfg.seed_tuple), f"{100 * options['level']:g} %"
-    runs = counted(planned.tuning + planned.judging, "run")
+    runs = counted(planned.tuning + planned.rerunning + planned.judging, "run")
+    again = counted(len(search.rerun_seeds), "seed")
     lines = [
         f"trains at most {runs} of {counted(cfg.iterations, 'iteration')}: {planned.tuning} to tune "
         f"({counted(len(cfg.optimizers), 'optimizer')} x {counted(planned.trials, 'trial')} x "
-        f"{counted(planned.tuning_seeds, 'seed')}), then {planned.judging} to judge ({counted(seeds, 'seed')})"
+        f"{counted(planned.tuning_seeds, 'seed')}), "
+        + (f"{planned.rerunning} to rerun the best {planned.rerun_trials} ({again}), " if planned.rerunning else "")
+        + f"then {planned.judging} to judge ({counted(seeds, 'seed')})"
         + (f"; {finished:,} are there already" if finished else "")
     ]
     # `compare` itself warns of too few.

@@ -31,10 +31,11 @@ from momentum_jax.cli.summary import print_answer, table_label, written
 from momentum_jax.cli.terminal import console, having_saved, print_table
 from momentum_jax.comparison import procedure as comparison
 from momentum_jax.comparison.answer import Answer, answer_of, decisive_metric, seeds_needed
-from momentum_jax.comparison.folder import JUDGING, TUNING
+from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING
 from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.result import Comparison
-from momentum_jax.comparison.wording import format_value, title_of
+from momentum_jax.comparison.tuning import tuning_losses
+from momentum_jax.comparison.wording import format_value, note_on_other_searches, title_of
 from momentum_jax.config import Config, task_title
 from momentum_jax.optimizers.description import parse_values
 from momentum_jax.report import PAGE, write_page
@@ -46,11 +47,12 @@ from momentum_jax.training.loop import Interrupted
 
 DESCRIPTION = """Compares optimizers at one learning rate, at one effective learning rate, and each at its best.
 
-Each optimizer is tuned with the same number of trials, on held-out examples and with seeds of its own. Then all are
-judged with other seeds, by paired differences with intervals. Without arguments: plain SGD and Momentum on MNIST.
+Each optimizer is tuned with the same number of trials, on held-out examples and with seeds of its own; the best few
+are run again before one is chosen. Then all are judged with other seeds, by paired differences with intervals. Without
+arguments: plain SGD and Momentum on MNIST.
 
     momentum-jax compare --seeds 20
-    momentum-jax compare --seeds 20 --grid learning_rate=1e-3:1:log --grid momentum.momentum=0:0.99:lin --trials 32
+    momentum-jax compare --seeds 20 --grid effective_learning_rate=0.01:1:log --grid momentum.momentum=0:0.99:revlog
 
 Finished runs are kept in a folder, and the same command continues from there. The page is report.html in it.
 
@@ -60,18 +62,18 @@ cannot be written (the message says what was saved), 130 interrupted (what was f
 _FOLDER = "folder for the runs and the page; by default one under runs/ named after the dataset and the config."
 _DEFAULT_OPTIMIZERS = ("sgd", "momentum")
 _GRID = (
-    "what the tuning varies, once for each: [LABEL.]NAME=LOW:HIGH:log or LOW:HIGH:lin or VALUE,VALUE,...; by default "
-    "learning_rate=1e-3:1:log."
+    "what the tuning varies, once for each: [LABEL.]NAME=LOW:HIGH:log, or with lin or revlog, or VALUE,VALUE,...; by "
+    "default effective_learning_rate=1e-3:10:log and momentum=0:0.99:revlog, or learning_rate=1e-3:1:log."
 )
-_TARGET = (
-    "loss to measure the time to; by default one that the tuning's best trials reach, if --tuning-seeds is 10 or more."
-)
+_TARGET = "loss to measure the time to; by default one that the best trials reach, if --rerun-seeds is 10 or more."
 _FLAGS = [
     repeated_flag("grid", _GRID, metavar="[LABEL.]NAME=VALUES"),
-    flag("search", Literal["random", "sobol", "grid"], "random", "how the trials are chosen."),
+    flag("search", Literal["random", "sobol", "grid"], "sobol", "how the trials are chosen."),
     flag("trials", int | None, None, "trials of each optimizer in the tuning; by default 16, or all of a grid."),
     flag("search_seed", int, 0, "seed of the search's draws."),
     flag("tuning_seeds", SEEDS, (3,), "runs of each trial, with seeds that the judging does not use; or these seeds."),
+    flag("rerun_trials", int, 3, "trials of each optimizer, the best, that are run again before one is chosen."),
+    flag("rerun_seeds", SEEDS, (10,), "runs of each of these, with seeds of their own; or these seeds; 0 for none."),
     flag("validation", int | None, None, "training examples that the tuning holds out; by default a sixth."),
     flag("tune_by", str | None, None, "metric that chooses; by default the loss on what is held out."),
     flag("learning_rate", str | None, None, "rate of the first protocol; by default the first optimizer's."),
@@ -83,14 +85,19 @@ _FLAGS = [
     flag("layout", Literal["auto", "map", "vmap"], "auto", LAYOUT_HELP),
     flag("cluster", str | None, None, "train on a Ray cluster: its address, auto, or local:N.", metavar="ADDRESS"),
 ]
-_SHORT_TITLES = {"same": "same learning rate", "matched": "same effective rate", "tuned": "each at its best"}
+_SHORT_TITLES = {
+    "same": "same learning rate",
+    "matched": "same effective rate",
+    "tuned": "each at its best",
+    "tuned_alone": "best of own trials",
+}
 _SHORT_HEADS = {"train_loss": "training loss", "test_loss": "test loss", "test_accuracy": "test accuracy"}
 # What fits a terminal of 80 columns and 24 lines: rows of a protocol, and columns.
 _MOST_ROWS, _MOST_HYPERPARAMETERS, _MOST_METRICS = 3, 2, 2
 # The flags that `compare` takes as they are.
 _OPTIONS = (
-    *("search", "trials", "search_seed", "tuning_seeds", "validation", "tune_by", "effective_learning_rate"),
-    *("judge_by", "target", "margin", "level", "layout", "cluster"),
+    *("search", "trials", "search_seed", "tuning_seeds", "rerun_trials", "rerun_seeds", "validation", "tune_by"),
+    *("effective_learning_rate", "judge_by", "target", "margin", "level", "layout", "cluster"),
 )
 
 
@@ -139,7 +146,7 @@ def _compare(cfg: Config, arguments: Any, folder: pathlib.Path) -> Comparison:
 
 def _finished_runs(folder: pathlib.Path) -> int:
     """How many runs an earlier call has left in the folder."""
-    stages = [folder / name for name in (TUNING, JUDGING)]
+    stages = [folder / name for name in (TUNING, RERUNNING, JUDGING)]
     return sum(count_runs(stage)[0] for stage in stages if (stage / HEAD).exists())
 
 
@@ -165,6 +172,10 @@ def _print_comparison(out: Console, compared: Comparison, answer: Answer, folder
     _print_medians(out, compared)
     print_answer(out, answer)
     out.print(answer.sure, soft_wrap=False)
+    assert compared.tuning is not None
+    losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
+    if varies := note_on_other_searches(compared.tuning, losses, compared.plan, compared.plan["level"]):
+        out.print(f"{varies}.", soft_wrap=False)
     verdicts = f"{counted(len(compared.findings), 'verdict')} and " if compared.findings else ""
     out.print(written(folder, f"{PAGE}: {verdicts}{counted(len(compared.notes), 'note')}"))
     seeds, needed = compared.config.seed_tuple, seeds_needed(compared)

@@ -48,7 +48,11 @@ def main(argv: Sequence[str], _: float) -> None:
 def _status(folder: pathlib.Path) -> dict[str, Any]:
     """How far what is in a folder is: its "kind", its "state" and what is counted."""
     if os.path.exists(folder / comparison.HEAD):
-        begun = [name for name in (comparison.TUNING, comparison.JUDGING) if (folder / name / HEAD).exists()]
+        begun = [
+            name
+            for name in (comparison.TUNING, comparison.RERUNNING, comparison.JUDGING)
+            if (folder / name / HEAD).exists()
+        ]
         return {"kind": "comparison", "stages": {name: _status_of_sweep(folder / name) for name in begun}}
     if any(os.path.exists(folder / name) for name in (SUMMARY, CHECKPOINT, lock_path(folder / CHECKPOINT).name)):
         return {"kind": "training", **_status_of_training(folder)}

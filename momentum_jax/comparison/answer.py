@@ -28,7 +28,7 @@ from momentum_jax.comparison.answer_sentences import (
 from momentum_jax.comparison.arms import arm_of
 from momentum_jax.comparison.metrics import METRICS, TIMES, importance, median_of, metric_of
 from momentum_jax.comparison.procedure import compare_results
-from momentum_jax.comparison.protocols import Protocol, effective_learning_rate_of
+from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.result import Comparison, notes_on_budget
 from momentum_jax.comparison.tuning import tuning_losses
 from momentum_jax.comparison.verdict import Outcome, Verdict
@@ -44,6 +44,7 @@ from momentum_jax.comparison.wording import (
     title_of,
     unit_of_difference,
 )
+from momentum_jax.optimizers.effective import effective_learning_rate_of
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 from momentum_jax.space import Trial

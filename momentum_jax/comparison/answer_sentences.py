@@ -191,7 +191,7 @@ def _where(group: Sequence[Clause], detail: int) -> str:
 def _phrase(protocol: str, title: str, *, numbered: bool) -> str:
     if protocol in ("same", "matched"):
         return f"at the {title if numbered else title.partition(', ')[0]}"
-    return f"with {title}" if protocol == "tuned" else title
+    return f"with {title}" if protocol in ("tuned", "tuned_alone") else title
 
 
 def _fitting(at: Callable[[int], list[str]]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The folder of a comparison: `comparison.json`, and the sweeps of the tuning and of the judging beside it.
+"""The folder of a comparison: `comparison.json`, and beside it the sweeps of the tuning, reruns and judging.
 
 `comparison.json` holds "format" and "plan" from the beginning, "judging" and "protocols" from the end of the tuning,
 and "seconds_per_step" from the end of the judging. A protocol's "trials" are positions in the sweep of the judging.
@@ -16,14 +16,16 @@ from momentum_jax._base.reading import read_sealed, reason, seal
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.results.fingerprint import first_difference
 
-HEAD, TUNING, JUDGING = "comparison.json", "tuning", "judging"
-# 4: of sweeps of format 4.
-FORMAT = 4
+HEAD, TUNING, RERUNNING, JUDGING = "comparison.json", "tuning", "rerunning", "judging"
+# 5: with the best trials run again.
+FORMAT = 5
 _LOCK = f".{HEAD}.lock"
 _SCHEMA = {
     "plan": {
         "config": dict,
         "tuning_seeds": [int],
+        "rerun_trials": int,
+        "rerun_seeds": [int],
         "tune_by": str,
         "trials": int,
         "schedules_replaced": [str],

@@ -16,7 +16,7 @@ from momentum_jax._base.progress import Progress, Report, reporting_to
 from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.counts import PlannedRuns, planned_runs
-from momentum_jax.comparison.folder import JUDGING, TUNING, open_head, write_head
+from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING, open_head, write_head
 from momentum_jax.comparison.metrics import TIMES
 from momentum_jax.comparison.protocols import (
     PlannedProtocol,
@@ -25,24 +25,30 @@ from momentum_jax.comparison.protocols import (
     trials_of,
 )
 from momentum_jax.comparison.result import Comparison, JudgingOptions, comparison_of, judge_protocols
-from momentum_jax.comparison.stages import plan_stages
+from momentum_jax.comparison.stages import Stages, plan_stages
 from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss
-from momentum_jax.comparison.tuning import TuningPlan, plan_tuned, plan_tuning, score_names
+from momentum_jax.comparison.tuning import (
+    Search,
+    TuningPlan,
+    best_few,
+    plan_search,
+    plan_tuned,
+    plan_tuning,
+    score_names,
+)
 from momentum_jax.comparison.wording import note_on_few_seeds, note_on_given_target
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig, Schedule, value_text
 from momentum_jax.results.result import Result
-from momentum_jax.space import LogUniform, Space, Trial
+from momentum_jax.space import Space, Trial
 from momentum_jax.sweeps.driver import run_sweep
 from momentum_jax.sweeps.host import refuse_given
 from momentum_jax.sweeps.plan import plan_sweep
-from momentum_jax.sweeps.workers import make_workers
+from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import HostTask, Task
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted, interruptible
 from momentum_jax.training.validate import check_names, check_types, resolve_task
-
-SPACE: Space = {"learning_rate": LogUniform(1e-3, 1.0)}
 
 
 @interruptible()
@@ -50,10 +56,12 @@ def compare(
     cfg: Config,
     *labels: str,
     space: Space | None = None,
-    search: str = "random",
+    search: str = "sobol",
     trials: int | None = None,
     search_seed: int = 0,
     tuning_seeds: int | Sequence[int] = 3,
+    rerun_trials: int = 3,
+    rerun_seeds: int | Sequence[int] = 10,
     validation: int | None = None,
     tune_by: str | None = None,
     learning_rate: float | Schedule | None = None,
@@ -71,23 +79,31 @@ def compare(
     """Compares optimizers in three ways: at one learning rate, at one effective learning rate, and each at its best.
 
     To find its best, each optimizer is tuned with the same number of trials over the space, on training examples held
-    out for that, with seeds other than the config's. The trial with the least median loss is then trained on all
-    training examples with the config's seeds, as the other two ways are, and judged on the test set. So no optimizer is
-    flattered by the runs that chose its trial.
+    out for that, with seeds other than the config's. Its best trials are run again with fresh seeds, and the one with
+    the least median loss is chosen. It is then trained on all training examples with the config's seeds, as the other
+    two ways are, and judged on the test set. So no optimizer is flattered by the runs that chose its trial.
+
+    An optimizer whose space contains another's (momentum 0 is plain SGD) also chooses among the best trials of that
+    one. Where it takes one of them, there is a fourth protocol, "tuned_alone", in which each has its own trials only.
 
     Runs of two optimizers with the same seed share initial weights and batches. Each verdict rests on a
     distribution-free confidence interval for the median of their paired differences (order statistics). Two optimizers
-    need 7 seeds, and more optimizers need more; a warning says how many before anything is trained. With fewer there
-    are medians and no verdicts.
+    need 7 seeds, or 8 if the space of one contains the other's, and more optimizers need more; a warning says how many
+    before anything is trained. With fewer there are medians and no verdicts.
 
     Args:
       cfg: the task, the optimizers, and the seeds to judge with, such as 20.
       *labels: which of the config's optimizers to compare, by default all. Each is held against those before it.
-      space: what the tuning varies, as in `sweep`; by default the learning rate from 0.001 to 1.
-      search: "random", "sobol" or "grid".
+      space: what the tuning varies, as in `sweep`. By default the effective learning rate from 0.001 to 10, or the
+        learning rate from 0.001 to 1 where there is none; and the momentum from 0 to 0.99, 1 − momentum on a
+        logarithmic scale. The best trials lie along a line of equal effective learning rates.
+      search: "sobol", "random" or "grid".
       trials: trials of each optimizer in the tuning, 16 by default. A grid must have as many for each optimizer.
       search_seed: the seed of the search's draws.
       tuning_seeds: how many seeds each trial is run with, none of them the config's; or the seeds themselves.
+      rerun_trials: how many of each optimizer's trials, the best ones, are run again before one is chosen.
+      rerun_seeds: how many seeds these are run with, none of those above; or the seeds themselves. With 0 the tuning
+        alone chooses.
       validation: how many training examples the tuning holds out, by default a sixth. With 0 all of them are trained
         on and the training loss chooses, which is the default of a task whose evaluation gives no "test_loss".
       tune_by: the metric that chooses, by default the loss on what is held out.
@@ -95,8 +111,8 @@ def compare(
       effective_learning_rate: that of the second protocol, by default the largest of the optimizers as configured.
       judge_by: the metrics to judge by; by default all in `momentum_jax.comparison.metrics.METRICS`, and others that
         the task evaluates.
-      target: the smoothed loss before the update, in nats, whose time is taken. By default it is taken from the tuning,
-        if that has 10 seeds or more: the lowest loss, rounded up to two digits, that 90 % of the runs of every
+      target: the smoothed loss before the update, in nats, whose time is taken. By default it is taken from the reruns,
+        if these have 10 seeds or more: the lowest loss, rounded up to two digits, that 90 % of the runs of every
         optimizer's best trial reach in three quarters of the iterations. Otherwise no times are judged, and a note
         suggests a target.
       margin: optimizers are called equivalent if they differ by at most this proportion of the other's median (in
@@ -109,8 +125,8 @@ def compare(
         apply to it, and seconds are not judged.
       layout: as in `train`.
       cluster: as in `sweep`. Iterations are timed on this machine all the same.
-      progress: as in `sweep`, with the phases "tuning", "judging" and "timing" beside "compiling". By default the time
-        left that is shown is that of all of them.
+      progress: as in `sweep`, with the phases "tuning", "rerunning", "judging" and "timing" beside "compiling". By
+        default the time left that is shown is that of all of them.
 
     Raises:
       InputError: something that was given cannot be used, and nothing has been trained; or no trial of any optimizer
@@ -122,8 +138,8 @@ def compare(
     ...     loss=lambda params, batch: ((params - batch) ** 2).mean(),
     ...     train=np.linspace(0, 1, 60, dtype=np.float32),
     ... )
-    >>> cfg = Config(iterations=20, batch_size=4, seeds=7)
-    >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1, task=task)
+    >>> cfg = Config(iterations=20, batch_size=4, seeds=8)
+    >>> comparison = compare(cfg, "sgd", "momentum", trials=2, tuning_seeds=1, rerun_seeds=1, task=task)
     >>> comparison.protocols["matched"].title
     'same effective learning rate, 0.1'
     >>> print(comparison.verdict("same", "train_loss", "momentum", "sgd").outcome)
@@ -141,15 +157,15 @@ def compare(
     own_task = task is not None
     task = _resolved(cfg, task, layout)
     times = [name for name in TIMES if name != "seconds_to_target" or not isinstance(task, HostTask)]
-    space = SPACE if space is None else space
-    plan = plan_tuning(cfg, task, space, search, trials, search_seed, tuning_seeds, validation, tune_by)
+    tried = plan_search(cfg, space, search, trials, search_seed, tuning_seeds, plain(rerun_trials), rerun_seeds)
+    plan = plan_tuning(cfg, task, tried, validation, tune_by)
     _check_metrics(options, [*score_names(cfg, task), "mean_loss", "failed", *times])
-    _check_target(options, plan)
+    _check_target(options, tried)
     planned = plan_untuned(cfg, learning_rate, effective_learning_rate)
-    tuning_plan = plan_sweep(plan.cfg, plan.trials, plan.task)
+    tuning_plan = plan_sweep(plan.cfg, tried.trials, plan.task)
     # Refuses here what would be refused after the tuning.
     plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
-    runs = planned_runs(cfg, plan.trials, plan.cfg.seed_tuple, planned, options.level)
+    runs = planned_runs(tried, cfg, planned, options.level)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else _text_of_rate(rate) for name, rate in rates.items()}
     with reporting_to(progress) as report, contextlib.ExitStack() as stack:
@@ -159,7 +175,8 @@ def compare(
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
         _warn_of_few_seeds(cfg, runs, options.level)
         tuning = run_sweep(tuning_plan, workers, stages.report_of("tuning"), folder / TUNING)
-        planned["tuned"] = plan_tuned(plan, tuning)
+        rerun = _run_again(plan, tuning, workers, stages, folder) if tried.rerun_seeds else None
+        planned |= plan_tuned(plan, rerun or tuning)
         trials_to_judge = _trials_to_judge(cfg, planned)
         head |= {"judging": options._asdict(), "protocols": _positions(planned, trials_to_judge)}
         write_head(folder, head)
@@ -168,7 +185,14 @@ def compare(
         if "seconds_per_step" not in head and not isinstance(task, HostTask):
             head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
             write_head(folder, head)
-        return comparison_of(head, tuning, judged)
+        return comparison_of(head, tuning, rerun, judged)
+
+
+def _run_again(plan: TuningPlan, tuning: Result, workers: Workers, stages: Stages, folder: pathlib.Path) -> Result:
+    """The best trials of the tuning with fresh seeds."""
+    best = best_few(tuning, plan.tune_by, plan.search.rerun_trials)
+    cfg = dataclasses.replace(plan.cfg, seeds=plan.search.rerun_seeds)
+    return run_sweep(plan_sweep(cfg, best, plan.task), workers, stages.report_of("rerunning"), folder / RERUNNING)
 
 
 def _resolved(cfg: Config, task: Task | HostTask | None, layout: str) -> Task | HostTask:
@@ -354,11 +378,11 @@ def _check_metrics(options: JudgingOptions, known: Iterable[str]) -> None:
             raise unknown("metric to judge by", name, known)
 
 
-def _check_target(options: JudgingOptions, plan: TuningPlan) -> None:
-    seeds = len(plan.cfg.seed_tuple)
+def _check_target(options: JudgingOptions, search: Search) -> None:
+    seeds = len(search.rerun_seeds or search.tuning_seeds)
     if options.judge_by is not None and options.times and options.target is None and seeds < LEAST_RUNS:
         raise InputError(
-            f"judge_by: {options.times[0]} needs a target, or {LEAST_RUNS} tuning seeds to take one from, not {seeds}"
+            f"judge_by: {options.times[0]} needs a target, or {LEAST_RUNS} rerun seeds to take one from, not {seeds}"
         )
 
 

@@ -14,19 +14,21 @@ from momentum_jax._base.display import Summary, as_html, as_text
 from momentum_jax._base.errors import InputError, check_path, unknown
 from momentum_jax.analysis import least_for_median, simultaneous_level
 from momentum_jax.comparison.arms import Arm, arm_of
-from momentum_jax.comparison.folder import HEAD, JUDGING, TUNING, read_head
+from momentum_jax.comparison.folder import HEAD, JUDGING, RERUNNING, TUNING, read_head
 from momentum_jax.comparison.judging import judge
 from momentum_jax.comparison.metrics import METRICS, TIMES
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss, with_times
-from momentum_jax.comparison.tuning import best_trials, tuning_losses
+from momentum_jax.comparison.tuning import choices, tuning_losses
 from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.comparison.wording import (
     note_on_budget,
     note_on_few_seeds,
     note_on_no_target,
+    note_on_other_searches,
     notes_on_errors,
     notes_on_runs,
+    notes_on_search,
     notes_on_skipped,
     notes_on_target,
     notes_on_tuning,
@@ -42,8 +44,8 @@ class Comparison:
 
     Attributes:
       config: of the runs that were judged.
-      protocols: by name: "same" learning rate, "matched" effective learning rate, "tuned"; or "given" for results
-        that were only judged.
+      protocols: by name: "same" learning rate, "matched" effective learning rate, "tuned", and "tuned_alone" where the
+        own trials of an optimizer would have given another choice; or "given" for results that were only judged.
       verdicts: of every protocol, metric and pair of optimizers. The intervals of one metric hold together, over
         all its pairs and protocols, with the level that was asked for (Bonferroni). Two optimizers of which no run
         failed have none on "failed".
@@ -52,6 +54,7 @@ class Comparison:
       iterations: the iterations that the histories of the arms hold.
       target: the loss to reach, of `iterations_to_target` and `seconds_to_target`; None if these are not judged.
       tuning: the sweep on the validation split whose best trials are "tuned", or None.
+      rerun: its best few trials with fresh seeds, of which the best are "tuned"; or None.
       judged: the results that the arms' runs are from.
       plan: what was asked for, as JSON.
     """
@@ -63,6 +66,7 @@ class Comparison:
     iterations: Int[np.ndarray, " recorded"]
     target: float | None
     tuning: Result | None
+    rerun: Result | None
     judged: tuple[Result, ...]
     plan: dict[str, Any]
 
@@ -155,17 +159,18 @@ class Comparison:
             raise InputError(
                 f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
             )
-        results = {name: Result.load(folder / name) for name in (TUNING, JUDGING)}
-        config = head["plan"]["config"]
+        config, again = head["plan"]["config"], head["plan"]["rerun_seeds"]
+        results = {name: Result.load(folder / name) for name in (TUNING, *([RERUNNING] if again else []), JUDGING)}
         # The judging has its own seeds, if a call with others ended before it began.
-        seeds = {TUNING: head["plan"]["tuning_seeds"], JUDGING: list(results[JUDGING].config.seed_tuple)}
+        judged = list(results[JUDGING].config.seed_tuple)
+        seeds = {TUNING: head["plan"]["tuning_seeds"], RERUNNING: again, JUDGING: judged}
         for name, result in results.items():
             asked = config | {"seeds": seeds[name], "evaluate_every": result.config.evaluate_every}
             difference = first_difference(result.config.to_json(), asked)
             if difference is not None:
                 raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
         _check_head(folder, head, results[JUDGING])
-        return comparison_of(head, results[TUNING], results[JUDGING])
+        return comparison_of(head, results[TUNING], results.get(RERUNNING), results[JUDGING])
 
 
 def _check_head(folder: pathlib.Path, head: Mapping[str, Any], judged: Result) -> None:
@@ -199,8 +204,8 @@ class JudgingOptions(NamedTuple):
         return [name for name in TIMES if self.judge_by is None or name in self.judge_by]
 
 
-def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Comparison:
-    """The comparison whose `comparison.json` is given, from the sweeps of its tuning and its judging."""
+def comparison_of(head: Mapping[str, Any], tuning: Result, rerun: Result | None, judged: Result) -> Comparison:
+    """The comparison whose `comparison.json` is given, from the sweeps of its tuning, its reruns and its judging."""
     plan, seconds = head["plan"], head.get("seconds_per_step")
     protocols = {}
     for name, entry in head["protocols"].items():
@@ -212,23 +217,27 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, judged: Result) -> Co
             }
         protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
     losses = tuning_losses(tuning, plan["tune_by"])
-    notes = [*notes_on_skipped(protocols), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
-    notes += [*notes_on_errors("tuning", tuning), *notes_on_errors("judging", judged)]
+    notes = [*notes_on_skipped(protocols), *notes_on_search(plan, tuning.config.iterations)]
+    varies = note_on_other_searches(tuning, losses, plan, head["judging"]["level"])
+    notes += [*([varies] if varies else []), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
+    stages = {"tuning": tuning, **({} if rerun is None else {"rerunning": rerun}), "judging": judged}
+    notes += [note for stage, result in stages.items() for note in notes_on_errors(stage, result)]
     options = JudgingOptions(*(head["judging"][name] for name in JudgingOptions._fields))
     target = options.target
     if target is None and options.times:
-        target, why = _target_of_tuning(tuning, plan["tune_by"])
+        target, why = _target_of_tuning(rerun or tuning, plan)
         notes += why
     return judge_protocols(
-        judged.config, protocols, options, target, judged=(judged,), tuning=tuning, plan=plan, notes=notes
+        judged.config, protocols, options, target, judged=(judged,), tuning=tuning, rerun=rerun, plan=plan, notes=notes
     )
 
 
-def _target_of_tuning(tuning: Result, tuned_by: str) -> tuple[float | None, list[str]]:
-    """The loss that the best trials of the tuning reach; None, with a note, if these have too few runs."""
-    best = [arm_of(tuning, label, position) for label, position in best_trials(tuning, tuned_by).items()]
-    loss = reachable_loss(best, tuning.config)
-    runs = min((len(arm.seeds) for arm in best), default=len(tuning.config.seed_tuple))
+def _target_of_tuning(result: Result, plan: Mapping[str, Any]) -> tuple[float | None, list[str]]:
+    """The loss that the best trials reach in reruns or the tuning; None, with a note, if these have too few runs."""
+    chosen = choices(result, plan["tune_by"], plan["contained"])
+    best = [arm_of(result, source, position) for source, position in chosen.values()]
+    loss = reachable_loss(best, result.config)
+    runs = min((len(arm.seeds) for arm in best), default=len(result.config.seed_tuple))
     if loss is None or runs < LEAST_RUNS:
         return None, [note_on_no_target(runs, loss)]
     return loss, []
@@ -244,6 +253,7 @@ def judge_protocols(
     tuning: Result | None,
     plan: Mapping[str, Any],
     notes: Sequence[str],
+    rerun: Result | None = None,
 ) -> Comparison:
     """Judges every pair of optimizers in every protocol by every metric.
 
@@ -252,10 +262,11 @@ def judge_protocols(
       protocols: by name.
       options: how to judge.
       target: the loss whose time is taken, given or from the tuning; None for no times.
-      judged: the results that the protocols' runs are from, kept with the comparison; likewise `tuning` and `plan`.
+      judged: the results that the protocols' runs are from, kept with the comparison; likewise those below.
       tuning: the sweep of the tuning, or None.
       plan: what was asked for; its "contained" and "trials" are looked at if there is a protocol "tuned".
       notes: the first ones of the comparison's.
+      rerun: the sweep of the best trials with fresh seeds, or None.
     """
     if target is not None:
         protocols = {
@@ -289,6 +300,7 @@ def judge_protocols(
         iterations=judged[0].iterations,
         target=target,
         tuning=tuning,
+        rerun=rerun,
         judged=tuple(judged),
         plan=dict(plan) | options._asdict(),
     )

@@ -38,7 +38,7 @@ class Stages(NamedTuple):
 
 def plan_stages(report: Report, cfg: Config, planned: PlannedRuns, *, timed: bool) -> Stages:
     """The stages of a comparison; with `timed`, the last one measures how long an iteration takes."""
-    runs: dict[str, float] = {"tuning": planned.tuning, "judging": planned.judging}
+    runs: dict[str, float] = {"tuning": planned.tuning, "rerunning": planned.rerunning, "judging": planned.judging}
     if timed:
         runs["timing"] = runs_of_measuring(cfg, len(cfg.optimizers))
-    return Stages(report, runs)
+    return Stages(report, {stage: count for stage, count in runs.items() if count})

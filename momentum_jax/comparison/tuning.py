@@ -1,9 +1,13 @@
-"""How `compare` tunes: as many trials for each optimizer, on held-out examples and with seeds of their own."""
+"""How `compare` tunes: as many trials for each optimizer, on held-out examples and with seeds of their own.
+
+The best few trials are run again with fresh seeds, and the best of these is chosen, since the least of many medians
+over a few seeds owes something to luck. An optimizer whose space contains another's chooses among its trials too.
+"""
 
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,16 +20,21 @@ from momentum_jax.comparison.metrics import metric_of
 from momentum_jax.comparison.protocols import PlannedProtocol
 from momentum_jax.comparison.wording import reason_of_failures
 from momentum_jax.config import MAX_SEED, Config
-from momentum_jax.optimizers.description import Schedule
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule
+from momentum_jax.optimizers.effective import other_rates
 from momentum_jax.results.result import Result
 from momentum_jax.space import (
     BATCH_SIZE,
+    EFFECTIVE,
     MAX_TRIALS,
     SEARCHES,
+    LogUniform,
+    ReverseLogUniform,
     Space,
     Trial,
     Uniform,
     Values,
+    accepts,
     axes_of,
     factory_of,
     make_trials,
@@ -36,66 +45,128 @@ from momentum_jax.tasks import HostTask, Task
 from momentum_jax.training.validate import evaluation_names, resolve_task
 
 TRIALS = 16
+_FIRST_TUNING_SEED, _FIRST_RERUN_SEED = 1_000_000, 2_000_000
+
+
+class Search(NamedTuple):
+    """What is tried of each optimizer, and with which seeds.
+
+    Attributes:
+      kind: "random", "sobol" or "grid".
+      seed: of the draws.
+      axes: what varies, by label.
+      trials: by label, as many for each.
+      contained: pairs of labels; the space of the first one contains that of the second.
+      tuning_seeds: what each trial is run with.
+      rerun_trials: how many of each optimizer, the best ones, are run again.
+      rerun_seeds: what these are run with; none for no reruns.
+    """
+
+    kind: str
+    seed: int
+    axes: dict[str, dict[str, Values]]
+    trials: dict[str, tuple[Trial, ...]]
+    contained: list[list[str]]
+    tuning_seeds: tuple[int, ...]
+    rerun_trials: int
+    rerun_seeds: tuple[int, ...]
 
 
 class TuningPlan(NamedTuple):
     """What to tune, and how.
 
     Attributes:
-      trials: by label, as many for each.
+      search: what is tried.
       cfg: the config with the seeds of the tuning.
       task: the task whose test set is what was held out.
       tune_by: the metric that chooses.
       values: what was asked for, as JSON, with the defaults filled in.
     """
 
-    trials: dict[str, tuple[Trial, ...]]
+    search: Search
     cfg: Config
     task: Task | HostTask
     tune_by: str
     values: dict[str, Any]
 
 
-def plan_tuning(
+def default_space(optimizers: Mapping[str, OptimizerConfig]) -> Space:
+    """The effective learning rate from 0.001 to 10 and the momentum from 0 to 0.99, on logarithmic scales.
+
+    The best trials lie along a line of equal effective learning rates, so that this space has one good direction. Where
+    there is no effective learning rate, the learning rate varies from 0.001 to 1.
+    """
+    space: dict[str, dict[str, Values]] = {}
+    for label, optimizer in optimizers.items():
+        if not accepts(optimizer, EFFECTIVE):
+            space[label] = {"learning_rate": LogUniform(1e-3, 1.0)} if accepts(optimizer, "learning_rate") else {}
+            continue
+        space[label] = {EFFECTIVE: LogUniform(1e-3, 10.0)}
+        if accepts(optimizer, "momentum"):
+            space[label]["momentum"] = ReverseLogUniform(0.0, 0.99)
+    return space
+
+
+def plan_search(
     cfg: Config,
-    task: Task | HostTask,
-    space: Space,
-    search: str,
+    space: Space | None,
+    kind: str,
     trials: int | None,
-    search_seed: int,
+    seed: int,
     tuning_seeds: int | Sequence[int],
-    validation: int | None,
-    tune_by: str | None,
+    rerun_trials: int,
+    rerun_seeds: int | Sequence[int],
+) -> Search:
+    """Checks what is to be tried, and fills in the defaults; see `compare`.
+
+    Raises:
+      InputError: an option cannot be used.
+    """
+    space = default_space(cfg.optimizers) if space is None else space
+    chosen = equally_many_trials(cfg, space, kind, trials, seed)
+    check_integer("rerun_trials", rerun_trials, 1, MAX_TRIALS)
+    axes = axes_of(cfg, space)
+    contained = [[a, b] for a, b in itertools.permutations(cfg.optimizers, 2) if contains(cfg, axes, a, b)]
+    tuning, rerun = seeds_apart(cfg, tuning_seeds, rerun_seeds)
+    return Search(kind, seed, axes, chosen, contained, tuning, rerun_trials, rerun)
+
+
+def plan_tuning(
+    cfg: Config, task: Task | HostTask, search: Search, validation: int | None, tune_by: str | None
 ) -> TuningPlan:
     """Checks the options of a tuning and fills in their defaults, before anything is trained; see `compare`.
 
     Raises:
       InputError: one of them cannot be used.
     """
-    chosen = equally_many_trials(cfg, space, search, trials, search_seed)
-    seeds = seeds_apart(cfg, tuning_seeds)
-    tuning_cfg = dataclasses.replace(cfg, seeds=seeds, evaluate_every=None)
+    tuning_cfg = dataclasses.replace(cfg, seeds=search.tuning_seeds, evaluate_every=None)
     tuning_task, validation, metrics = _hold_out(tuning_cfg, task, validation, tune_by)
     tune_by = _metric_to_tune_by(tune_by, metrics, validation)
-    axes = axes_of(cfg, space)
     values = {
         "config": cfg.to_json(),
         "data": task.provenance.get("source", "a task of one's own"),
-        "space": {label: {name: text_of_axis(values) for name, values in own.items()} for label, own in axes.items()},
-        "contained": [[a, b] for a, b in itertools.permutations(cfg.optimizers, 2) if contains(cfg, axes, a, b)],
-        "search": search,
-        "search_seed": search_seed,
-        "trials": len(next(iter(chosen.values()))),
-        "tuning_seeds": list(seeds),
+        "space": {
+            label: {name: text_of_axis(values) for name, values in own.items()} for label, own in search.axes.items()
+        },
+        "contained": search.contained,
+        "search": search.kind,
+        "search_seed": search.seed,
+        "trials": len(next(iter(search.trials.values()))),
+        "tuning_seeds": list(search.tuning_seeds),
+        "rerun_trials": search.rerun_trials,
+        "rerun_seeds": list(search.rerun_seeds),
         "validation": validation,
         "tune_by": tune_by,
         "schedules_replaced": [
             label
             for label, optimizer in cfg.optimizers.items()
-            if any(isinstance(optimizer.hyperparameters.get(name), Schedule) for name in axes[label])
+            if any(
+                isinstance(optimizer.hyperparameters.get("learning_rate" if name == EFFECTIVE else name), Schedule)
+                for name in search.axes[label]
+            )
         ],
     }
-    return TuningPlan(chosen, tuning_cfg, tuning_task, tune_by, values)
+    return TuningPlan(search, tuning_cfg, tuning_task, tune_by, values)
 
 
 def equally_many_trials(
@@ -124,33 +195,37 @@ def equally_many_trials(
     return chosen
 
 
-def default_tuning_seeds(cfg: Config, count: int) -> tuple[int, ...]:
-    """The first so many seeds from a million on that are none of the config's.
+def seeds_apart(
+    cfg: Config, tuning: int | Sequence[int], rerun: int | Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The seeds to tune with and those to rerun the best trials with: the given ones, or so many by default.
 
-    They are far from the seeds that people give, so that a comparison with more of these keeps its tuning.
-    """
-    return tuple(itertools.islice((seed for seed in itertools.count(1_000_000) if seed not in cfg.seed_tuple), count))
-
-
-def seeds_apart(cfg: Config, given: int | Sequence[int]) -> tuple[int, ...]:
-    """The given seeds to tune with, or so many by default.
+    By default they are the first from a million on, and from two million on. These are far from the seeds that people
+    give, so that a comparison with more of those keeps its tuning.
 
     Raises:
-      InputError: one of them is a seed to judge with, or none at all.
+      InputError: one of them has another purpose too, or there is none at all to tune with.
     """
-    own = set(cfg.seed_tuple)
+    judging = set(cfg.seed_tuple)
+    to_tune = _seeds("tuning_seeds", tuning, 1, _FIRST_TUNING_SEED, {"to judge with": judging})
+    taken = {"to judge with": judging, "to tune with": set(to_tune)}
+    return to_tune, _seeds("rerun_seeds", rerun, 0, _FIRST_RERUN_SEED, taken)
+
+
+def _seeds(
+    name: str, given: int | Sequence[int], least: int, first: int, taken: Mapping[str, Set[int]]
+) -> tuple[int, ...]:
     # NumPy's arrays and integers become Python's.
     given = getattr(given, "tolist", lambda: given)()
     if isinstance(given, str) or not isinstance(given, Sequence):
-        check_integer("tuning_seeds", given, 1, 1_000_000)
-        return default_tuning_seeds(cfg, int(given))
+        check_integer(name, given, least, 1_000_000)
+        free = (seed for seed in itertools.count(first) if not any(seed in own for own in taken.values()))
+        return tuple(itertools.islice(free, int(given)))
     for seed in given:
-        check_integer("tuning_seeds", seed, 0, MAX_SEED)
-    shared = sorted(own & set(given))
-    if shared:
-        raise InputError(
-            f"tuning_seeds must be none of the seeds to judge with, or the choice flatters; {shared[0]} is both"
-        )
+        check_integer(name, seed, 0, MAX_SEED)
+    for purpose, own in taken.items():
+        if shared := sorted(own & set(given)):
+            raise InputError(f"{name} must be none of the seeds {purpose}, or the choice flatters; {shared[0]} is both")
     return tuple(given)
 
 
@@ -196,12 +271,18 @@ def contains(cfg: Config, axes: Mapping[str, Mapping[str, Values]], outer: str, 
     """
 
     def values(label: str) -> dict[str, Values]:
-        return {name: (value,) for name, value in cfg.optimizers[label].items} | dict(axes[label])
+        optimizer, own = cfg.optimizers[label], axes[label]
+        # What other rates are in proportion to stays.
+        computed = {"learning_rate"} if EFFECTIVE in own and not other_rates(optimizer) else set()
+        return {name: (value,) for name, value in optimizer.items if name not in computed} | dict(own)
 
     outer_values, inner_values = values(outer), values(inner)
     names = {label: cfg.optimizers[label].name for label in (outer, inner)}
-    if names[inner] == "sgd" and names[outer] in ("momentum", "nesterov", "optax.sgd"):
+    if names[inner] == "sgd" and names[outer] in ("momentum", "nesterov", "optax.sgd", "qhm"):
         inner_values.setdefault("momentum", (0.0,))
+        # They are the same of plain SGD, whichever varies.
+        rates = [inner_values.pop(name) for name in ("learning_rate", EFFECTIVE) if name in inner_values]
+        inner_values |= {EFFECTIVE if EFFECTIVE in outer_values else "learning_rate": own for own in rates}
     elif names[inner] != names[outer]:
         return False
     defaults = inspect.signature(factory_of(cfg.optimizers[outer])).parameters
@@ -231,23 +312,75 @@ def tuning_losses(tuning: Result, tuned_by: str) -> dict[str, Float[np.ndarray, 
     return {label: 1 - values for label, values in of_labels.items()}
 
 
-def best_trials(tuning: Result, tuned_by: str) -> dict[str, int]:
-    """By label, the position of the trial whose median loss over the tuning's seeds is the least.
+def best_few(tuning: Result, tuned_by: str, count: int) -> dict[str, tuple[Trial, ...]]:
+    """By label, the trials with the least median losses, the best first."""
+    assert tuning.trials is not None
+    return {
+        label: tuple(tuning.trials[label][i] for i in np.argsort(own, kind="stable")[:count])
+        for label, own in _medians(tuning, tuned_by).items()
+    }
+
+
+def choices(result: Result, tuned_by: str, contained: Sequence[Sequence[str]]) -> dict[str, tuple[str, int]]:
+    """By label, the trial with the least median loss over seeds: the label that it is a trial of, and its position.
 
     An optimizer of which every trial failed is not in it.
+
+    Args:
+      result: of the tuning, or of the reruns.
+      tuned_by: the metric that chooses.
+      contained: pairs of labels; the first one's trials are also the second one's.
     """
-    medians = {
-        label: median_of_trials(losses, tuning.failed[label], tuning.missing[label])
-        for label, losses in tuning_losses(tuning, tuned_by).items()
+    medians = _medians(result, tuned_by)
+    least = {label: own.min() for label, own in medians.items()}
+    inner = {label: [b for a, b in contained if a == label] for label in medians}
+    # Of equally good trials an optimizer takes its own.
+    sources = {label: min([label, *inner[label]], key=lambda name: least[name]) for label in medians}
+    return {
+        label: (source, int(np.argmin(medians[source])))
+        for label, source in sources.items()
+        if np.isfinite(least[source])
     }
-    return {label: int(np.argmin(own)) for label, own in medians.items() if np.isfinite(own).any()}
 
 
-def plan_tuned(plan: TuningPlan, tuning: Result) -> PlannedProtocol:
-    """Each optimizer with its best trial of the tuning."""
-    trials = {label: plan.trials[label][best] for label, best in best_trials(tuning, plan.tune_by).items()}
-    title = f"each at its best of {counted(plan.values['trials'], 'trial')}"
-    if not trials:
-        reasons = dict.fromkeys(reason_of_failures(tuning, label) for label in plan.trials)
-        return PlannedProtocol(title, {}, f"every trial of every optimizer failed: {'; '.join(reasons)}")
-    return PlannedProtocol(title, trials, None)
+def _medians(result: Result, tuned_by: str) -> dict[str, Float[np.ndarray, " trials"]]:
+    return {
+        label: median_of_trials(losses, result.failed[label], result.missing[label])
+        for label, losses in tuning_losses(result, tuned_by).items()
+    }
+
+
+def plan_tuned(plan: TuningPlan, result: Result) -> dict[str, PlannedProtocol]:
+    """Each optimizer with its best trial, "tuned"; and "tuned_alone" where its own trials alone would give another.
+
+    Args:
+      plan: of the tuning.
+      result: of the tuning, or of the reruns.
+    """
+    contained, count = plan.search.contained, plan.values["trials"]
+    shared = count * max(sum(outer == label for outer, _ in contained) for label in plan.cfg.optimizers)
+    of_trials = f"{count} own and up to {shared} shared trials" if shared else counted(count, "trial")
+    title = f"each at its best of {of_trials}"
+    chosen, alone = (choices(result, plan.tune_by, pairs) for pairs in (contained, ()))
+    if not chosen:
+        reasons = dict.fromkeys(reason_of_failures(result, label) for label in plan.cfg.optimizers)
+        skipped = f"every trial of every optimizer failed: {'; '.join(reasons)}"
+        return {"tuned": PlannedProtocol(title, {}, skipped)}
+    protocols = {"tuned": PlannedProtocol(title, _trials(plan, result, chosen), None)}
+    if chosen != alone:
+        own = f"each at its best of {counted(count, 'own trial')}"
+        protocols["tuned_alone"] = PlannedProtocol(own, _trials(plan, result, alone), None)
+    return protocols
+
+
+def _trials(plan: TuningPlan, result: Result, chosen: Mapping[str, tuple[str, int]]) -> dict[str, Trial]:
+    """By label, the trial that was chosen, as one of its own optimizer."""
+    assert result.trials is not None
+    trials = {}
+    for label, (source, position) in chosen.items():
+        trial, name = result.trials[source][position], plan.cfg.optimizers[label].name
+        if trial.optimizer.name != name:
+            # Plain SGD, as `contains` has it.
+            trial = trial._replace(optimizer=OptimizerConfig(name, **trial.optimizer.hyperparameters, momentum=0.0))
+        trials[label] = trial
+    return trials

@@ -8,15 +8,23 @@ import numpy as np
 from jaxtyping import Float
 
 from momentum_jax._base.display import counted
-from momentum_jax.analysis import ends_of_axes, least_for_median, median_of_trials, simultaneous_level
+from momentum_jax._base.errors import is_number
+from momentum_jax.analysis import (
+    best_of_another_search,
+    ends_of_axes,
+    least_for_median,
+    median_of_trials,
+    simultaneous_level,
+)
 from momentum_jax.comparison.metrics import TIMES, metric_of
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.target import LEAST_RUNS
 from momentum_jax.comparison.verdict import Verdict
+from momentum_jax.optimizers.effective import effective_learning_rate_of, has_effective_learning_rate
 from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import in_words, text_of, varying_hyperparameters
-from momentum_jax.space import Trial
+from momentum_jax.space import EFFECTIVE, Trial
 
 _NOT_FINITE = "reached a loss that is not finite"
 _NO_BETTER = "ended no better than a constant prediction"
@@ -150,6 +158,49 @@ def notes_on_tuning(
         yield "the tuning is unfinished; the best trials are the best of those that have runs"
 
 
+def notes_on_search(plan: Mapping[str, Any], iterations: int) -> Iterator[str]:
+    """What the tuning cost, and which optimizers chose among the trials of others."""
+    optimizers, trials = plan["config"]["optimizers"], plan["trials"]
+    seeds, again, few = len(plan["tuning_seeds"]), len(plan["rerun_seeds"]), min(trials, plan["rerun_trials"])
+    runs = len(optimizers) * (trials * seeds + few * again)
+    yield (
+        f"tuning: {counted(trials, 'trial')} of each of {len(optimizers)} optimizers with {counted(seeds, 'seed')}"
+        + (f", the best {few} again with {again} others" if again else "")
+        + f": {counted(runs, 'run')}, {runs * iterations:,} iterations"
+    )
+    for outer in optimizers:
+        inner = [b for a, b in plan["contained"] if a == outer]
+        if inner:
+            shared = f"the {len(inner) * trials} trials of {', '.join(inner)}"
+            yield f"tuning: {outer} chose also among {shared}, which its space contains"
+
+
+def note_on_other_searches(
+    tuning: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]], plan: Mapping[str, Any], level: float
+) -> str | None:
+    """How much worse the best trial of each optimizer could have been with other draws; None for a grid.
+
+    Args:
+      tuning: the sweep.
+      losses: by label; the best trial has the least median over seeds.
+      plan: of the comparison.
+      level: the probability with which each limit holds.
+    """
+    limits = []
+    for label, own in losses.items():
+        medians = median_of_trials(own, tuning.failed[label], tuning.missing[label])
+        limit = best_of_another_search(medians, level)
+        if np.isfinite(limit):
+            limits.append(f"{limit:.4g} with {label} (here {medians.min():.4g})")
+    if plan["search"] == "grid" or not limits:
+        return None
+    title = title_of_tuning(plan).removesuffix(" (nats)")
+    return (
+        f"the search varies: the best {title} of {plan['trials']} other trials would be at most "
+        f"{' and '.join(limits)}, each with a probability of {100 * level:g} %"
+    )
+
+
 def notes_on_errors(stage: str, result: Result) -> Iterator[str]:
     """How many runs raised an error, and what the first of them raised."""
     for label, errors in result.errors.items():
@@ -180,9 +231,22 @@ def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "t
 
 
 def open_ends(trials: Sequence[Trial], best: int) -> dict[str, tuple[str, float]]:
-    """`ends_of_axes` of the best trial, without values that no other could exceed, such as a momentum of 0."""
-    ends = ends_of_axes(varying_hyperparameters(trials), best)
+    """`ends_of_axes` of the best trial, without values that no other could exceed, such as a momentum of 0.
+
+    Where each trial has a learning rate of its own and something else varies too, ends are those of the effective
+    learning rate: along a line of equal ones the best trial may well have the lowest learning rate.
+    """
+    axes = varying_hyperparameters(trials)
+    rates = axes.get("learning_rate", [])
+    if len(axes) > 1 and len(set(rates)) == len(trials) and all(map(_has_rate, trials)):
+        del axes["learning_rate"]
+        axes[EFFECTIVE] = [effective_learning_rate_of("", trial.optimizer) for trial in trials]
+    ends = ends_of_axes(axes, best)
     return {name: end for name, end in ends.items() if not is_bound(trials[best].optimizer, name, end[1])}
+
+
+def _has_rate(trial: Trial) -> bool:
+    return has_effective_learning_rate(trial.optimizer) and is_number(trial.optimizer.hyperparameters["learning_rate"])
 
 
 def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
@@ -255,16 +319,16 @@ def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
 
 
 def note_on_no_target(runs: int, suggested: float | None) -> str:
-    """That the tuning gave no target loss, why, and how to have one.
+    """That the runs that chose the best trials gave no target loss, why, and how to have one.
 
     Args:
-      runs: of each best trial in the tuning.
+      runs: of each best trial.
       suggested: what these runs reach, or None if too many failed.
     """
     why = (
-        "more than a tenth of the tuning runs of a best trial failed; give a target"
+        "more than a tenth of the runs that chose a best trial failed; give a target"
         if suggested is None and runs >= LEAST_RUNS
-        else f"a target is taken from {LEAST_RUNS} tuning seeds or more, not from {runs}; give as many, or a target"
+        else f"a target is taken from {LEAST_RUNS} rerun seeds or more, not from {runs}; give as many, or a target"
     )
     return f"iterations and seconds to a target loss are not judged: {why}{_such_as(suggested)}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.comparison.result import Comparison
-from momentum_jax.comparison.tuning import default_tuning_seeds
+from momentum_jax.comparison.tuning import seeds_apart
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import quote_if_needed, value_text
 from momentum_jax.results.result import Result
@@ -37,12 +37,13 @@ def comparison_command(compared: Comparison) -> str:
     for label, own in plan["space"].items():
         axes = [f"{quote_if_needed(label, '=')}.{name}={values}" for name, values in own.items()]
         words += [word for axis in axes for word in _flag("grid", axis)]
-    tuning_seeds = tuple(plan["tuning_seeds"])
-    by_default = default_tuning_seeds(compared.config, len(tuning_seeds))
-    words += _flag("tuning_seeds", *([len(tuning_seeds)] if tuning_seeds == by_default else _seeds(tuning_seeds)))
+    own = {name: tuple(plan[name]) for name in ("tuning_seeds", "rerun_seeds")}
+    by_default = seeds_apart(compared.config, *map(len, own.values()))
+    for (name, seeds), default in zip(own.items(), by_default, strict=True):
+        words += _flag(name, *([len(seeds)] if seeds == default else _seeds(seeds)))
     words += _flag("judge_by", *plan["judge_by"]) if plan["judge_by"] else []
-    names = ("search", "trials", "search_seed", "validation", "tune_by", "learning_rate", "effective_learning_rate")
-    for name in (*names, "target", "margin", "level"):
+    names = ("search", "trials", "search_seed", "rerun_trials", "validation", "tune_by", "learning_rate")
+    for name in (*names, "effective_learning_rate", "target", "margin", "level"):
         words += [] if plan[name] is None else _flag(name, plan[name])
     note = "# with a task of one's own, which only mj.compare(..., task=...) takes:\n" if plan["own_task"] else ""
     return note + shlex.join(words)

@@ -12,7 +12,7 @@ import momentum_jax as mj
 from momentum_jax.cli import compare
 from momentum_jax.cli.arguments import config_flags, config_of, parse
 from momentum_jax.comparison import procedure
-from momentum_jax.comparison.answer import answer_of
+from momentum_jax.comparison.answer import answer_of, seeds_needed
 from momentum_jax.comparison.wording import format_value
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
@@ -39,7 +39,8 @@ def refusal(main, capsys, *arguments):
 
 COMPARED = [
     *("--optimizer", "a=sgd,learning_rate=0.05", "--optimizer", "b=momentum,learning_rate=0.05,momentum=0.9"),
-    *("--trials", "2", "--tuning-seeds", "1", "--seeds", "2", "--judge-by", "test_loss", "mean_loss", "--out", "o"),
+    *("--trials", "2", "--tuning-seeds", "1", "--rerun-seeds", "1", "--seeds", "2", "--judge-by", "test_loss"),
+    *("mean_loss", "--out", "o"),
 ]
 
 
@@ -57,14 +58,15 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
     median = np.median(compared.protocols["same"].arms["a"].values["test_loss"])
     assert f" {format_value('test_loss', median)} " in out
     # Two seeds are too few.
-    answer = answer_of(compared)
+    answer, needed = answer_of(compared), seeds_needed(compared)
     assert all(sentence in out.splitlines() for sentence in (*answer.sentences, answer.sure))
-    assert "an interval needs 7 seeds, not 2" in out
+    assert f"an interval needs {needed} seeds, not 2" in out
     assert f"written: o/ with report.html: {len(compared.notes)} notes" in out
-    assert out.splitlines()[-1] == "next: the same command with --seeds 7 --out o keeps these runs"
+    assert out.splitlines()[-1] == f"next: the same command with --seeds {needed} --out o keeps these runs"
     main(["status", "o"])
-    tuning, judging = (line for line in capsys.readouterr().out.splitlines() if "runs" in line)
+    tuning, rerunning, judging = (line for line in capsys.readouterr().out.splitlines() if "runs" in line)
     assert re.fullmatch(r"tuning: finished: 4 of 4 runs, \d failed", tuning)
+    assert re.fullmatch(r"rerunning: finished: 4 of 4 runs, \d failed", rerunning)
     assert re.fullmatch(r"judging: finished: (\d+) of \1 runs, \d failed", judging)
     # The same again for a script; all runs are there.
     document = json.loads(printed("compare", *COMPARED, "--json"))
@@ -72,7 +74,7 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
     assert (document["folder"], document["page"]) == ("o", "o/report.html")
     main(["status", "o", "--json"])
     status = json.loads(capsys.readouterr().out)
-    assert [stage["state"] for stage in status["stages"].values()] == ["finished", "finished"]
+    assert [stage["state"] for stage in status["stages"].values()] == ["finished"] * 3
     page = pathlib.Path("o/report.html")
     first = page.read_bytes()
     page.unlink()
@@ -81,9 +83,20 @@ def test_a_comparison_prints_tables_and_verdicts_and_leaves_a_page_that_report_w
     # The command on the page says what was given, and what was not the default.
     arguments = parse(command_on(page), "", "", [*config_flags(), *compare._FLAGS])
     assert config_of(arguments) == compared.config
-    given = {"trials": 2, "tuning_seeds": 1, "judge_by": ("test_loss", "mean_loss"), "search": "random"}
+    given = {
+        "trials": 2,
+        "tuning_seeds": 1,
+        "rerun_trials": 3,
+        "rerun_seeds": 1,
+        "judge_by": ("test_loss", "mean_loss"),
+        "search": "sobol",
+    }
     assert {name: getattr(arguments, name) for name in given} == given
-    assert arguments.grid == ("a.learning_rate=0.001:1.0:log", "b.learning_rate=0.001:1.0:log")
+    assert arguments.grid == (
+        "a.effective_learning_rate=0.001:10.0:log",
+        "b.effective_learning_rate=0.001:10.0:log",
+        "b.momentum=0.0:0.99:revlog",
+    )
     assert "holds a comparison" in refusal(main, capsys, "report", "o", "o")
 
 
@@ -107,7 +120,8 @@ def test_a_task_of_text_is_compared_by_name_and_judged_by_what_it_evaluates(main
     main(
         [
             *("compare", "--task", "char_transformer,layers=1,width=8,heads=2,context=8", "--seeds", "2"),
-            *("--iterations", "60", "--trials", "2", "--tuning-seeds", "1", "--grid", "learning_rate=0.01,0.03"),
+            *("--iterations", "60", "--trials", "2", "--tuning-seeds", "1", "--rerun-seeds", "0"),
+            *("--grid", "learning_rate=0.01,0.03"),
             *(word for rule in rules for word in ("--optimizer", rule)),
             *("--search", "grid", "--judge-by", "test_bits_per_character", "--out", "o"),
         ]
@@ -173,5 +187,5 @@ def test_too_few_seeds_are_said_in_one_line_before_the_training(main, capsys, id
     error = refusal(main, capsys, "compare", "--dataset", str(idx), *SMALL, "--seeds", "2")
     # The warning comes before what is to be trained is listed.
     warning, *_, training = error.splitlines()
-    assert warning.startswith("warning: verdicts need 7 seeds, not 2, for 3 pairs of optimizers")
+    assert warning.startswith("warning: verdicts need 8 seeds, not 2, for 4 pairs of optimizers")
     assert training == "momentum-jax: training begins"

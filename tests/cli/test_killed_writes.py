@@ -26,7 +26,19 @@ PAIR = ["--optimizer", "a=sgd,learning_rate=0.05", "--optimizer", "b=momentum,le
 COMMANDS = {
     "train": ["train", *SMALL, "--evaluate-every", "3"],
     "sweep": ["sweep", *SMALL, *PAIR, "--grid", "learning_rate=0.1,0.2"],
-    "compare": ["compare", *SMALL, *PAIR, "--trials", "2", "--tuning-seeds", "1", "--judge-by", "test_loss"],
+    "compare": [
+        "compare",
+        *SMALL,
+        *PAIR,
+        "--trials",
+        "2",
+        "--tuning-seeds",
+        "1",
+        "--rerun-seeds",
+        "1",
+        "--judge-by",
+        "test_loss",
+    ],
     "report": ["report", "given", "--out", "o/report.html", "--figures", "o"],
 }
 

@@ -266,6 +266,8 @@ def announced(seeds, finished=0):
         "trials": None,
         "search_seed": 0,
         "tuning_seeds": 3,
+        "rerun_trials": 3,
+        "rerun_seeds": 10,
         "learning_rate": None,
         "effective_learning_rate": None,
         "level": 0.95,
@@ -274,11 +276,12 @@ def announced(seeds, finished=0):
 
 
 def test_a_comparison_says_how_many_runs_it_trains_and_whether_the_seeds_suffice_before_it_trains():
-    # In two of three protocols momentum has the same learning rate, so that 5 trials are judged.
+    # In two of four protocols momentum has the same learning rate, and in two sgd is the same, so that 6 trials are
+    # judged. The space of momentum contains that of sgd.
     assert announced(20) == [
-        "trains at most 196 runs of 2,000 iterations: 96 to tune (2 optimizers x 16 trials x 3 seeds), then 100 to "
-        "judge (20 seeds)",
-        "20 seeds to judge with are enough for verdicts at 95 %, which take 7",
+        "trains at most 276 runs of 2,000 iterations: 96 to tune (2 optimizers x 16 trials x 3 seeds), 60 to rerun the "
+        "best 3 (10 seeds), then 120 to judge (20 seeds)",
+        "20 seeds to judge with are enough for verdicts at 95 %, which take 8",
     ]
     assert announced(20, finished=7)[0].endswith(" to judge (20 seeds); 7 are there already")
     # `compare` itself warns of too few.

@@ -13,6 +13,8 @@ PLAN = {
     "config": mj.Config().to_json(),
     "trials": 3,
     "tuning_seeds": (2, 5),
+    "rerun_trials": 2,
+    "rerun_seeds": [7],
     "tune_by": "test_loss",
     "schedules_replaced": [],
     "space": {"sgd": {"learning_rate": "0.001:1:log"}},

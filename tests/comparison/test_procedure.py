@@ -35,6 +35,9 @@ def compiled_quickly_throughout():
         yield
 
 
+OPTIONS = {"space": SPACE, "trials": 3, "tuning_seeds": 2, "rerun_trials": 2, "rerun_seeds": 2}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("comparison") / "c"
@@ -42,20 +45,27 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(cfg, folder):
-    return mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder)
+    return mj.compare(cfg, **OPTIONS, folder=folder)
 
 
 def test_tuning_holds_examples_out_and_takes_other_seeds_and_the_best_is_that_of_a_sweep_by_hand(cfg, compared):
     dataset = mj.load_dataset(cfg.dataset)
     held_out = image_classification(dataset.split_validation(50), hidden_sizes=cfg.hidden_sizes)
-    tuning = dataclasses.replace(cfg, seeds=(1_000_000, 1_000_001))
-    by_hand = mj.sweep(tuning, SPACE, search="random", budget=3, task=held_out)
+    tuning = dataclasses.replace(cfg, seeds=(1_000_000, 1_000_001, 2_000_000, 2_000_001))
+    by_hand = mj.sweep(tuning, SPACE, search="sobol", budget=3, task=held_out)
     for label in cfg.optimizers:
-        assert compared.tuning.trials[label] == by_hand.trials[label]
-        np.testing.assert_array_equal(compared.tuning.test_loss[label], by_hand.test_loss[label])
-        medians = median_of_trials(by_hand.test_loss[label], by_hand.failed[label], by_hand.missing[label])
-        best = by_hand.trials[label][int(np.argmin(medians))]
-        assert compared.protocols["tuned"].arms[label].trial == best
+        trials, failed = by_hand.trials[label], by_hand.failed[label]
+        assert compared.tuning.trials[label] == trials
+        np.testing.assert_array_equal(compared.tuning.test_loss[label], by_hand.test_loss[label][:, :2])
+        first, again = (
+            median_of_trials(by_hand.test_loss[label][:, own], failed[:, own], np.zeros_like(failed[:, own]))
+            for own in (slice(2), slice(2, 4))
+        )
+        # The two best are run again with the other seeds, which alone choose.
+        few = np.argsort(first)[:2]
+        assert compared.rerun.trials[label] == tuple(trials[i] for i in few)
+        np.testing.assert_array_equal(compared.rerun.test_loss[label], by_hand.test_loss[label][few, 2:])
+        assert compared.protocols["tuned"].arms[label].trial == trials[few[np.argmin(again[few])]]
 
 
 def test_the_judged_runs_are_those_of_train_with_the_same_optimizer_and_seeds(cfg, compared):
@@ -71,7 +81,7 @@ def test_the_judged_runs_are_those_of_train_with_the_same_optimizer_and_seeds(cf
 
 
 def test_every_metric_of_every_pair_in_every_protocol_gets_a_verdict(compared):
-    # Two tuning seeds give no target. Failures are judged where a run failed.
+    # Two rerun seeds give no target. Failures are judged where a run failed.
     failed = [name for name, p in compared.protocols.items() if any(arm.failed.any() for arm in p.arms.values())]
     assert 0 < len(failed) < 3
     metrics = ["train_loss", "test_loss", "test_accuracy", "mean_loss"]
@@ -100,7 +110,7 @@ def test_a_comparison_is_read_back_as_it_was_and_the_same_call_trains_nothing(cf
     monkeypatch.setattr("momentum_jax.sweeps.workers.train_batches", refuse)
     monkeypatch.setattr(procedure, "measure_steps", refuse)
     # Judging otherwise needs no run.
-    wider = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["mean_loss"], margin=9.0)
+    wider = mj.compare(cfg, **OPTIONS, folder=folder, judge_by=["mean_loss"], margin=9.0)
     assert {v.metric for v in wider.verdicts} == {"mean_loss"}
     outcomes = [{v.outcome for v in c.verdicts} for c in (compared, wider)]
     assert [("equivalent" in found) for found in outcomes] == [False, True]
@@ -111,9 +121,9 @@ def test_a_comparison_with_more_seeds_keeps_its_tuning_and_its_runs(cfg, compare
     plan = batches.plan_batches
     monkeypatch.setattr(batches, "plan_batches", lambda program: trained.extend(them := plan(program)) or them)
     more = dataclasses.replace(cfg, seeds=(*SEEDS, 100, 200))
-    wider = mj.compare(more, space=SPACE, trials=3, tuning_seeds=2, folder=grown)
+    wider = mj.compare(more, **OPTIONS, folder=grown)
     assert {run.seed for batch in trained for run in batch} == {100, 200}
-    assert wider.tuning == compared.tuning
+    assert (wider.tuning, wider.rerun) == (compared.tuning, compared.rerun)
     for name, protocol in compared.protocols.items():
         for label, arm in protocol.arms.items():
             assert wider.protocols[name].arms[label].trial == arm.trial
@@ -129,7 +139,7 @@ def test_a_refused_call_with_more_seeds_leaves_a_comparison_that_loads(compared,
     other = image_classification(mj.load_dataset(cfg.dataset), hidden_sizes=cfg.hidden_sizes)
     other = dataclasses.replace(other, test=(other.test[0][::-1].copy(), other.test[1]))
     with pytest.raises(mj.InputError, match=r"own_task|data is"):
-        mj.compare(more, space=SPACE, trials=3, tuning_seeds=2, folder=grown, task=other)
+        mj.compare(more, **OPTIONS, folder=grown, task=other)
     head = read_head(grown)
     # As if it had been refused, or had ended, after this was written.
     write_head(grown, head | {"plan": head["plan"] | {"config": more.to_json()}})
@@ -144,7 +154,8 @@ def test_a_sweep_is_not_kept_in_a_comparison(compared, cfg, folder, tmp_path):
 
 
 def test_one_rate_is_one_plan_whole_or_not(cfg, tmp_path):
-    options = {"space": SPACE, "trials": 1, "tuning_seeds": 1, "judge_by": ["mean_loss"], "folder": tmp_path}
+    options = {"space": SPACE, "trials": 1, "tuning_seeds": 1, "rerun_seeds": 0, "judge_by": ["mean_loss"]}
+    options |= {"folder": tmp_path}
     one = mj.compare(dataclasses.replace(cfg, seeds=2), effective_learning_rate=1, **options)
     other = mj.compare(dataclasses.replace(cfg, seeds=2), effective_learning_rate=1.0, **options)
     assert repr(one.verdicts) == repr(other.verdicts)
@@ -153,7 +164,9 @@ def test_one_rate_is_one_plan_whole_or_not(cfg, tmp_path):
 def test_a_folder_of_another_comparison_or_of_something_else_is_refused(cfg, compared, folder, tmp_path):
     del compared
     with pytest.raises(mj.InputError, match="holds another comparison: tuning_seeds"):
-        mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=[5], folder=folder)
+        mj.compare(cfg, **OPTIONS | {"tuning_seeds": [5]}, folder=folder)
+    with pytest.raises(mj.InputError, match="holds another comparison: rerun_seeds"):
+        mj.compare(cfg, **OPTIONS | {"rerun_seeds": [5]}, folder=folder)
     (tmp_path / "file").write_text("x")
     with pytest.raises(mj.InputError, match="not a comparison"):
         mj.compare(cfg, folder=tmp_path)
@@ -193,13 +206,15 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
 
 
 def test_a_comparison_that_is_interrupted_goes_on_to_the_same_verdicts(cfg, compared, tmp_path):
-    def stop(phase, done, total, note=""):
-        if phase == "judging" and done:
-            raise KeyboardInterrupt
+    for stage in ("rerunning", "judging"):
 
-    with pytest.raises(Interrupted):
-        mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=tmp_path, progress=stop)
-    resumed = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=tmp_path)
+        def stop(phase, done, total, note="", stage=stage):
+            if phase == stage and done:
+                raise KeyboardInterrupt
+
+        with pytest.raises(Interrupted):
+            mj.compare(cfg, **OPTIONS, folder=tmp_path, progress=stop)
+    resumed = mj.compare(cfg, **OPTIONS, folder=tmp_path)
     for one, other in zip(compared.verdicts, resumed.verdicts, strict=True):
         assert repr(one) == repr(other)
 
@@ -207,7 +222,8 @@ def test_a_comparison_that_is_interrupted_goes_on_to_the_same_verdicts(cfg, comp
 def test_where_the_effective_learning_rate_is_not_defined_that_comparison_is_left_out_and_said(cfg, tmp_path):
     optimizers = {"sgd": OPTIMIZERS["sgd"], "adam": mj.OptimizerConfig("optax.adam", learning_rate=0.05)}
     adam = dataclasses.replace(cfg, optimizers=optimizers, seeds=1)
-    compared = mj.compare(adam, space={"learning_rate": [0.05, 0.1]}, search="grid", tuning_seeds=1, folder=tmp_path)
+    options = {"search": "grid", "tuning_seeds": 1, "rerun_seeds": 0, "folder": tmp_path}
+    compared = mj.compare(adam, space={"learning_rate": [0.05, 0.1]}, **options)
     assert {v.protocol for v in compared.verdicts} == {"same", "tuned"}
     assert any(
         note.startswith("same effective learning rate: left out") and "'adam' (optax.adam)" in note
@@ -228,7 +244,9 @@ def task_without_a_test_set():
 
 def test_a_task_of_ones_own_is_tuned_on_examples_of_its_training_set(cfg):
     compared = mj.compare(
-        dataclasses.replace(cfg, seeds=2), space=SPACE, trials=2, tuning_seeds=1, task=task_without_a_test_set()
+        dataclasses.replace(cfg, seeds=2),
+        **OPTIONS | {"trials": 2, "tuning_seeds": 1, "rerun_seeds": 0},
+        task=task_without_a_test_set(),
     )
     assert compared.plan["validation"] == 2
     assert "train_loss" in compared.protocols["tuned"].arms["sgd"].values
@@ -255,13 +273,44 @@ def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was
     assert notes({"momentum": 0.8, "sgd": 0.9}, plan | {"contained": []}) == []
 
 
+def plan_of(compared, contained):
+    search = tuning.Search("sobol", 0, {}, compared.tuning.trials, contained, (0,), 1, ())
+    return tuning.TuningPlan(search, compared.config, None, "test_loss", {"trials": 3})
+
+
+def test_an_optimizer_whose_space_contains_anothers_chooses_among_its_trials_too(compared):
+    def planned(of_sgd, of_momentum, contained=(("momentum", "sgd"),)):
+        losses = {label: np.full([3, 2, 1], 9.0) for label in OPTIMIZERS}
+        losses["sgd"][2], losses["momentum"][1] = of_sgd, of_momentum
+        failed = {label: np.zeros([3, 2], bool) for label in OPTIMIZERS}
+        result = dataclasses.replace(compared.tuning, evaluations={"test_loss": losses}, failed=failed)
+        return tuning.plan_tuned(plan_of(compared, contained), result)
+
+    trials = compared.tuning.trials
+    rate = trials["sgd"][2].optimizer.hyperparameters["learning_rate"]
+    shared = planned(0.1, 0.2)
+    assert {name: protocol.title for name, protocol in shared.items()} == {
+        "tuned": "each at its best of 3 own and up to 3 shared trials",
+        "tuned_alone": "each at its best of 3 own trials",
+    }
+    assert shared["tuned"].trials["sgd"] == shared["tuned_alone"].trials["sgd"] == trials["sgd"][2]
+    assert shared["tuned_alone"].trials["momentum"] == trials["momentum"][1]
+    taken = mj.OptimizerConfig("momentum", learning_rate=rate, momentum=0.0)
+    assert shared["tuned"].trials["momentum"].optimizer == taken
+    # Where its own trials are the better or equally good ones, and where nothing is contained.
+    for other in (planned(0.1, 0.05), planned(0.1, 0.1), planned(0.1, 0.2, ())):
+        assert list(other) == ["tuned"]
+        assert other["tuned"].trials["momentum"] == trials["momentum"][1]
+
+
 def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_comparison_alone(compared):
     tuning_ = compared.tuning
     failed = tuning_.failed | {"sgd": np.ones_like(tuning_.failed["sgd"])}
-    plan = tuning.TuningPlan(tuning_.trials, compared.config, None, "test_loss", {"trials": 3})
-    planned = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=failed))
+    plan = plan_of(compared, [])
+    (planned,) = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=failed)).values()
     assert (list(planned.trials), planned.skipped) == (["momentum"], None)
-    planned = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=dict.fromkeys(failed, failed["sgd"])))
+    failed = dict.fromkeys(failed, failed["sgd"])
+    (planned,) = tuning.plan_tuned(plan, dataclasses.replace(tuning_, failed=failed)).values()
     why = f"no run ended better than a constant prediction after {compared.config.iterations} iterations: train longer"
     assert planned.skipped == f"every trial of every optimizer failed: {why}"
 
@@ -275,47 +324,49 @@ def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):
 def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):
     del compared
     options = {"target": np.float32(0.5), "margin": np.float64(0.1), "validation": np.int64(50), "trials": np.int64(3)}
-    compared = mj.compare(cfg, space=SPACE, tuning_seeds=np.array([1_000_000, 1_000_001]), folder=folder, **options)
+    options |= {"tuning_seeds": np.array([1_000_000, 1_000_001]), "rerun_trials": np.int64(2)}
+    options["rerun_seeds"] = np.int64(2)
+    compared = mj.compare(cfg, space=SPACE, folder=folder, **options)
     assert compared.target == 0.5
     # The same runs, judged by the time to a target too.
     assert {"iterations_to_target", "seconds_to_target"} <= {v.metric for v in compared.verdicts}
 
 
-def test_without_ten_tuning_seeds_there_is_no_target_and_a_note_suggests_one(cfg, compared, folder):
+def test_without_ten_rerun_seeds_there_is_no_target_and_a_note_suggests_one(cfg, compared, folder):
     assert compared.target is None
     (note,) = [note for note in compared.notes if "target" in note]
     assert note.startswith(
-        "iterations and seconds to a target loss are not judged: a target is taken from 10 tuning seeds"
+        "iterations and seconds to a target loss are not judged: a target is taken from 10 rerun seeds"
     )
     suggested = float(note.rsplit(" ", 1)[1])
     best = {label: arm.trial for label, arm in compared.protocols["tuned"].arms.items()}
     curves = {
-        label: compared.tuning.losses_before[label][compared.tuning.trials[label].index(best[label])] for label in best
+        label: compared.rerun.losses_before[label][compared.rerun.trials[label].index(best[label])] for label in best
     }
     # 15 of the 20 iterations, every one of the two runs.
     lows = [smooth_curve(curve)[:, :15].min(axis=1).max() for curve in curves.values()]
     assert max(lows) <= suggested <= 1.1 * max(lows)
-    without = mj.compare(cfg, space=SPACE, trials=3, tuning_seeds=2, folder=folder, judge_by=["mean_loss"])
+    without = mj.compare(cfg, **OPTIONS, folder=folder, judge_by=["mean_loss"])
     assert not any("target" in note for note in without.notes)
 
 
-def test_ten_tuning_runs_give_a_target_and_notes_on_the_runs_that_miss_it(compared, folder):
+def test_ten_reruns_give_a_target_and_notes_on_the_runs_that_miss_it(compared, folder):
     options = {"judge_by": None, "target": None, "margin": None, "level": 0.95}
     head = read_head(folder) | {"judging": options}
     rng = np.random.default_rng(0)
-    falling = np.geomspace(2, 0.1, 20) * rng.uniform(0.9, 1.1, (3, 10, 1))
-    tuning_ = dataclasses.replace(
-        compared.tuning,
-        config=dataclasses.replace(compared.tuning.config, seeds=tuple(range(10, 20))),
+    falling = np.geomspace(2, 0.1, 20) * rng.uniform(0.9, 1.1, (2, 10, 1))
+    rerun = dataclasses.replace(
+        compared.rerun,
+        config=dataclasses.replace(compared.rerun.config, seeds=tuple(range(10, 20))),
         losses_before={label: falling.astype(np.float32) for label in OPTIMIZERS},
         evaluations={
             name: {label: np.tile(v, (1, 5, 1)) for label, v in own.items()}
-            for name, own in compared.tuning.evaluations.items()
+            for name, own in compared.rerun.evaluations.items()
         },
-        failed={label: np.zeros([3, 10], bool) for label in OPTIMIZERS},
-        missing={label: np.zeros([3, 10], bool) for label in OPTIMIZERS},
+        failed={label: np.zeros([2, 10], bool) for label in OPTIMIZERS},
+        missing={label: np.zeros([2, 10], bool) for label in OPTIMIZERS},
     )
-    judged = results.comparison_of(head, tuning_, compared.judged[0])
+    judged = results.comparison_of(head, compared.tuning, rerun, compared.judged[0])
     assert 0.1 < judged.target < 0.5
     assert judged.plan["target"] is None
     assert {"iterations_to_target", "seconds_to_target"} <= {v.metric for v in judged.verdicts}

@@ -11,7 +11,7 @@ from tests.comparison.small import OPTIMIZERS
 from tests.training.small import quadratic_task
 
 TASK = quadratic_task()
-CFG = mj.Config(iterations=30, batch_size=16, seeds=7, optimizers=OPTIMIZERS, evaluate_every=10)
+CFG = mj.Config(iterations=30, batch_size=16, seeds=8, optimizers=OPTIMIZERS, evaluate_every=10)
 
 
 class Heard(Display):
@@ -30,11 +30,11 @@ class Heard(Display):
     [
         (lambda heard: mj.train(CFG, task=TASK, chunk=5, progress=heard), ["training", "evaluating"], 1),
         # Timing 2 programs in 6 rounds while one of 2 devices is idle costs as much as 24 runs, and the last report is
-        # made before the last round. 12 runs are tuned with, and at most 5 trials are judged with 7 seeds.
+        # made before the last round. 4 runs are tuned with, 4 are reruns, and at most 6 trials are judged with 8 seeds.
         (
-            lambda heard: mj.compare(CFG, trials=2, tuning_seeds=3, task=TASK, progress=heard),
-            ["tuning", "judging", "timing"],
-            1 - 4 / (12 + 35 + 24),
+            lambda heard: mj.compare(CFG, trials=2, tuning_seeds=1, rerun_seeds=1, task=TASK, progress=heard),
+            ["tuning", "rerunning", "judging", "timing"],
+            1 - 4 / (4 + 4 + 48 + 24),
         ),
     ],
     ids=["train", "compare"],

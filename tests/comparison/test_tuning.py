@@ -38,7 +38,14 @@ from tests.comparison.small import SPACE
         ({"learning_rate": "fast"}, "learning_rate must be finite and at least 0, not 'fast'"),
         ({"learning_rate": True}, "learning_rate must be"),
         ({"learning_rate": (0.1, 0.2)}, "learning_rate must be"),
-        ({"judge_by": ["iterations_to_target"]}, "iterations_to_target needs a target, or 10 tuning seeds .* not 3"),
+        (
+            {"judge_by": ["iterations_to_target"], "rerun_seeds": 9},
+            "iterations_to_target needs a target, or 10 rerun seeds .* not 9",
+        ),
+        ({"rerun_seeds": [9, 3]}, "rerun_seeds must be none of the seeds to judge with, .* 3 is both"),
+        ({"tuning_seeds": [9], "rerun_seeds": [9]}, "rerun_seeds must be none of the seeds to tune with, .* 9 is both"),
+        ({"rerun_seeds": -1}, "rerun_seeds must be an integer of at least 0"),
+        ({"rerun_trials": 0}, "rerun_trials must be an integer of at least 1"),
         (
             {"judge_by": ["test_loss"], "target": 0.5},
             "target 0.5 is used by none of the metrics in judge_by, test_loss",
@@ -71,7 +78,8 @@ def test_a_warning_says_how_many_seeds_a_verdict_needs_before_anything_is_traine
     with trained:
         mj.compare(cfg, space=SPACE)
     three = dataclasses.replace(cfg, optimizers=cfg.optimizers | {"other": cfg.optimizers["sgd"]})
-    with pytest.warns(UserWarning, match="^verdicts need 9 seeds, not 7, for 9 pairs"), trained:
+    # The spaces of two are the same, so that in a fourth protocol each has its own trials only.
+    with pytest.warns(UserWarning, match="^verdicts need 9 seeds, not 7, for 12 pairs"), trained:
         mj.compare(three, space=SPACE)
 
 
@@ -83,6 +91,9 @@ def test_what_would_fail_after_the_tuning_is_refused_before_it_and_leaves_no_fol
         with pytest.raises(mj.InputError, match=r"learning_rate|momentum"):
             mj.compare(cfg, **{"space": SPACE, **changes}, folder=tmp_path / "c")
         assert not (tmp_path / "c").exists()
+
+
+RENAMED = {"learning_rate": "effective_learning_rate"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +114,13 @@ def test_a_space_contains_another_if_all_that_it_allows_is_in_it(cfg, outer, inn
     axes = {"momentum": rates | outer, "sgd": rates | inner}
     assert tuning.contains(cfg, axes, "momentum", "sgd") is contains
     assert tuning.contains(cfg, axes, "sgd", "momentum") is False
+    # The effective learning rate of plain SGD is its learning rate, and momentum 0 is plain SGD.
+    effective = {
+        label: {RENAMED.get(name, name): own for name, own in of_label.items()} for label, of_label in axes.items()
+    }
+    for mixed in (effective, {**axes, "momentum": effective["momentum"]}, {**axes, "sgd": effective["sgd"]}):
+        assert tuning.contains(cfg, mixed, "momentum", "sgd") is contains
+        assert tuning.contains(cfg, mixed, "sgd", "momentum") is False
 
 
 def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
@@ -136,5 +154,5 @@ def test_a_task_that_evaluates_no_loss_on_held_out_examples_may_be_trained_in_fu
         evaluate=lambda params, train, test: {"train_loss": jnp.mean((params - train) ** 2)},
     )
     cfg = mj.Config(batch_size=64, sampling="epochs")
-    plan = tuning.plan_tuning(cfg, task, SPACE, "random", 2, 0, 1, None, None)
+    plan = tuning.plan_tuning(cfg, task, tuning.plan_search(cfg, SPACE, "random", 2, 0, 1, 1, 0), None, None)
     assert (plan.task, plan.values["validation"]) == (task, 0)

@@ -207,11 +207,11 @@ def test_a_note_says_how_many_seeds_a_verdict_needs():
 
 def test_a_note_says_why_there_is_no_target_and_suggests_one():
     assert note_on_no_target(3, 0.25) == (
-        "iterations and seconds to a target loss are not judged: a target is taken from 10 tuning seeds or more, not "
+        "iterations and seconds to a target loss are not judged: a target is taken from 10 rerun seeds or more, not "
         "from 3; give as many, or a target, such as 0.25"
     )
     assert note_on_no_target(3, None).endswith("not from 3; give as many, or a target")
-    assert "more than a tenth of the tuning runs of a best trial failed; give a target" in note_on_no_target(10, None)
+    assert "more than a tenth of the runs that chose a best trial failed; give a target" in note_on_no_target(10, None)
     assert note_on_given_target(0.25).endswith("only if mj.compare_results is given a target, such as 0.25")
     assert note_on_given_target(None).endswith("only if mj.compare_results is given a target")
 

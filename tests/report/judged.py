@@ -137,6 +137,8 @@ def comparison_of(seeds=8, trials=6) -> Comparison:
         "trials": trials,
         "validation": 10,
         "tuning_seeds": [8, 9],
+        "rerun_trials": 3,
+        "rerun_seeds": [],
         "search": "random",
         "search_seed": 0,
         "space": {LABELS[0]: {"learning_rate": "0.001:1.0:log"}, LABELS[1]: {}},

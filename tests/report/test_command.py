@@ -70,13 +70,15 @@ def test_a_number_with_a_comma_is_a_seed_and_one_without_a_count(words, seeds):
 @pytest.mark.parametrize(
     ("seeds", "read"), [((1_000_000, 1_000_001), 2), ((1_000_000,), 1), ((5,), (5,)), ((2, 3), (2, 3))]
 )
-def test_the_printed_command_of_a_comparison_has_its_seeds_of_the_tuning(seeds, read):
-    options = ("judge_by", "search", "trials", "search_seed", "validation", "tune_by", "learning_rate")
+@pytest.mark.parametrize(("again", "read_again_as"), [((), 0), ((2_000_000,), 1), ((7, 6), (7, 6))])
+def test_the_printed_command_of_a_comparison_has_its_seeds_of_the_tuning(seeds, read, again, read_again_as):
+    options = ("judge_by", "search", "trials", "search_seed", "rerun_trials", "validation", "tune_by", "learning_rate")
     plan = dict.fromkeys((*options, "effective_learning_rate", "target", "margin", "level"))
     plan |= {"space": {"a=b": {"momentum": "0.5,0.9"}}, "tuning_seeds": seeds, "own_task": False}
+    plan |= {"rerun_seeds": again}
     compared = types.SimpleNamespace(provenance={}, config=mj.Config(seeds=2, optimizers={"a=b": SGD}), plan=plan)
     arguments = read_again(comparison_command(compared), "compare", [*config_flags(), *compare._FLAGS])
-    assert arguments.tuning_seeds == read
+    assert (arguments.tuning_seeds, arguments.rerun_seeds) == (read, read_again_as)
     assert [parse_axis(text) for text in arguments.grid] == [("a=b.momentum", (0.5, 0.9))]
 
 

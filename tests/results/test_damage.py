@@ -114,7 +114,7 @@ def kinds(tmp_path_factory):
         make_result(metrics={"norm": make_result().losses}).save(folder / "training")
         cfg = small(seeds=2, iterations=12)
         mj.sweep(cfg, SPACE, task=QUADRATIC, folder=folder / "sweep", chunk=CHUNK, metrics=METRICS, keep_params=True)
-        mj.compare(cfg, trials=2, tuning_seeds=1, task=QUADRATIC, folder=folder / "comparison")
+        mj.compare(cfg, trials=2, tuning_seeds=1, rerun_seeds=1, task=QUADRATIC, folder=folder / "comparison")
 
         def stop(phase, done, total):
             if phase == "training" and done:

@@ -373,6 +373,9 @@ def test_a_function_of_an_interactive_session_is_refused():
     assert "'run' was defined in an interactive session" in done.stdout
 
 
+OPTIONS = {"trials": 2, "tuning_seeds": 2, "rerun_trials": 1, "rerun_seeds": 1, "target": 0.5}
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """A comparison of the quadratic, in a folder, with the seeds that verdicts need."""
@@ -381,7 +384,7 @@ def compared(tmp_path_factory):
         folder = tmp_path_factory.mktemp("compared") / "runs"
         cfg = config(iterations=40, seeds=8)
         space = {"learning_rate": mj.LogUniform(0.01, 0.2)}
-        return folder, mj.compare(cfg, space=space, trials=2, tuning_seeds=2, target=0.5, task=TASK, folder=folder)
+        return folder, mj.compare(cfg, space=space, **OPTIONS, task=TASK, folder=folder)
 
 
 def test_a_comparison_comes_to_verdicts(compared):
@@ -423,7 +426,7 @@ def test_a_comparison_goes_on_from_its_folder_and_is_read_from_it(compared, monk
     monkeypatch.setattr("momentum_jax._base.processes._Worker", lambda *_: pytest.fail("started a process"))
     space = {"learning_rate": mj.LogUniform(0.01, 0.2)}
     cfg = config(iterations=40, seeds=8)
-    again = mj.compare(cfg, space=space, trials=2, tuning_seeds=2, target=0.5, task=TASK, folder=folder)
+    again = mj.compare(cfg, space=space, **OPTIONS, task=TASK, folder=folder)
     assert again.verdicts == comparison.verdicts
 
 
@@ -431,7 +434,7 @@ def test_errors_are_noted_in_a_comparison():
     space = {"learning_rate": [0.05, 0.15]}
     task = mj.HostTask(host_runs.fails_at_high_rates)
     cfg = config(optimizers={**OPTIMIZERS, "sgd": mj.OptimizerConfig("sgd", learning_rate=0.2)})
-    comparison = mj.compare(cfg, space=space, search="grid", tuning_seeds=1, task=task)
+    comparison = mj.compare(cfg, space=space, search="grid", tuning_seeds=1, rerun_seeds=0, task=task)
     tuning = [note for note in comparison.notes if note.startswith("tuning: 1 run of sgd raised an error")]
     assert len(tuning) == 1
     assert tuning[0].endswith("the first: ValueError: learning rate 0.15 is too high")
@@ -441,9 +444,9 @@ def test_errors_are_noted_in_a_comparison():
 
 def test_a_comparison_in_which_every_run_raises_says_what():
     with pytest.warns(UserWarning, match="verdicts need"):
-        comparison = mj.compare(config(), trials=1, tuning_seeds=1, task=mj.HostTask(host_runs.fails))
+        comparison = mj.compare(config(), trials=1, tuning_seeds=1, rerun_seeds=1, task=mj.HostTask(host_runs.fails))
     what = "raised an error and failed, the first: RuntimeError: nothing works"
-    assert f"tuning: 1 run of sgd {what}" in comparison.notes
+    assert {f"{stage}: 1 run of sgd {what}" for stage in ("tuning", "rerunning")} < set(comparison.notes)
     assert f"judging: 4 runs of sgd {what}" in comparison.notes
     assert comparison.protocols["tuned"].skipped.startswith("every trial of every optimizer failed: ")
 

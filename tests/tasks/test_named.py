@@ -125,13 +125,13 @@ def test_a_comparison_holds_out_examples_of_a_task_by_name(name, idx):
     cfg = mj.Config(
         task=description_text(name, SMALL[name]), iterations=5, batch_size=8, seeds=2, optimizers=optimizers, **fields
     )
-    compared = mj.compare(cfg, trials=2, tuning_seeds=1)
+    compared = mj.compare(cfg, trials=2, tuning_seeds=1, rerun_seeds=0)
     task = mj.make_task(name, **SMALL[name], **fields)
     # By default a sixth.
     held_out = task.split_validation(task.num_examples // 6)
     assert compared.tuning.provenance["data"] == data_digest(held_out)
     assert "test_loss" in compared.tuning.evaluations
-    assert set(compared.protocols) == {"same", "matched", "tuned"}
+    assert {"same", "matched", "tuned"} <= set(compared.protocols)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def sweep(cfg, **options):
 
 
 def compare(cfg, **options):
-    return mj.compare(cfg, *options.pop("labels", ()), **{"trials": 2, "tuning_seeds": 1, **options})
+    return mj.compare(cfg, *options.pop("labels", ()), **{"trials": 2, "tuning_seeds": 1, "rerun_seeds": 0, **options})
 
 
 def refuse(call, words, folder):
@@ -313,6 +313,8 @@ OPTIONS = {
         ({"tuning_seeds": ["a"]}, "tuning_seeds must be an integer"),
         ({"tuning_seeds": [[1]]}, "tuning_seeds must be an integer"),
         ({"tuning_seeds": []}, "at least one seed"),
+        ({"rerun_seeds": None}, "rerun_seeds must be an integer"),
+        ({"rerun_trials": "3"}, "rerun_trials must be an integer"),
         ({"validation": 0.1}, "validation must be an integer"),
         ({"tune_by": 3}, "metric to tune by: unknown 3"),
         ({"tune_by": []}, "metric to tune by: unknown []"),

@@ -54,7 +54,8 @@ def comparison_document(compared: Comparison, command: str) -> Document:
         if "tuned" in compared.protocols:
             curves = read_trial_curves(compared.tuning, {})
             document |= trial_curves_part(compared.tuning, curves, compared.protocols["tuned"].title)
-        stages = {"judging": compared.judged[0], "tuning": compared.tuning}
+        again = {} if compared.rerun is None else {"rerunning": compared.rerun}
+        stages = {"judging": compared.judged[0], "tuning": compared.tuning, **again}
     return document | {"table": table_part(stages)}
 
 
