@@ -60,6 +60,8 @@ def main() -> None:
     compared = mj.compare(
         mj.Config(seeds=arguments.seeds, iterations=arguments.iterations, optimizers=OPTIMIZERS),
         space=SPACE,
+        search="random",
+        rerun_seeds=0,
         trials=arguments.trials,
         tuning_seeds=range(arguments.seeds, arguments.seeds + arguments.tuning_seeds),
         target=TARGET,

@@ -65,6 +65,7 @@ def study(arguments: argparse.Namespace) -> Study:
             cfg,
             space={"learning_rate": mj.LogUniform(0.01, 1.0).grid(design.rates) if design.rates > 1 else [0.1]},
             search="grid",
+            rerun_seeds=0,
             tuning_seeds=design.tuning_seeds,
             judge_by=list(METRICS),
             target=TARGET,

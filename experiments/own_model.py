@@ -44,6 +44,7 @@ def study(arguments: argparse.Namespace) -> Study:
         mj.Config(iterations=iterations, batch_size=64, seeds=seeds, optimizers=OPTIMIZERS),
         space={label: {"learning_rate": mj.LogUniform(*ends).grid(rates)} for label, ends in RATES.items()},
         search="grid",
+        rerun_seeds=0,
         judge_by=["test_accuracy", "train_loss"],
         task=mj.flax_task(ConvNet(), train, test, augment=shift(2, shape=(28, 28))),
         folder=arguments.folder,

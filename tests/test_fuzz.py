@@ -127,7 +127,7 @@ CALLS = {
     "from_json": lambda rng, value: mj.Config.from_json(
         rng.choice([value(), {rng.choice(["optimizers", "seeds", "l2", "x"]): value()}, {"optimizers": {"a": value()}}])
     ),
-    "Uniform": lambda rng, value: rng.choice([mj.Uniform, mj.LogUniform])(value(), value()).grid(
+    "Uniform": lambda rng, value: rng.choice([mj.Uniform, mj.LogUniform, mj.ReverseLogUniform])(value(), value()).grid(
         rng.choice([3, value()])
     ),
     "make_trials": lambda rng, value: make_trials(CFG, _space(rng, value)),

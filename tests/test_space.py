@@ -96,7 +96,10 @@ def test_the_text_of_an_axis_is_read_back(name, axis):
     assert repr(parse_axis(f"{written}={text_of_axis(axis)}")) == repr((name, tuple(axis)))
 
 
-@pytest.mark.parametrize("axis", [mj.Uniform(0, 1), mj.LogUniform(np.float32(0.5), np.int64(2))], ids=repr)
+DISTRIBUTIONS = [mj.Uniform(0, 1), mj.LogUniform(np.float32(0.5), np.int64(2)), mj.ReverseLogUniform(-1.5, 0.99)]
+
+
+@pytest.mark.parametrize("axis", DISTRIBUTIONS, ids=repr)
 def test_the_text_of_a_distribution_is_read_back(axis):
     assert parse_axis(f"x={text_of_axis(axis)}") == ("x", axis)
 
@@ -203,6 +206,10 @@ def test_the_logarithms_of_log_uniform_draws_and_uniform_draws_themselves_are_un
     # Kolmogorov-Smirnov; with this seed nothing is left to chance.
     assert stats.kstest(np.log(rates), stats.uniform(np.log(1e-4), -np.log(1e-4)).cdf).pvalue > 0.05
     assert stats.kstest(momenta, stats.uniform(0.2, 0.7).cdf).pvalue > 0.05
+    space = {"momentum": mj.ReverseLogUniform(0.0, 0.99)}
+    trials = make_trials(CFG, {"momentum": space}, search=search, budget=512, search_seed=1)["momentum"]
+    distances = 1 - np.ravel(values(trials, "momentum"))
+    assert stats.kstest(np.log(distances), stats.uniform(np.log(0.01), -np.log(0.01)).cdf).pvalue > 0.05
     # What the test would find of draws that are not.
     assert stats.kstest(rates, stats.uniform(1e-4, 1).cdf).pvalue < 1e-9
 
@@ -226,6 +233,26 @@ def test_what_a_distribution_gives_lies_between_its_ends_to_twelve_digits(a, b, 
     for kind in (mj.Uniform, mj.LogUniform):
         # Logarithms up to 690 lose three digits of sixteen; the sum of two ends rounds at 2^-52.
         assert low * (1 - 1e-11) <= kind(low, high).at(u) <= high * (1 + 1e-11)
+    if high < 1:
+        # 1 − x is rounded at 1e-16 of 1, and x itself to twelve digits.
+        x = mj.ReverseLogUniform(low, high).at(u)
+        assert low * (1 - 1e-11) - 1e-15 <= x <= high * (1 + 1e-11) + 1e-15
+
+
+def test_an_effective_learning_rate_gives_the_learning_rate_once_all_else_is_set():
+    space = {
+        "momentum": {"effective_learning_rate": [0.1, np.float32(0.5)], "momentum": [0.0, 0.5], "dampening": [0.5]},
+        "sgd": {"effective_learning_rate": [0.1]},
+    }
+    trials = make_trials(CFG, space)
+    # By hand: η = effective · (1 − m)/(1 − d), and effective at a momentum of 0, which nothing dampens.
+    assert values(trials["momentum"], "learning_rate", "momentum") == [(0.1, 0.0), (0.1, 0.5), (0.5, 0.0), (0.5, 0.5)]
+    assert values(trials["sgd"], "learning_rate") == [(0.1,)]
+    # A constant takes the place of a schedule. A bare name is for those that have one.
+    adam = {"adam": mj.OptimizerConfig("optax.adam", learning_rate=0.1), "scheduled": OPTIMIZERS["scheduled"]}
+    trials = make_trials(mj.Config(optimizers=adam), {"effective_learning_rate": [1.0, 2.0]})
+    assert values(trials["scheduled"], "learning_rate") == [(0.1,), (0.2,)]
+    assert values(trials["adam"], "learning_rate") == [(0.1,)]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +283,13 @@ def test_what_a_distribution_gives_lies_between_its_ends_to_twelve_digits(a, b, 
             "learning_rate is no schedule but 0.1",
         ),
         ([("learning_rate", [0.1])], {}, "what varies is a mapping from names to values"),
+        (
+            {"momentum": {"learning_rate": [0.1], "effective_learning_rate": [0.1]}},
+            {},
+            "the learning rate of 'momentum' varies twice",
+        ),
+        ({"effective_learning_rate": [-1.0]}, {}, "effective_learning_rate of 'sgd' must be finite and at least 0"),
+        ({"effective_learning_rate": ["a"]}, {}, "effective_learning_rate of 'sgd' must be finite and at least 0"),
         ({"learning_rate": [0.1]}, {"budget": 3}, "budget is for search='random' or 'sobol'"),
         (
             {"learning_rate": [0.1]},
@@ -292,6 +326,7 @@ def test_a_space_that_cannot_be_is_refused(space, options, words):
         (lambda: mj.Uniform(0, float("inf")), "high must be"),
         (lambda: mj.Uniform("0", 1), "low must be"),
         (lambda: mj.LogUniform(0, 1), "low must be more than 0 on a logarithmic scale, not 0"),
+        (lambda: mj.ReverseLogUniform(0, 1), "high must be less than 1 on a reversed logarithmic scale, not 1"),
         (lambda: mj.Uniform(0, 1).grid(1), "count must be an integer of at least 2 and at most 100000, not 1"),
     ],
 )

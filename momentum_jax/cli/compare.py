@@ -34,8 +34,7 @@ from momentum_jax.comparison.answer import Answer, answer_of, decisive_metric, s
 from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING
 from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.result import Comparison
-from momentum_jax.comparison.tuning import tuning_losses
-from momentum_jax.comparison.wording import format_value, note_on_other_searches, title_of
+from momentum_jax.comparison.wording import format_value, title_of
 from momentum_jax.config import Config, task_title
 from momentum_jax.optimizers.description import parse_values
 from momentum_jax.report import PAGE, write_page
@@ -92,7 +91,7 @@ _SHORT_TITLES = {
     "tuned_alone": "best of own trials",
 }
 _SHORT_HEADS = {"train_loss": "training loss", "test_loss": "test loss", "test_accuracy": "test accuracy"}
-# What fits a terminal of 80 columns and 24 lines: rows of a protocol, and columns.
+# What fits a terminal of 80 columns and 24 lines: rows of a protocol, one less if there are four; and columns.
 _MOST_ROWS, _MOST_HYPERPARAMETERS, _MOST_METRICS = 3, 2, 2
 # The flags that `compare` takes as they are.
 _OPTIONS = (
@@ -172,10 +171,9 @@ def _print_comparison(out: Console, compared: Comparison, answer: Answer, folder
     _print_medians(out, compared)
     print_answer(out, answer)
     out.print(answer.sure, soft_wrap=False)
-    assert compared.tuning is not None
-    losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-    if varies := note_on_other_searches(compared.tuning, losses, compared.plan, compared.plan["level"]):
-        out.print(f"{varies}.", soft_wrap=False)
+    # With more optimizers it would not fit.
+    if compared.search_note and len(compared.config.optimizers) == 2:
+        out.print(f"{compared.search_note}.", soft_wrap=False)
     verdicts = f"{counted(len(compared.findings), 'verdict')} and " if compared.findings else ""
     out.print(written(folder, f"{PAGE}: {verdicts}{counted(len(compared.notes), 'note')}"))
     seeds, needed = compared.config.seed_tuple, seeds_needed(compared)
@@ -195,13 +193,13 @@ def _print_medians(out: Console, compared: Comparison) -> None:
     varying = varying_hyperparameters([arm.trial for arm in arms])
     names = [name for name in varying if all(_is_number(value) for value in varying[name])][:_MOST_HYPERPARAMETERS]
     cells = iter([[_cell(varying[name][i]) for name in names] for i in range(len(arms))])
-    rows, left_out = [], 0
+    rows, left_out, most = [], 0, _MOST_ROWS if len(compared.protocols) <= _MOST_ROWS else _MOST_ROWS - 1
     for name, protocol in compared.protocols.items():
         title = _SHORT_TITLES.get(name, protocol.title)
         if protocol.skipped:
             rows.append([title, "left out", *("" for _ in (*names, *metrics))])
         for i, ((label, arm), own) in enumerate(zip(protocol.arms.items(), cells, strict=False)):
-            if i >= _MOST_ROWS:
+            if i >= most:
                 left_out += 1
                 continue
             medians = [format_value(metric, median_of(metric, arm.values[metric])) for metric in metrics]

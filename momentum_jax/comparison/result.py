@@ -51,6 +51,7 @@ class Comparison:
         failed have none on "failed".
       notes: what a reader must know: best values on the edge of the space, a budget that was too small, what was left
         out or is unfinished.
+      search_note: what the best trials of another search could have been, one of the notes; None without a search.
       iterations: the iterations that the histories of the arms hold.
       target: the loss to reach, of `iterations_to_target` and `seconds_to_target`; None if these are not judged.
       tuning: the sweep on the validation split whose best trials are "tuned", or None.
@@ -63,6 +64,7 @@ class Comparison:
     protocols: dict[str, Protocol]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    search_note: str | None
     iterations: Int[np.ndarray, " recorded"]
     target: float | None
     tuning: Result | None
@@ -218,8 +220,7 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, rerun: Result | None,
         protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
     losses = tuning_losses(tuning, plan["tune_by"])
     notes = [*notes_on_skipped(protocols), *notes_on_search(plan, tuning.config.iterations)]
-    varies = note_on_other_searches(tuning, losses, plan, head["judging"]["level"])
-    notes += [*([varies] if varies else []), *notes_on_tuning(tuning, losses, plan["schedules_replaced"])]
+    notes += notes_on_tuning(tuning, losses, plan["schedules_replaced"])
     stages = {"tuning": tuning, **({} if rerun is None else {"rerunning": rerun}), "judging": judged}
     notes += [note for stage, result in stages.items() for note in notes_on_errors(stage, result)]
     options = JudgingOptions(*(head["judging"][name] for name in JudgingOptions._fields))
@@ -292,11 +293,15 @@ def judge_protocols(
     few = note_on_few_seeds(max(v.pairs for v in verdicts), len(pairs), options.level) if verdicts else None
     missed = notes_on_target(with_runs, target, config.record_every) if target is not None and options.times else ()
     more = [*([few] if few else []), *notes_on_runs(with_runs), *missed, *notes_on_budget(tuned, plan, level)]
+    varies = None
+    if tuning is not None:
+        varies = note_on_other_searches(tuning, tuning_losses(tuning, plan["tune_by"]), plan, options.level)
     return Comparison(
         config=config,
         protocols=dict(protocols),
         verdicts=tuple(verdicts),
-        notes=(*notes, *more),
+        notes=(*notes, *([varies] if varies else []), *more),
+        search_note=varies,
         iterations=judged[0].iterations,
         target=target,
         tuning=tuning,

@@ -165,7 +165,7 @@ def notes_on_search(plan: Mapping[str, Any], iterations: int) -> Iterator[str]:
     runs = len(optimizers) * (trials * seeds + few * again)
     yield (
         f"tuning: {counted(trials, 'trial')} of each of {len(optimizers)} optimizers with {counted(seeds, 'seed')}"
-        + (f", the best {few} again with {again} others" if again else "")
+        + (f", the best {counted(few, 'trial')} again with {counted(again, 'other')}" if again else "")
         + f": {counted(runs, 'run')}, {runs * iterations:,} iterations"
     )
     for outer in optimizers:
@@ -194,10 +194,9 @@ def note_on_other_searches(
             limits.append(f"{limit:.4g} with {label} (here {medians.min():.4g})")
     if plan["search"] == "grid" or not limits:
         return None
-    title = title_of_tuning(plan).removesuffix(" (nats)")
     return (
-        f"the search varies: the best {title} of {plan['trials']} other trials would be at most "
-        f"{' and '.join(limits)}, each with a probability of {100 * level:g} %"
+        f"the search varies: the best tuning loss of {plan['trials']} other trials would be at most "
+        f"{' and '.join(limits)}, at {100 * level:g} % each"
     )
 
 

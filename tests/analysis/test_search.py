@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_jax.analysis import expected_best, iterations_to, tolerated_range
+from momentum_jax.analysis import best_of_another_search, expected_best, iterations_to, tolerated_range
 
 INF, NAN = np.inf, np.nan
 # Sums of some tens of products, each a rounding of 2⁻⁵³.
@@ -24,6 +24,27 @@ def test_the_best_of_a_budget_is_that_of_all_subsets(values):
     with np.errstate(invalid="ignore"):
         expected = [sum(found) / len(found) for found in best]
     np.testing.assert_allclose(expected_best(values, budgets), expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(("count", "level"), [(3, 0.5), (4, 0.95), (5, 0.8), (5, 0.95)])
+def test_the_best_of_another_search_exceeds_the_limit_as_seldom_as_the_level_says_and_no_lower_value_does(count, level):
+    # Oracle: all ways in which the ranks of 2N values fall to two searches; with exchangeable draws they are equally
+    # probable.
+    ranks = range(2 * count)
+    splits = [(first, set(ranks) - set(first)) for first in itertools.combinations(ranks, count)]
+    limits = [best_of_another_search(np.array(first[::-1], float), level) for first, _ in splits]
+    exceeded = [min(second) > limit for (_, second), limit in zip(splits, limits, strict=True)]
+    assert np.mean(exceeded) <= 1 - level
+    positions = [first.index(limit) for (first, _), limit in zip(splits, limits, strict=True)]
+    assert len(set(positions)) == 1
+    lower = [first[positions[0] - 1] if positions[0] else -1 for first, _ in splits]
+    assert np.mean([min(second) > value for (_, second), value in zip(splits, lower, strict=True)]) > 1 - level
+
+
+def test_two_trials_are_too_few_to_say_what_another_search_finds_at_95_per_cent():
+    # All of the first one's are less than both of the second's with probability 1/C(4, 2).
+    assert best_of_another_search(np.array([1.0, 2.0]), 0.95) == INF
+    assert best_of_another_search(np.array([1.0, INF, 2.0, 3.0]), 0.9) == 3.0
 
 
 def test_large_numbers_of_trials_keep_their_digits(rng):

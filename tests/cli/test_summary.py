@@ -70,6 +70,10 @@ COMPARISONS = {
         {"same": ("better", "worse"), "matched": ("worse", "better"), "tuned": ("equivalent", "no verdict")},
         ("sgd", "momentum", "lion"),
     ),
+    "four protocols": lambda: comparison(
+        dict.fromkeys(("same", "matched", "tuned", "tuned_alone"), ("better", "no verdict")),
+        ("sgd", "momentum", "lion"),
+    ),
     "thirty optimizers": lambda: comparison(
         dict.fromkeys(("same", "tuned"), (("better", "worse", "no verdict", "failed", "equivalent") * 6)[:29]),
         tuple(f"o{i}" for i in range(30)),

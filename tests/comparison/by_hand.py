@@ -49,6 +49,7 @@ TITLES = {
     "same": "same learning rate, 0.01",
     "matched": "same effective learning rate, 0.1",
     "tuned": "each at its best of 24 trials",
+    "tuned_alone": "each at its best of 24 own trials",
     "given": "as configured",
 }
 _AROUND = np.linspace(-0.05, 0.05, PAIRS)

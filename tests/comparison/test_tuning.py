@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
+from momentum_jax.analysis import best_of_another_search
 from momentum_jax.comparison import procedure, tuning
+from momentum_jax.optimizers.effective import effective_learning_rate_of
 from momentum_jax.tasks import image_classification
 from tests.comparison.small import SPACE
 
@@ -133,6 +135,43 @@ def test_what_only_the_outer_space_has_must_be_able_to_do_nothing(cfg):
     assert not tuning.contains(cfg, inside, "momentum", "sgd")
     sizes = {size: momentum | {"momentum": momentum["momentum"] | {"batch_size": [size, 9]}} for size in (8, 16)}
     assert [tuning.contains(cfg, axes, "momentum", "sgd") for axes in sizes.values()] == [True, False]
+
+
+def test_by_default_the_effective_learning_rate_and_the_momentum_vary_and_elsewhere_the_learning_rate():
+    optimizers = {
+        "sgd": mj.OptimizerConfig("sgd", learning_rate=0.1),
+        "nesterov": mj.OptimizerConfig("nesterov", learning_rate=mj.Schedule("constant", value=0.1)),
+        "aggmo": mj.OptimizerConfig("aggmo", learning_rate=0.1),
+        "adam": mj.OptimizerConfig("optax.adam", learning_rate=0.1),
+        "none": mj.OptimizerConfig("optax.set_to_zero"),
+    }
+    effective = {"effective_learning_rate": mj.LogUniform(1e-3, 10)}
+    assert tuning.default_space(optimizers) == {
+        "sgd": effective,
+        "nesterov": effective | {"momentum": mj.ReverseLogUniform(0, 0.99)},
+        "aggmo": effective,
+        "adam": {"learning_rate": mj.LogUniform(1e-3, 1)},
+        "none": {},
+    }
+    del optimizers["none"]
+    search = tuning.plan_search(mj.Config(optimizers=optimizers), None, "sobol", None, 0, 3, 3, 10)
+    assert search.contained == [["nesterov", "sgd"]]
+    assert {len(own) for own in search.trials.values()} == {16}
+
+
+def test_a_search_by_sobols_points_varies_no_more_than_the_limit_says():
+    # Trials of a bowl along the effective learning rate, and a little along the momentum, with 40 seeds of the search.
+    cfg = mj.Config(optimizers={"momentum": mj.OptimizerConfig("momentum", learning_rate=0.1)})
+    medians = []
+    for seed in range(40):
+        (trials,) = tuning.plan_search(cfg, None, "sobol", None, seed, 3, 3, 10).trials.values()
+        rates = [effective_learning_rate_of("", trial.optimizer) for trial in trials]
+        momenta = [trial.optimizer.hyperparameters["momentum"] for trial in trials]
+        medians.append((np.log10(rates) + 0.5) ** 2 + 0.1 * (np.log10(1 - np.asarray(momenta)) + 1) ** 2)
+    best = np.array([own.min() for own in medians])
+    limits = np.array([best_of_another_search(own, 0.95) for own in medians])
+    # 40·39 pairs of searches.
+    assert (best[None] > limits[:, None]).sum() <= 0.05 * 40 * 39
 
 
 def test_the_held_out_examples_of_a_task_are_those_of_its_dataset_and_all_others_are_trained_on(cfg):

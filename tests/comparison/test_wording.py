@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+import momentum_jax as mj
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.wording import (
     format_value,
@@ -12,14 +13,18 @@ from momentum_jax.comparison.wording import (
     note_on_few_seeds,
     note_on_given_target,
     note_on_no_target,
+    note_on_other_searches,
     notes_on_failures,
     notes_on_runs,
     notes_on_skipped,
     notes_on_target,
+    open_ends,
     title_of,
     title_of_tuning,
 )
+from momentum_jax.space import Trial
 from tests.comparison.by_hand import arm, losses, verdict_of
+from tests.report.judged import sweep_of
 
 FALLING = -0.1 * np.arange(1, 9)
 AROUND = (-0.003, 0.004, 0.001, -0.001, 0.002, -0.002, 0, 0)
@@ -214,6 +219,36 @@ def test_a_note_says_why_there_is_no_target_and_suggests_one():
     assert "more than a tenth of the runs that chose a best trial failed; give a target" in note_on_no_target(10, None)
     assert note_on_given_target(0.25).endswith("only if mj.compare_results is given a target, such as 0.25")
     assert note_on_given_target(None).endswith("only if mj.compare_results is given a target")
+
+
+def test_the_ends_of_a_search_along_effective_learning_rates_are_those_of_these():
+    def trial(rate, momentum):
+        return Trial(mj.OptimizerConfig("momentum", learning_rate=rate, momentum=momentum), 128)
+
+    # By effective learning rate: 1, 0.5, 2. The second has the lowest learning rate and the highest momentum.
+    trials = [trial(0.5, 0.5), trial(0.05, 0.9), trial(2.0, 0.0)]
+    assert open_ends(trials, 1) == {
+        "momentum": ("highest", 0.9),
+        "effective_learning_rate": ("lowest", pytest.approx(0.5)),
+    }
+    assert open_ends(trials, 0) == {}
+    # A momentum of 0 has nothing beyond it.
+    assert open_ends(trials, 2) == {"effective_learning_rate": ("highest", 2.0)}
+    # The learning rates of a grid come more than once.
+    grid = [trial(rate, momentum) for rate in (0.5, 1.0) for momentum in (0.0, 0.5, 0.9)]
+    assert open_ends(grid, 4) == {"learning_rate": ("highest", 1.0)}
+
+
+def test_a_note_says_what_the_best_of_another_search_could_be_unless_it_was_a_grid():
+    draws = {label: [{"learning_rate": 0.01 * (i + 1)} for i in range(4)] for label in "ab"}
+    tuning = sweep_of(draws, (8, 9))
+    losses = {"a": np.tile([[1.0], [2.0], [3.0], [4.0]], 2), "b": np.tile([[9.0], [np.inf], [7.0], [np.inf]], 2)}
+    # Four trials: at 90 % the third least value; that of b is infinite.
+    assert note_on_other_searches(tuning, losses, {"search": "sobol", "trials": 4}, 0.9) == (
+        "the search varies: the best tuning loss of 4 other trials would be at most 3 with a (here 1), at 90 % each"
+    )
+    assert note_on_other_searches(tuning, losses, {"search": "grid", "trials": 4}, 0.9) is None
+    assert note_on_other_searches(tuning, {"b": losses["b"]}, {"search": "sobol", "trials": 4}, 0.9) is None
 
 
 def test_a_budget_that_was_too_small_is_said_with_the_metrics_that_show_it():
