@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TextIO, runtime_checkable
 Progress = Callable[..., None]
 """A function `progress(phase, done, total)`, in sweeps and comparisons `progress(phase, done, total, note)`.
 
-The phase is "compiling", "training" or "evaluating", "runs" in a sweep, and "tuning", "judging" or "timing" in a
-comparison. `done` and `total` count its units: iterations, runs (of which `done` may hold parts) or rounds, and in
-"compiling" the size of what is compiled. The note of a sweep tells speed, failures and memory.
+The phase is "compiling", "training" or "evaluating", "runs" in a sweep, and "tuning", "rerunning", "judging" or
+"timing" in a comparison. `done` and `total` count its units: iterations, runs (of which `done` may hold parts) or
+rounds, and in "compiling" the size of what is compiled. The note of a sweep tells speed, failures and memory.
 """
 
 Report = Callable[..., None]

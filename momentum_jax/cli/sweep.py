@@ -52,8 +52,9 @@ cannot be written (the message says what was saved), 130 interrupted (what was f
 
 _FOLDER = "folder for the runs; by default one under runs/ named after the dataset and the sweep."
 _GRID = (
-    "what varies, once for each: [LABEL.]NAME=VALUE,VALUE,... or LOW:HIGH:log:N or LOW:HIGH:lin:N; for a search also "
-    "LOW:HIGH:log or LOW:HIGH:lin. NAME is a hyperparameter, one.parameter of a schedule, or batch_size."
+    "what varies, once for each: [LABEL.]NAME=VALUE,VALUE,... or LOW:HIGH:log:N, for a search also LOW:HIGH:log; lin "
+    "or revlog in place of log. NAME is a hyperparameter, one.parameter of a schedule, effective_learning_rate, or "
+    "batch_size."
 )
 _CLUSTER = "train on a Ray cluster: its address, auto, or local:N for N worker processes on this machine."
 _FLAGS = [

@@ -13,6 +13,7 @@
 - `optimal_sgd`, `optimal_momentum`, `optimal_nesterov`, `standard_nesterov`: hyperparameters for quadratics.
 - `OptimizerConfig`, `Schedule`: descriptions that a config can hold. `available` lists the methods by name, and
   `momentum_jax.optimizers.registry` builds an optimizer from its description.
+- `effective.py`: the effective learning rate of a description, and the learning rate that gives one.
 - `convert`: hyperparameters from one library's convention to another's, as listed in `CONVENTIONS` and `FAMILY`.
 - `from_optax`, `to_optax`, `from_torch`, `to_torch`: optimizer states.
 

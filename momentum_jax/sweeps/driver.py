@@ -59,7 +59,7 @@ def sweep(
       cfg: what all runs have where the space does not say otherwise.
       space: what varies: `{"momentum": {"learning_rate": [0.01, 0.1]}}` by label, or `{"learning_rate": […]}` for
         every optimizer that has it; also "batch_size", and "learning_rate.peak_value" inside a schedule. For a
-        search, `Uniform(low, high)` or `LogUniform(low, high)` in place of values.
+        search, `Uniform(low, high)`, `LogUniform(low, high)` or `ReverseLogUniform(low, high)` in place of values.
       folder: where finished runs are kept; by default in memory only. A folder may hold a sweep of other trials and
         seeds: its runs are used again, and only the missing ones are trained. The result's histories and parameters
         are read from it when one of them is first asked for.
