@@ -245,7 +245,9 @@ def open_ends(trials: Sequence[Trial], best: int) -> dict[str, tuple[str, float]
 
 
 def _has_rate(trial: Trial) -> bool:
-    return has_effective_learning_rate(trial.optimizer) and is_number(trial.optimizer.hyperparameters["learning_rate"])
+    return has_effective_learning_rate(trial.optimizer) and is_number(
+        trial.optimizer.hyperparameters.get("learning_rate")
+    )
 
 
 def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:

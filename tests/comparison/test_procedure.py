@@ -12,7 +12,7 @@ from momentum_jax._base.progress import no_progress
 from momentum_jax.analysis import median_of_trials, smooth_curve
 from momentum_jax.comparison import procedure, tuning
 from momentum_jax.comparison import result as results
-from momentum_jax.comparison.folder import HEAD, JUDGING, read_head, write_head
+from momentum_jax.comparison.folder import HEAD, JUDGING, RERUNNING, TUNING, read_head, write_head
 from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.sweeps import batches
 from momentum_jax.sweeps.driver import run_sweep
@@ -202,6 +202,17 @@ def test_an_unfinished_judging_is_judged_on_what_is_there_and_said(compared, fol
         mj.Comparison.load(copy)
     rewrite_sealed(copy / HEAD, lambda head: {name: value for name, value in head.items() if name != "protocols"})
     with pytest.raises(mj.InputError, match=r"tuning in .* is unfinished"):
+        mj.Comparison.load(copy)
+
+
+def test_reruns_of_another_comparison_are_refused(compared, folder, tmp_path):
+    del compared
+    copy = shutil.copytree(folder, tmp_path / "c")
+    shutil.rmtree(copy / RERUNNING)
+    with pytest.raises(mj.InputError, match="holds no complete result"):
+        mj.Comparison.load(copy)
+    shutil.copytree(copy / TUNING, copy / RERUNNING)
+    with pytest.raises(mj.InputError, match=r"rerunning' is not of this comparison: seeds is \[1000000, 1000001\]"):
         mj.Comparison.load(copy)
 
 
