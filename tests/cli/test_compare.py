@@ -108,7 +108,7 @@ def test_the_command_on_the_page_of_a_comparison_finds_all_runs_finished(printed
     main(["compare", *command_on(pathlib.Path("o/report.html")), "--out", "o"])
     assert not trained
     printed("report", "o", "--figures", "paper")
-    names = {"curves", "three_way_1", "tuning"}
+    names = {"curves", "three_way_1", "tuning", "heatmap"}
     kinds = (".png", ".svg", ".pdf")
     assert {path.name for path in pathlib.Path("paper").iterdir()} == {f"{n}{k}" for n in names for k in kinds}
 
