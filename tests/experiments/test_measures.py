@@ -1,5 +1,6 @@
-"""What the studies of saddles, of local minima and of the law of batch sizes measure."""
+"""What the studies of saddles, of local minima and of the law of batch sizes measure, and the check of the search."""
 
+import dataclasses
 import math
 
 import batch_size_law
@@ -9,10 +10,12 @@ import local_minima
 import numpy as np
 import pytest
 import saddle_escape
+import search_sanity
 
 import momentum_jax as mj
 from momentum_jax.analysis import noise, theory
 from momentum_jax.tasks.landscapes import make_landscape
+from tests.report.judged import LABELS, comparison_of
 
 # THEORY's rates and iterations to a thousandfold at c = 0.1 and β = 0.9, way by way.
 GROWTH = [(1.1, 73), (1.3162, 27), (1.3644, 24), (1.0647, 115), (1.0674, 110)]
@@ -209,3 +212,18 @@ def test_momentum_pays_from_a_batch_size_on_where_it_does_with_all_larger_ones()
     assert batch_size_law.since(sizes, np.array([1.0, 3.0, 1.0, 2.0])) == "from 64 on"
     assert batch_size_law.since(sizes, np.array([2.0, 2.0, 2.0, 2.0])) == "from 1 on"
     assert batch_size_law.since(sizes, np.array([3.0, 3.0, 3.0, 1.9])) == "nowhere"
+
+
+def test_the_check_of_the_search_counts_losses_to_what_is_contained_and_pairs_of_searches(monkeypatch):
+    monkeypatch.setattr(search_sanity, "OPTIMIZERS", dict.fromkeys(LABELS))
+    search = comparison_of(20, 16)
+    failed = {label: np.ones_like(own) for label, own in search.tuning.failed.items()}
+    failing = dataclasses.replace(search, tuning=dataclasses.replace(search.tuning, failed=failed))
+    assert search_sanity.limits_kept([search, search]) == dict.fromkeys(LABELS, 1.0)
+    # The best of a search that fails is infinite, and so is its limit.
+    assert search_sanity.limits_kept([search, failing]) == dict.fromkeys(LABELS, 0.5)
+    # The tuned rate is 0.05 for the first and 0.1, which is the best, for the second.
+    assert not search_sanity.fires(search, "tuned")
+    for pair, fires in ((LABELS, True), (LABELS[::-1], False)):
+        contained = dataclasses.replace(search, plan=search.plan | {"contained": [list(pair)]})
+        assert [search_sanity.fires(contained, name) for name in ("tuned", "tuned_alone")] == [fires, fires]
