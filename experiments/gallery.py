@@ -39,6 +39,7 @@ STUDIES = (
     "log_time_momentum",
     "loss_surface",
     "own_loop",
+    "momentum_atlas",
 )
 WIDTH = 120
 
