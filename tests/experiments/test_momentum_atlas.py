@@ -137,8 +137,7 @@ def test_where_no_method_is_below_qhm_the_finding_says_how_much_may_have_been_mi
         "Of 14 comparisons with a baseline they win none and lose 1 (MaSS with batches of 512) against QHM, " in found
     )
     assert "win 7 (all with batches of 512) and lose none against SGD." in found
-    assert "with batches of 512 (QHM's: 30.5) +100.0 % (+100.0 to +100.0) with SGD, +0.0 %" in found
-    assert "At 16 trials each they win none and lose 1 (MARS with batches of 512) against QHM, win none" in found
+    assert "At 16 trials each they win none and lose 1 (MARS with batches of 512) against QHM." in found
     # Of 105 pairs of tunings 56 differ, by a half.
     assert "two tunings of one method differ by 50.0 % (median)." in found
 
@@ -148,7 +147,6 @@ def test_a_method_below_qhm_at_the_larger_budget_speaks_against_the_claim():
     assert found.startswith("In part: at 240 trials each, 2 of the 7 methods")
     assert "is not borne out. The intervals leave room for a gain over QHM of at most 20.0 % (MARS with" in found
     assert "they win 2 (MaSS and MARS with batches of 512) and lose none against QHM" in found
-    assert "−20.0 % (−20.0 to −20.0) with MARS" in found
     # At the smaller budget alone it may be by where the search is led.
     found = study.find(numbers_of({"MARS": 0.8}))
     assert found.startswith("No: ")
@@ -164,7 +162,7 @@ def test_a_method_that_is_below_qhm_with_some_seeds_only_wins_and_loses_nothing(
     found = study.find(numbers)
     assert found.startswith("No: at 240 trials each, 0 of")
     assert "they win none and lose none against QHM" in found
-    assert "(−20.0 to +20.0) with MARS" in found
+    assert "a gain over QHM of at most 20.0 % (MARS with batches of 512)" in found
 
 
 def test_with_too_few_tunings_nothing_is_won():
