@@ -46,7 +46,11 @@ def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) ->
 
 def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
     if isinstance(shown, Comparison):
+        if shown.tuning is not None:
+            shown.tuning.check_histories("the page")
         return comparison_document(shown, command)
+    for result in shown:
+        result.check_histories("the page")
     sweeps = [result for result in shown if result.trials is not None]
     if sweeps and len(shown) > 1:
         raise InputError("a sweep has a page of its own; show it alone")
