@@ -95,7 +95,7 @@ def compare(
       effective_learning_rate: that of the second protocol, by default the largest of the optimizers as configured.
       judge_by: the metrics to judge by; by default all in `momentum_jax.comparison.metrics.METRICS`, and others that
         the task evaluates.
-      target: the smoothed loss before the update, in nats, whose time is taken. By default it is taken from the tuning,
+      target: the smoothed loss before the update whose time is taken. By default it is taken from the tuning,
         if that has 10 seeds or more: the lowest loss, rounded up to two digits, that 90 % of the runs of every
         optimizer's best trial reach in three quarters of the iterations. Otherwise no times are judged, and a note
         suggests a target.

@@ -17,6 +17,7 @@ from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
 from momentum_jax.report.sensitivity import has_heatmap, sweep_figure
 from momentum_jax.results.result import Result
+from momentum_jax.results.summary import loss_unit
 
 PAGE = "report.html"
 _METRICS_PER_FIGURE = 3
@@ -76,5 +77,7 @@ def _comparison_figures(compared: Comparison) -> dict[str, Figure]:
         figures["tuning"] = tuning_figure(compared)
     if compared.tuning is not None and has_heatmap(compared.tuning):
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        figures["heatmap"] = heatmap_figure(compared.tuning, losses, title_of_tuning(compared.plan))
+        figures["heatmap"] = heatmap_figure(
+            compared.tuning, losses, title_of_tuning(compared.plan, loss_unit(compared.tuning))
+        )
     return figures

@@ -299,7 +299,7 @@ def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_compariso
 def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):
     errors = tuning.tuning_losses(compared.tuning, "test_accuracy")["sgd"]
     np.testing.assert_array_equal(errors, 1 - compared.tuning.test_accuracy["sgd"].astype(float))
-    assert title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
+    assert title_of_tuning({"tune_by": "test_accuracy"}, "nats") == "1 − accuracy on held-out examples"
 
 
 def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):
