@@ -21,12 +21,12 @@ def agreements(result: Result) -> Iterator[str]:
         difference = _difference(losses[label], losses[witness])
         first_apart = first_reached(-np.nan_to_num(difference, nan=np.inf), -tolerance)
         if (first_apart < 0).all():
-            yield f"{label} and {witness} agree to {tolerance:g} at every iteration"
+            yield f"{label} and {witness} agree to {tolerance:g} at every iteration."
             continue
         parted = result.iterations[np.sort(first_apart[first_apart >= 0])]
         first, last = parted[0], parted[-1]
         when = f"iteration {first}" if first == last else f"iterations {first} to {last}"
-        yield f"{label} and {witness} agree to {tolerance:g} until {when}; {_ends(result, label, witness)}"
+        yield f"{label} and {witness} agree to {tolerance:g} until {when}; {_ends(result, label, witness)}."
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

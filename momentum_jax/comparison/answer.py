@@ -3,14 +3,15 @@
 `answer_of` reads the verdicts and words them; `answer_sentences.py` joins what protocols and optimizers have in common.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from momentum_jax._base.display import counted
 from momentum_jax._base.errors import InputError
-from momentum_jax.analysis import least_for_median, median_of_trials, simultaneous_level
+from momentum_jax.analysis import Interval, least_for_median, median_interval, median_of_trials, simultaneous_level
 from momentum_jax.comparison.answer_sentences import (
     LONGEST_TITLE,
     Clause,
@@ -25,11 +26,11 @@ from momentum_jax.comparison.answer_sentences import (
     sentence,
     shortened,
 )
-from momentum_jax.comparison.arms import arm_of
+from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.metrics import METRICS, TIMES, importance, median_of, metric_of
 from momentum_jax.comparison.procedure import compare_results
 from momentum_jax.comparison.protocols import Protocol
-from momentum_jax.comparison.result import Comparison, notes_on_budget
+from momentum_jax.comparison.result import Comparison, notes_on_losers
 from momentum_jax.comparison.tuning import tuning_losses
 from momentum_jax.comparison.verdict import Outcome, Verdict
 from momentum_jax.comparison.wording import (
@@ -39,6 +40,7 @@ from momentum_jax.comparison.wording import (
     notes_on_runs,
     notes_on_tuning,
     open_ends,
+    range_text,
     reason_of_failures,
     reason_of_no_verdict,
     title_of,
@@ -49,6 +51,8 @@ from momentum_jax.results.result import Result
 from momentum_jax.results.tables import text_of, varying_hyperparameters
 from momentum_jax.space import Trial
 
+# From here on a difference is told as a factor: "100.0 % lower" says less than "300 times lower".
+_LEAST_FACTOR = 10
 _KINDS: dict[Outcome, Kind] = {
     "better": "helps",
     "worse": "does not help",
@@ -142,6 +146,8 @@ def _clause(compared: Comparison, name: str, protocol: Protocol, metric: str, a:
     clause = clause._replace(kind=_KINDS[verdict.outcome])
     if verdict.outcome == "no verdict":
         return clause._replace(reason=reason_of_no_verdict(verdict))
+    if clause.kind == "no difference found":
+        clause = clause._replace(interval=range_text(verdict).removesuffix("; "))
     if verdict.outcome == "equivalent":
         unit = "percentage points" if metric_of(metric).unit == "proportion" else "%"
         return clause._replace(reason=f"within ±{100 * compared.plan['margin']:g} {unit}")
@@ -149,7 +155,7 @@ def _clause(compared: Comparison, name: str, protocol: Protocol, metric: str, a:
         return clause
     if not np.isfinite(verdict.difference.value):
         return clause._replace(reason=_what_failed(protocol, verdict))
-    return clause._replace(ratio=_ratio_of_rates(name, protocol, a, b), size=_size(verdict))
+    return clause._replace(ratio=_ratio_of_rates(name, protocol, a, b), size=_size(verdict, protocol.arms))
 
 
 def _ratio_of_rates(name: str, protocol: Protocol, a: str, b: str) -> str:
@@ -163,16 +169,37 @@ def _ratio_of_rates(name: str, protocol: Protocol, a: str, b: str) -> str:
     return ratio_text(of_a / of_b) if of_a > 0 and of_b > 0 else ""
 
 
-def _size(verdict: Verdict) -> Size:
-    difference, less = verdict.difference.value, verdict.difference.value < 0
-    unit, factor = unit_of_difference(verdict, difference)
-    percent = abs(factor * difference) if unit == "%" else None
-    if unit == "%":
-        unit, factor = metric_of(verdict.metric).unit, 1.0
-    if verdict.metric in TIMES:
-        # The title says what is counted.
-        return Size(abs(difference), "", "fewer" if less else "more", percent)
-    return Size(abs(factor * difference), unit, "lower" if less else "higher", percent)
+def _size(verdict: Verdict, arms: Mapping[str, Arm]) -> Size:
+    """How large a difference is that was found: its interval holds no zero."""
+    difference, less = verdict.difference, verdict.difference.value < 0
+    unit, factor = unit_of_difference(verdict, difference.value)
+    way = ("fewer" if less else "more") if verdict.metric in TIMES else ("lower" if less else "higher")
+
+    def size(unit: str, factor: float) -> Size:
+        low, high = sorted((abs(factor * difference.low), abs(factor * difference.high)))
+        return Size(abs(factor * difference.value), unit, way, low, high)
+
+    if unit != "%":
+        # The titles of times say what is counted.
+        return size("" if verdict.metric in TIMES else unit, factor)
+    relative = size("%", factor)
+    if less and relative.high > 100:
+        # No loss is lower by more than all of it, and medians of differences are.
+        relative = relative._replace(low=math.nan)
+    times = _times(verdict, arms, less=less)
+    if times.value >= _LEAST_FACTOR:
+        relative = Size(times.value, "times", way, times.low, times.high)
+    return size("", 1.0)._replace(relative=relative)
+
+
+def _times(verdict: Verdict, arms: Mapping[str, Arm], *, less: bool) -> Interval:
+    """How many times lower or higher a is than b: the median of the ratios by seed; 0 where not all are positive."""
+    _, of_a, of_b = np.intersect1d(arms[verdict.a].seeds, arms[verdict.b].seeds, return_indices=True)
+    x, y = (arms[label].values[verdict.metric][of] for label, of in ((verdict.a, of_a), (verdict.b, of_b)))
+    level = verdict.difference.level
+    if not (np.isfinite([x, y]).all() and (np.minimum(x, y) > 0).all()):
+        return Interval(0.0, math.nan, math.nan, level)
+    return median_interval(y / x if less else x / y, level=level)
 
 
 def _what_failed(protocol: Protocol, verdict: Verdict) -> str:
@@ -193,15 +220,42 @@ def _sure(compared: Comparison) -> str:
     fewest, most = min(pairs, default=given), max(pairs, default=given)
     of_both = counted(most, "seed" if fewest == given else "shared seed")
     text = of_both if fewest == most else f"{fewest} to {of_both}"
+    lost = _failed_runs(compared.judged)
+    text += f" ({lost})" if lost else ""
     if compared.tuning is not None:
         others = counted(len(compared.tuning.config.seed_tuple), "other seed")
-        text += f"; each tuned by {counted(compared.plan['trials'], 'trial')} with {others}"
+        lost = _failed_trials(compared.tuning)
+        text += (
+            f"; each tuned by {counted(compared.plan['trials'], 'trial')} with {others}{f' ({lost})' if lost else ''}"
+        )
     if not pairs:
         return f"{text}."
     level, needed = f"{100 * compared.plan['level']:g} %", seeds_needed(compared)
     if fewest < needed:
         return f"{text}; verdicts at {level} need {counted(needed, 'seed')}."
     return f"{text}; all intervals hold at {level}."
+
+
+def _failed_runs(results: Iterable[Result]) -> str:
+    """How many runs of the results failed; "" if none did."""
+    there = [
+        own[~result.missing[label]] if result.missing else own
+        for result in results
+        for label, own in result.failed.items()
+    ]
+    failed = sum(int(own.sum()) for own in there)
+    return f"{failed:,} of {counted(sum(own.size for own in there), 'run')} failed" if failed else ""
+
+
+def _failed_trials(result: Result) -> str:
+    """How many runs of a sweep failed, and how many trials by the median of theirs; "" if no run did."""
+    medians = {
+        label: median_of_trials(np.zeros(own.shape), own, result.missing[label])[~result.missing[label].all(axis=1)]
+        for label, own in result.failed.items()
+    }
+    failed = sum(int(np.isinf(own).sum()) for own in medians.values())
+    trials = counted(sum(map(len, medians.values())), "trial")
+    return _failed_runs([result]) + (f", and with them {failed:,} of {trials}" if failed else "")
 
 
 def seeds_needed(compared: Comparison) -> int:
@@ -218,11 +272,10 @@ def _level(compared: Comparison) -> float:
 def _warnings(compared: Comparison) -> Iterator[str]:
     """The notes that could change the answer: on the tuning, and on runs that failed or are missing."""
     with_runs = {name: protocol for name, protocol in compared.protocols.items() if protocol.arms}
+    yield from notes_on_losers(with_runs, compared.plan, _level(compared))
     if compared.tuning is not None:
         yield from notes_on_tuning(compared.tuning, tuning_losses(compared.tuning, compared.plan["tune_by"]), ())
         yield from notes_on_errors("tuning", compared.tuning)
-    if "tuned" in with_runs:
-        yield from notes_on_budget(with_runs["tuned"].arms, compared.plan, _level(compared))
     yield from notes_on_runs(with_runs)
     yield from notes_on_failures(with_runs, compared.config.iterations)
     for result in compared.judged:
@@ -248,12 +301,13 @@ def answer_of_sweep(result: Result) -> Answer:
     ends = {label: own for label, own in ends.items() if own}
     missing = sum(int(own.sum()) for own in result.missing.values())
     unfinished = [f"unfinished: {counted(missing, 'run')} still to come"] if missing else []
-    reasons = [f"{label}: every trial failed: {reason_of_failures(result, label)}" for label in failed]
+    reasons = [f"{name_of(label)}: every trial failed: {reason_of_failures(result, label)}" for label in failed]
     warnings = [*unfinished, *reasons, *notes_on_errors("the sweep", result)]
     seeds = counted(len(result.config.seed_tuple), "seed")
     sure = f"{seeds}; the runs that chose the best trials flatter them, and momentum-jax compare judges by others."
     title = "median training loss" if result.train_loss else "median loss on the last batch"
-    return Answer(best_trials_sentences(title, trials, ends, failed), (), sure, tuple(warnings))
+    sentences = best_trials_sentences(title, trials, ends, failed, _failed_trials(result))
+    return Answer(sentences, (), sure, tuple(warnings))
 
 
 def best_of_sweep(result: Result) -> dict[str, tuple[int, float]]:

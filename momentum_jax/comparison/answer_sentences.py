@@ -1,5 +1,6 @@
 """The sentences of an answer: what several protocols or optimizers have in common is said once."""
 
+import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -13,10 +14,11 @@ LONGEST_TITLE = 50
 
 _KINDS: tuple[Kind, ...] = ("helps", "does not help", "no difference found", "cannot be told")
 _NUMBERS = ("three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_MOST_NAMED = 3
+_MOST_NAMED, _MOST_AFTER = 3, 2
 _LONGEST_NAME, _LONGEST_REASON = 30, 125
-# What is left out of sentences that are too long: first numbers in titles and effective learning rates, then reasons.
-_DETAILS = (2, 1, 0)
+# What is left out of sentences that are too long: first intervals, then numbers in titles and effective learning rates,
+# then reasons.
+_WITH_INTERVALS, _WITH_NUMBERS, _WITH_REASONS, _BRIEF = _DETAILS = (3, 2, 1, 0)
 
 _T = TypeVar("_T")
 
@@ -26,21 +28,32 @@ class Size(NamedTuple):
 
     Attributes:
       number: in the unit.
-      unit: of the metric, such as "nats".
+      unit: such as "percentage points"; "" for that of the metric.
       way: such as "lower".
-      percent: the same in % of b's median; None if it is not told so.
+      low: the lower end of the interval of the number; NaN if no interval is told.
+      high: the upper end; infinite if it is open.
+      relative: the same relative to b, in "%" or "times"; None if it is not told so.
     """
 
     number: float
     unit: str
     way: str
-    percent: float | None = None
+    low: float = math.nan
+    high: float = math.nan
+    relative: "Size | None" = None
 
     @property
     def amount(self) -> str:
         """The number with its unit."""
-        digits = ",.0f" if self.number >= 100 else ".1f" if self.number >= 0.1 else ".2g"
-        return f"{self.number:{digits}} {self.unit}".rstrip()
+        return f"{_number(self.number)} {self.unit}".rstrip()
+
+    @property
+    def amount_with_interval(self) -> str:
+        """The same with the interval, if there is one."""
+        if math.isnan(self.low):
+            return self.amount
+        high = f"to {_number(self.high)}" if math.isfinite(self.high) else "or more"
+        return f"{self.amount} ({_number(self.low)} {high})"
 
 
 class Clause(NamedTuple):
@@ -55,6 +68,7 @@ class Clause(NamedTuple):
       reason: why that cannot be told, why there is no size, or how close equivalent optimizers are; "" for none.
       ratio: how much larger the effective learning rate of a is, such as "ten times larger"; "" if it is not.
       size: of the difference; None if there is none.
+      interval: where no difference was found, that of the difference, such as "−1.6 % to +7.1 %"; "" if it is not told.
     """
 
     protocol: str
@@ -65,6 +79,7 @@ class Clause(NamedTuple):
     reason: str
     ratio: str
     size: Size | None
+    interval: str = ""
 
 
 def of_two(clauses: Sequence[Clause], title: str) -> tuple[str, ...]:
@@ -82,21 +97,30 @@ def _on_pair(group: Sequence[Clause], clauses: Sequence[Clause], title: str, det
     first, where = group[0], _where(group, detail)
     a, b, reason = name_of(first.a), name_of(first.b), first.reason if detail else ""
     if first.kind == "no difference found":
-        between = "" if named else f" between {a} and {b}"
-        return f"{where}, no difference was found{between}{f' ({reason})' if reason else ''}"
+        between, remarks = "" if named else f" between {a} and {b}", _remarks_on_none(group, detail)
+        return f"{where}, no difference was found in the {title}{between}{f' ({remarks})' if remarks else ''}"
     because = f": {reason}" if reason else ""
     if first.kind == "cannot be told":
         if named:
             return f"{where}, it cannot be told{because}"
         return f"whether {a} helps {where}{',' if len(group) == 1 and ',' in where else ''} cannot be told{because}"
     sizes = [c.size for c in group if c.size]
-    measured = f": {_measured(sizes, title, b)}" if sizes else ""
-    rates = _on_rates(group, clauses) if sizes and detail == _DETAILS[0] else ""
+    measured = f": {_measured(sizes, title, b, detail)}" if sizes else ""
+    rates = _on_rates(group, clauses) if sizes and detail >= _WITH_NUMBERS else ""
     return f"{'it' if named else a} {first.kind} {where}{measured or because}{rates}"
 
 
-def _measured(sizes: Sequence[Size], title: str, b: str) -> str:
-    amounts, way = [size.amount for size in _in_one_unit(sizes)], sizes[0].way
+def _remarks_on_none(group: Sequence[Clause], detail: int) -> str:
+    """How close optimizers are of which no difference was found, in each protocol; "" for nothing to say."""
+    intervals = [clause.interval for clause in group if clause.interval]
+    reasons = [group[0].reason] if group[0].reason and detail >= _WITH_REASONS else []
+    if intervals and detail >= _WITH_INTERVALS:
+        reasons.append(f"{'interval' if len(intervals) == 1 else 'intervals'} {joined(intervals)}")
+    return ", ".join(reasons)
+
+
+def _measured(sizes: Sequence[Size], title: str, b: str, detail: int) -> str:
+    amounts, way = _amounts(_in_one_unit(sizes), detail), sizes[0].way
     alike = len(set(amounts)) == 1
     text, respectively = (amounts[0], "") if alike else (joined(amounts), ", respectively")
     if way in ("fewer", "more"):
@@ -104,10 +128,19 @@ def _measured(sizes: Sequence[Size], title: str, b: str) -> str:
     return f"its {title} is {text} {way} than with {b}{respectively}"
 
 
+def _amounts(sizes: Sequence[Size], detail: int) -> list[str]:
+    return [size.amount_with_interval if detail >= _WITH_INTERVALS else size.amount for size in sizes]
+
+
+def _number(number: float) -> str:
+    digits = ".1e" if number >= 1e6 else ",.0f" if number >= 100 else ".1f" if number >= 0.1 else ".2g"
+    return f"{number:{digits}}"
+
+
 def _in_one_unit(sizes: Sequence[Size]) -> Sequence[Size]:
-    """The sizes in % if each of them is told so."""
-    in_percent = [Size(size.percent, "%", size.way) for size in sizes if size.percent is not None]
-    return in_percent if len(in_percent) == len(sizes) else sizes
+    """The sizes relative to b if each of them is told so."""
+    relative = [size.relative for size in sizes if size.relative is not None]
+    return relative if len(relative) == len(sizes) else sizes
 
 
 def _on_rates(group: Sequence[Clause], clauses: Sequence[Clause]) -> str:
@@ -157,7 +190,7 @@ def _on_several(clauses: Sequence[Clause], protocols: int, title: str, detail: i
         told = {
             "helps": f"{who} {'helps' if one else 'help'}",
             "does not help": f"{who} {'does' if one else 'do'} not help",
-            "no difference found": f"no difference was found for {who}",
+            "no difference found": f"no difference in the {title} was found for {who}",
             "cannot be told": f"it cannot be told for {who}",
         }[kind]
         remarks = _remarks(group, protocols, title, detail)
@@ -167,45 +200,60 @@ def _on_several(clauses: Sequence[Clause], protocols: int, title: str, detail: i
 
 def _remarks(group: Sequence[Clause], protocols: int, title: str, detail: int) -> list[str]:
     """In brackets: the sizes or the reason, and the ratio of effective learning rates if all have the same one."""
-    if not detail:
+    if detail < _WITH_REASONS:
         return []
+    if group[0].kind == "no difference found":
+        # Two intervals can be told apart by the order of the optimizers or protocols, more cannot.
+        of_few = group if len(group) <= 2 else [clause._replace(interval="") for clause in group]
+        return [remark for remark in [_remarks_on_none(of_few, detail)] if remark]
     if group[0].reason:
         return [group[0].reason]
     sizes = [c.size for c in group if c.size]
     if not sizes:
         return []
-    amounts = [size.amount for size in sorted(_in_one_unit(sizes), key=lambda size: size.number)]
+    # A factor is larger than any percentage.
+    ordered = sorted(_in_one_unit(sizes), key=lambda size: (size.unit == "times", size.number))
+    amounts = _amounts(ordered, detail if len(ordered) == 1 else _WITH_NUMBERS)
     between = amounts[0] if amounts[0] == amounts[-1] else f"{amounts[0]} to {amounts[-1]}"
     way, ratios = sizes[0].way, {c.ratio for c in group}
     remark = f"{between} {way} {title}" if way in ("fewer", "more") else f"{title} {between} {way}"
-    same = len(ratios) == 1 and protocols == 1 and detail == _DETAILS[0]
+    same = len(ratios) == 1 and protocols == 1 and detail >= _WITH_NUMBERS
     return [remark, *(f"effective learning rate {ratio}" for ratio in ratios if ratio and same)]
 
 
 def _where(group: Sequence[Clause], detail: int) -> str:
     """The protocols as a phrase; only one alone has its number."""
-    numbered = len(group) == 1 and len(group[0].title) <= LONGEST_TITLE and detail == _DETAILS[0]
-    return joined([_phrase(c.protocol, c.title, numbered=numbered) for c in group])
+    numbered = len(group) == 1 and len(group[0].title) <= LONGEST_TITLE and detail >= _WITH_NUMBERS
+    return joined([phrase_of(c.protocol, c.title, numbered=numbered) for c in group])
 
 
-def _phrase(protocol: str, title: str, *, numbered: bool) -> str:
+def phrase_of(protocol: str, title: str, *, numbered: bool) -> str:
+    """A protocol as a sentence has it, such as "at the same learning rate, 0.01", with the number if asked for."""
     if protocol in ("same", "matched"):
         return f"at the {title if numbered else title.partition(', ')[0]}"
     return f"with {title}" if protocol in ("tuned", "tuned_alone") else title
 
 
 def _fitting(at: Callable[[int], list[str]]) -> tuple[str, ...]:
-    """At most two sentences, in as much detail as fits: the first clause, and the others."""
-    for detail in _DETAILS:
-        first, *rest = at(detail)
-        sentences = tuple(sentence(text) for text in (first, "; ".join(rest)) if text)
-        if all(len(text) <= LONGEST and len(text.split()) <= MOST_WORDS for text in sentences):
-            break
-    return sentences
+    """At most two sentences, the first clause and the others, each in as much detail as fits."""
+
+    def in_detail(part: slice) -> str:
+        for detail in _DETAILS:
+            text = sentence("; ".join(at(detail)[part]))
+            if len(text) <= LONGEST and len(text.split()) <= MOST_WORDS:
+                break
+        return text
+
+    parts = (slice(0, 1), slice(1, None)) if len(at(_BRIEF)) > 1 else (slice(0, 1),)
+    return tuple(map(in_detail, parts))
 
 
 def best_trials_sentences(
-    title: str, best: Sequence[tuple[float, str]], ends: Mapping[str, Sequence[str]], failed: Sequence[str]
+    title: str,
+    best: Sequence[tuple[float, str]],
+    ends: Mapping[str, Sequence[str]],
+    failed: Sequence[str],
+    failures: str = "",
 ) -> tuple[str, ...]:
     """The sentences of a sweep.
 
@@ -214,17 +262,19 @@ def best_trials_sentences(
       best: its value and the trial in words, the best first.
       ends: by label, where the best trial lies at an end of what was tried, such as "highest learning rate".
       failed: the labels of optimizers of which every trial failed.
+      failures: how many trials and runs failed, such as "2 of 9 trials failed"; "" if none did.
     """
     lost = f"every trial of {_listed(failed)} failed" if failed else ""
     if not best:
         return (sentence(lost or "no run is finished yet"),)
 
     def at(detail: int) -> list[str]:
-        shown = best[: 1 + detail]
-        trials = [f"{text} ({value:.4g})" for value, text in shown]
-        others = [f"{len(best) - len(shown)} more"] if len(best) > len(shown) else []
+        trials = [f"{text} ({value:.4g})" for value, text in best[: 1 + min(detail, _MOST_AFTER)]]
+        others = [f"{len(best) - len(trials)} more"] if len(best) > len(trials) else []
+        after = [*trials[1:], *others]
+        then = f"; after it {'comes' if len(after) == 1 else 'come'} {joined(after)}" if after else ""
         beyond = _beyond(ends, detail) if ends else ""
-        return [f"the lowest {title} is that of {joined([*trials, *others], 'then')}", *filter(None, (beyond, lost))]
+        return [f"the lowest {title} is that of {trials[0]}{then}", *filter(None, (beyond, lost, failures))]
 
     return _fitting(at)
 
@@ -256,14 +306,16 @@ def sentence(text: str) -> str:
 
 
 def name_of(label: str) -> str:
-    """A label as a sentence has it: as it is if it is a short plain word, else in quotes and no more than begun.
+    r"""A label as a sentence has it: as it is if it is a short plain word, else in quotes and no more than begun.
 
-    >>> name_of("optax.lion"), name_of("my lion")
-    ('optax.lion', "'my lion'")
+    >>> name_of("optax.lion"), name_of("my lion"), name_of("it's")
+    ('optax.lion', "'my lion'", '"it\'s"')
     """
     if len(label) <= _LONGEST_NAME and re.fullmatch(r"[^\W_]([\w.+=-]*\w)?", label):
         return label
-    return shortened(repr(label), _LONGEST_NAME)
+    text = shortened(label, _LONGEST_NAME - 2)
+    # Of both kinds of quotes in a label one is left, so that each that opens is closed.
+    return f'"{text.replace(chr(34), chr(39))}"' if "'" in text else f"'{text}'"
 
 
 def shortened(text: str, longest: int = _LONGEST_REASON) -> str:

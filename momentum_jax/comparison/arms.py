@@ -38,7 +38,11 @@ def arm_of(result: Result, label: str, position: int | None) -> Arm:
     """The runs of a label in a result of `train`, or of its trial at a position in a result of `sweep`.
 
     The values do not hold times to a target: see `momentum_jax.comparison.target.with_times`.
+
+    Raises:
+      InputError: the histories were taken out of the result.
     """
+    result.check_histories("a comparison")
 
     def own(values: np.ndarray) -> np.ndarray:
         return (values if position is None else values[position])[there]

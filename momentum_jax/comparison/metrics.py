@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 TIMES = ("iterations_to_target", "seconds_to_target")
+LOSSES = ("train_loss", "test_loss", "mean_loss")
+"""The unit of these is that of the task's loss, `momentum_jax.results.summary.loss_unit`."""
 
 
 class MetricDescription(NamedTuple):
@@ -18,12 +20,12 @@ class MetricDescription(NamedTuple):
 
 
 METRICS = {
-    "train_loss": MetricDescription("loss on the training set", "nats"),
-    "test_loss": MetricDescription("loss on the test set", "nats"),
+    "train_loss": MetricDescription("loss on the training set", ""),
+    "test_loss": MetricDescription("loss on the test set", ""),
     "test_accuracy": MetricDescription("accuracy on the test set", "proportion", less_is_better=False),
     "iterations_to_target": MetricDescription("iterations to the target", "iterations"),
     "seconds_to_target": MetricDescription("seconds to the target", "seconds"),
-    "mean_loss": MetricDescription("mean loss over the run", "nats"),
+    "mean_loss": MetricDescription("mean loss over the run", ""),
     "failed": MetricDescription("proportion of failed runs", "proportion"),
 }
 
@@ -34,6 +36,11 @@ def metric_of(name: str) -> MetricDescription:
     Of a metric whose name ends in "accuracy" more is better, of every other metric less.
     """
     return METRICS.get(name) or MetricDescription(name.replace("_", " "), "", not name.endswith("accuracy"))
+
+
+def unit_of(name: str, loss_unit: str) -> str:
+    """The unit of a metric, which of losses is the one given."""
+    return loss_unit if name in LOSSES else metric_of(name).unit
 
 
 def importance(name: str) -> tuple[bool, bool]:

@@ -111,7 +111,7 @@ def compare(
       effective_learning_rate: that of the second protocol, by default the largest of the optimizers as configured.
       judge_by: the metrics to judge by; by default all in `momentum_jax.comparison.metrics.METRICS`, and others that
         the task evaluates.
-      target: the smoothed loss before the update, in nats, whose time is taken. By default it is taken from the reruns,
+      target: the smoothed loss before the update whose time is taken. By default it is taken from the reruns,
         if these have 10 seeds or more: the lowest loss, rounded up to two digits, that 90 % of the runs of every
         optimizer's best trial reach in three quarters of the iterations. Otherwise no times are judged, and a note
         suggests a target.
@@ -171,7 +171,8 @@ def compare(
     with reporting_to(progress) as report, contextlib.ExitStack() as stack:
         stages = plan_stages(report, cfg, runs, timed=not isinstance(task, HostTask))
         workers = stack.enter_context(make_workers(cluster, None, layout, task))
-        folder = stack.enter_context(_temporary_folder()) if folder is None else pathlib.Path(folder)
+        is_kept = folder is not None
+        folder = pathlib.Path(folder) if folder is not None else stack.enter_context(_temporary_folder())
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
         _warn_of_few_seeds(cfg, runs, options.level)
         tuning = run_sweep(tuning_plan, workers, stages.report_of("tuning"), folder / TUNING)
@@ -185,7 +186,8 @@ def compare(
         if "seconds_per_step" not in head and not isinstance(task, HostTask):
             head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
             write_head(folder, head)
-        return comparison_of(head, tuning, rerun, judged)
+        results = (tuning, rerun, judged)
+        return comparison_of(head, *(results if is_kept else (result and result.in_memory() for result in results)))
 
 
 def _run_again(plan: TuningPlan, tuning: Result, workers: Workers, stages: Stages, folder: pathlib.Path) -> Result:
@@ -219,12 +221,16 @@ def _text_of_rate(rate: float | Schedule) -> str:
 
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[pathlib.Path]:
+    """A folder that goes at the end. What an `Interrupted` hands out is read from it before."""
     try:
         folder = tempfile.TemporaryDirectory()
     except OSError as error:
         raise InputError(f"the runs need a temporary folder, or one that is given: {reason(error)}") from error
     with folder as name:
-        yield pathlib.Path(name)
+        try:
+            yield pathlib.Path(name)
+        except Interrupted as stop:
+            raise Interrupted(None if stop.result is None else stop.result.in_memory(), stop.done) from None
 
 
 def compare_results(

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from momentum_jax._base.display import Summary, as_html, as_text
 from momentum_jax._base.errors import InputError, check_path, unknown
 from momentum_jax.analysis import least_for_median, simultaneous_level
+from momentum_jax.comparison.answer_sentences import phrase_of
 from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.folder import HEAD, JUDGING, RERUNNING, TUNING, read_head
 from momentum_jax.comparison.judging import judge
@@ -26,6 +27,7 @@ from momentum_jax.comparison.wording import (
     note_on_few_seeds,
     note_on_no_target,
     note_on_other_searches,
+    note_on_own_arms,
     notes_on_errors,
     notes_on_runs,
     notes_on_search,
@@ -265,7 +267,7 @@ def judge_protocols(
       target: the loss whose time is taken, given or from the tuning; None for no times.
       judged: the results that the protocols' runs are from, kept with the comparison; likewise those below.
       tuning: the sweep of the tuning, or None.
-      plan: what was asked for; its "contained" and "trials" are looked at if there is a protocol "tuned".
+      plan: what was asked for; its "contained", "tune_by" and "trials" are looked at if there is a protocol "tuned".
       notes: the first ones of the comparison's.
       rerun: the sweep of the best trials with fresh seeds, or None.
     """
@@ -289,10 +291,9 @@ def judge_protocols(
         # That of two optimizers no run failed is no finding.
         if metric != "failed" or any(with_runs[name].arms[label].failed.any() for label in (a, b))
     ]
-    tuned = with_runs["tuned"].arms if "tuned" in with_runs else {}
     few = note_on_few_seeds(max(v.pairs for v in verdicts), len(pairs), options.level) if verdicts else None
     missed = notes_on_target(with_runs, target, config.record_every) if target is not None and options.times else ()
-    more = [*([few] if few else []), *notes_on_runs(with_runs), *missed, *notes_on_budget(tuned, plan, level)]
+    more = [*([few] if few else []), *notes_on_runs(with_runs), *missed, *notes_on_losers(with_runs, plan, level)]
     varies = None
     if tuning is not None:
         varies = note_on_other_searches(tuning, tuning_losses(tuning, plan["tune_by"]), plan, options.level)
@@ -317,16 +318,43 @@ def _common_metrics(judge_by: Sequence[str] | None, arms: Mapping[str, Arm]) -> 
     return [name for name in judge_by or names if all(name in arm.values for arm in arms.values())]
 
 
+def notes_on_losers(protocols: Mapping[str, Protocol], plan: Mapping[str, Any], level: float) -> Iterator[str]:
+    """Where a tuned optimizer does worse than itself in a protocol without tuning, or than one that its space contains.
+
+    Args:
+      protocols: those with runs.
+      plan: of the comparison.
+      level: the confidence level of each interval.
+    """
+    if "tuned" not in protocols:
+        return
+    tuned = protocols["tuned"].arms
+    for label, arm in tuned.items():
+        better = {
+            phrase_of(name, protocol.title, numbered=False): metrics
+            for name, protocol in protocols.items()
+            if name in ("same", "matched")
+            and label in protocol.arms
+            and (metrics := _metrics_lost(arm, protocol.arms[label], plan, level))
+        }
+        if better:
+            yield note_on_own_arms(label, plan["trials"], better)
+    yield from notes_on_budget(tuned, plan, level)
+
+
 def notes_on_budget(tuned: Mapping[str, Arm], plan: Mapping[str, Any], level: float) -> Iterator[str]:
     """Where an optimizer does worse than one that its space contains, whose best trial it could have had too."""
     for outer, inner in plan.get("contained", ()):
-        if outer not in tuned or inner not in tuned:
-            continue
-        lost = [
-            metric
-            for metric in dict.fromkeys(["train_loss", "test_loss", "test_accuracy", plan["tune_by"]])
-            if metric in tuned[outer].values
-            and judge("tuned", metric, tuned, outer, inner, level=level, margin=None, target=None).outcome == "worse"
-        ]
-        if lost:
+        if outer in tuned and inner in tuned and (lost := _metrics_lost(tuned[outer], tuned[inner], plan, level)):
             yield note_on_budget(outer, inner, plan["trials"], lost)
+
+
+def _metrics_lost(own: Arm, other: Arm, plan: Mapping[str, Any], level: float) -> list[str]:
+    """The losses and accuracies by which one arm does worse than another."""
+    arms = {"own": own, "other": other}
+    return [
+        metric
+        for metric in dict.fromkeys(["train_loss", "test_loss", "test_accuracy", plan["tune_by"]])
+        if metric in own.values
+        and judge("tuned", metric, arms, "own", "other", level=level, margin=None, target=None).outcome == "worse"
+    ]

@@ -16,14 +16,15 @@ from momentum_jax.analysis import (
     median_of_trials,
     simultaneous_level,
 )
-from momentum_jax.comparison.metrics import TIMES, metric_of
+from momentum_jax.comparison.answer_sentences import joined, name_of
+from momentum_jax.comparison.metrics import LOSSES, TIMES, metric_of
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.target import LEAST_RUNS
 from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.optimizers.effective import effective_learning_rate_of, has_effective_learning_rate
 from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.results.result import Result
-from momentum_jax.results.tables import in_words, text_of, varying_hyperparameters
+from momentum_jax.results.tables import in_words, text_of, varying_hyperparameters, with_unit
 from momentum_jax.space import EFFECTIVE, Trial
 
 _NOT_FINITE = "reached a loss that is not finite"
@@ -36,13 +37,13 @@ def title_of(metric: str, target: float | None) -> str:
     return title if target is None else title.replace("the target", f"a loss of {target:g}")
 
 
-def title_of_tuning(plan: Mapping[str, Any]) -> str:
-    """The title of what `tuning_losses` gives, with its unit."""
+def title_of_tuning(plan: Mapping[str, Any], loss_unit: str) -> str:
+    """The title of what `tuning_losses` gives, with its unit, which of losses is the one given."""
     metric = metric_of(plan["tune_by"])
     title = metric.title.replace("on the test set", "on held-out examples")
     if not metric.less_is_better:
         return f"1 − {title}"
-    return f"{title} (nats)" if metric.unit == "nats" else title
+    return with_unit(title, loss_unit if plan["tune_by"] in LOSSES else "")
 
 
 def format_value(metric: str, value: float) -> str:
@@ -151,7 +152,7 @@ def notes_on_tuning(
 ) -> Iterator[str]:
     """What a reader must know of the tuning: replaced schedules, best trials on an edge, unfinished runs."""
     for label in schedules_replaced:
-        yield f"tuning: constants from the space replace the schedule of {label}"
+        yield f"tuning: constants from the space replace the schedule of {name_of(label)}"
     for warning in warnings_of_trials(tuning, losses):
         yield f"tuning: {warning}"
     if any(missing.any() for missing in tuning.missing.values()):
@@ -204,7 +205,8 @@ def notes_on_errors(stage: str, result: Result) -> Iterator[str]:
     """How many runs raised an error, and what the first of them raised."""
     for label, errors in result.errors.items():
         first, *_ = next(iter(errors.values())).splitlines()
-        yield f"{stage}: {counted(len(errors), 'run')} of {label} raised an error and failed, the first: {first}"
+        runs = f"{counted(len(errors), 'run')} of {name_of(label)}"
+        yield f"{stage}: {runs} raised an error and failed, the first: {first}"
 
 
 def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]]) -> Iterator[str]:
@@ -220,12 +222,12 @@ def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "t
             continue
         medians = median_of_trials(losses[label], result.failed[label], result.missing[label])
         if not np.isfinite(medians).any():
-            yield f"{label}: every trial failed: {reason_of_failures(result, label)}"
+            yield f"{name_of(label)}: every trial failed: {reason_of_failures(result, label)}"
             continue
         for name, (end, value) in open_ends(trials, int(np.argmin(medians))).items():
             yield (
-                f"{label}: the best trial has the {end} {in_words(name)} that was tried, {text_of(value)}; what is "
-                "better may lie beyond it"
+                f"{name_of(label)}: the best trial has the {end} {in_words(name)} that was tried, {text_of(value)}; "
+                "what is better may lie beyond it"
             )
 
 
@@ -261,7 +263,7 @@ def notes_on_runs(protocols: Mapping[str, Protocol]) -> Iterator[str]:
                 "others"
             )
         if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+            listed = ", ".join(f"{name_of(label)} {count}" for label, count in counts.items())
             yield f"{protocol.title}: the numbers of runs differ ({listed}); only seeds that both have are compared"
 
 
@@ -298,7 +300,7 @@ def notes_on_failures(protocols: Mapping[str, Protocol], iterations: int) -> Ite
                 continue
             diverged = int((~np.isfinite(arm.losses_before[arm.failed]).all(axis=-1)).sum())
             why = _causes_in_words({_NOT_FINITE: diverged}, failed, runs, iterations)
-            yield f"{protocol.title}: {failed} of {runs} runs of {label} failed: {why}"
+            yield f"{protocol.title}: {failed} of {runs} runs of {name_of(label)} failed: {why}"
 
 
 def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
@@ -355,14 +357,24 @@ def notes_on_target(protocols: Mapping[str, Protocol], target: float, record_eve
             missed = int(np.isinf(arm.values["iterations_to_target"]).sum())
             if missed:
                 yield (
-                    f"{protocol.title}: {missed} of {len(arm.seeds)} runs of {label} miss the target loss {target:g} "
-                    "and count as later than all that reach it"
+                    f"{protocol.title}: {missed} of {len(arm.seeds)} runs of {name_of(label)} miss the target loss "
+                    f"{target:g} and count as later than all that reach it"
                 )
+
+
+def note_on_own_arms(label: str, trials: int, better: Mapping[str, Sequence[str]]) -> str:
+    """That a tuned optimizer did worse than itself in protocols without tuning, by phrase with the metrics."""
+    metrics = dict.fromkeys(metric_of(metric).title for own in better.values() for metric in own)
+    return (
+        f"the search was too small, or its choice unlucky: {name_of(label)} at its best of "
+        f"{counted(trials, 'trial')} loses to itself {joined(list(better))} ({', '.join(metrics)})"
+    )
 
 
 def note_on_budget(outer: str, inner: str, trials: int, metrics: Sequence[str]) -> str:
     """That an optimizer did worse than one that its space contains, by these metrics."""
+    titles = ", ".join(metric_of(metric).title for metric in metrics)
     return (
-        f"the tuning budget was too small, or its choice unlucky: {outer}, whose space contains that of {inner}, loses "
-        f"to it after {trials} trials of each ({', '.join(metric_of(metric).title for metric in metrics)})"
+        f"the tuning budget was too small, or its choice unlucky: {name_of(outer)}, whose space contains that of "
+        f"{name_of(inner)}, loses to it after {trials} trials of each ({titles})"
     )

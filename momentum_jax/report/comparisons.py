@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from momentum_jax.analysis import expected_best, median_interval, median_of_trials, proportion_interval, smooth_curve
-from momentum_jax.comparison.metrics import TIMES, importance, median_of, metric_of
+from momentum_jax.comparison.metrics import LOSSES, TIMES, importance, median_of, metric_of
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.tuning import tuning_losses
@@ -30,7 +30,8 @@ from momentum_jax.report.drawing import (
     styles_of,
 )
 from momentum_jax.report.figures import BAND
-from momentum_jax.results.tables import varying_hyperparameters
+from momentum_jax.results.summary import loss_unit
+from momentum_jax.results.tables import varying_hyperparameters, with_unit
 
 # Inches, as of one column of a two-column paper.
 COLUMN = 3.4
@@ -127,7 +128,8 @@ def curves_figure(compared: Comparison) -> Figure:
         make_logarithmic(axes)
         axes.grid(alpha=0.25)
     panels[-1].set_xlabel("Iterations (parameter updates)")
-    figure.supylabel("Loss before the update (nats, smoothed)", fontsize=7)
+    unit = loss_unit(compared.judged[0])
+    figure.supylabel(f"Loss before the update ({f'{unit}, ' if unit else ''}smoothed)", fontsize=7)
     _add_legend(figure, compared)
     return figure
 
@@ -165,7 +167,7 @@ def tuning_figure(compared: Comparison) -> Figure:
         above.plot(rates, points, style.marker, color=style.color, markersize=4, alpha=0.8, clip_on=False)
         budgets = np.arange(1, len(trials) + 1)
         below.plot(budgets, expected_best(medians[label], budgets), color=style.color, linestyle=style.linestyle)
-    what = title_of_tuning(compared.plan)
+    what = title_of_tuning(compared.plan, loss_unit(tuning))
     above.set(xscale="log", xlabel="Learning rate", ylabel=_wrapped(what))
     above.xaxis.set_major_formatter(plain)
     below.set(xlabel="Trials", ylabel=_wrapped(f"expected best {what}"))
@@ -240,9 +242,8 @@ def _draw_runs(
 
 
 def _with_unit(compared: Comparison, metric: str) -> str:
-    unit = metric_of(metric).unit
-    title = title_of(metric, compared.target)
-    return f"{title} ({unit})" if unit == "nats" else title
+    unit = loss_unit(compared.judged[0]) if metric in LOSSES else ""
+    return with_unit(title_of(metric, compared.target), unit)
 
 
 def _wrapped(text: str, width: int = 30) -> str:

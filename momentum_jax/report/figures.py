@@ -28,6 +28,7 @@ from momentum_jax.report.drawing import (
     styles_of,
 )
 from momentum_jax.results.result import Result
+from momentum_jax.results.summary import loss_unit
 
 BAND = (10, 90)
 # Where the start of the curves is shown: left, bottom, width and height in the axes, and the longest labels beside it.
@@ -72,7 +73,8 @@ def draw_losses(axes: Axes, result: Result, labels: Sequence[str] | None = None,
     _draw_curves(axes, result, curves)
     over_seeds = f" (median of {seeds} seeds, band {BAND[0]}–{BAND[1]} %)" if seeds > 1 else ""
     axes.set_xlabel("Iterations (parameter updates)", parse_math=False)
-    axes.set_ylabel(f"Loss on the batch just used{'' if when == 'after' else ', before the update'} (nats, smoothed)")
+    before, unit = "" if when == "after" else ", before the update", loss_unit(result)
+    axes.set_ylabel(f"Loss on the batch just used{before} ({f'{unit}, ' if unit else ''}smoothed)")
     axes.set_title(f"{listed(labels)} on {clip_middle(task_title(result.config))}{over_seeds}", parse_math=False)
     axes.set_xlim(0, max(int(result.iterations[-1]), 1))
     axes.spines[["top", "right"]].set_visible(False)

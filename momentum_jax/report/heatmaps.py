@@ -18,7 +18,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from momentum_jax.analysis import median_of_trials
 from momentum_jax.report.drawing import PLAIN_TEXT, clip_middle, is_log, say
 from momentum_jax.results.result import Result
-from momentum_jax.results.tables import LEADING, in_words, numeric_of, text_of, varying_hyperparameters
+from momentum_jax.results.summary import loss_unit
+from momentum_jax.results.tables import LEADING, in_words, numeric_of, text_of, varying_hyperparameters, with_unit
 
 _HATCH = "////"
 _BEST = "#D55E00"
@@ -48,7 +49,8 @@ class Shown(NamedTuple):
 def shown_of(result: Result, labels: Sequence[str], losses: ByLabel | None, what: str | None) -> Shown:
     """The losses of a sweep's trials, by default the final training loss."""
     if what is None:
-        what = "final training loss (nats)" if result.train_loss else "loss before the last update"
+        title = "final training loss" if result.train_loss else "loss before the last update"
+        what = with_unit(title, loss_unit(result))
     own = {label: result.final_losses(label) if losses is None else losses[label] for label in labels}
     medians = {
         label: median_of_trials(of_label, result.failed[label], result.missing[label])

@@ -102,7 +102,8 @@ def draw_sensitivity(
     places, ticks = _places(result, drawn, name)
     best = {label: chosen for label in places if len(chosen := _best(result, label, places[label], shown))}
     axes.set_xlabel(clip_middle(in_words(name)), parse_math=False)
-    axes.set_ylabel(shown.title.replace(", median of", ", median and range of").replace(" (", "\n("), parse_math=False)
+    title = shown.title.replace(", median of", ", median and range of")
+    axes.set_ylabel(title.replace(" (", "\n(") if " (" in title else title.replace(", ", ",\n"), parse_math=False)
     if not best:
         say(axes, "no run is finished")
         return

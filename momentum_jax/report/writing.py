@@ -17,6 +17,7 @@ from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
 from momentum_jax.report.sensitivity import has_heatmap, sweep_figure
 from momentum_jax.results.result import Result
+from momentum_jax.results.summary import loss_unit
 
 PAGE = "report.html"
 _METRICS_PER_FIGURE = 3
@@ -46,7 +47,11 @@ def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) ->
 
 def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
     if isinstance(shown, Comparison):
+        if shown.tuning is not None:
+            shown.tuning.check_histories("the page")
         return comparison_document(shown, command)
+    for result in shown:
+        result.check_histories("the page")
     sweeps = [result for result in shown if result.trials is not None]
     if sweeps and len(shown) > 1:
         raise InputError("a sweep has a page of its own; show it alone")
@@ -72,5 +77,7 @@ def _comparison_figures(compared: Comparison) -> dict[str, Figure]:
         figures["tuning"] = tuning_figure(compared)
     if compared.tuning is not None and has_heatmap(compared.tuning):
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        figures["heatmap"] = heatmap_figure(compared.tuning, losses, title_of_tuning(compared.plan))
+        figures["heatmap"] = heatmap_figure(
+            compared.tuning, losses, title_of_tuning(compared.plan, loss_unit(compared.tuning))
+        )
     return figures

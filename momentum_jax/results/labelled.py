@@ -29,6 +29,7 @@ def labelled_arrays(result: "Result") -> Any:
         import xarray
     except ModuleNotFoundError as error:
         raise InputError("to_xarray needs xarray, which is not installed: pip install xarray") from error
+    result.check_histories("to_xarray")
     trials = trials_by_label(result.config, result.trials)
     rows = [(label, trial) for label, own in trials.items() for trial in own]
     coordinates: dict[str, Any] = {

@@ -106,7 +106,10 @@ class Reader:
 
 
 def _gone(folder: pathlib.Path) -> InputError:
-    return InputError(f"{str(folder)!r} no longer holds all runs of this result, whose histories are read there")
+    return InputError(
+        f"{str(folder)!r} no longer holds all runs of this result, whose histories are read there; keep the folder, or "
+        "result.in_memory() before it goes"
+    )
 
 
 def empty_records(cfg: Config, trials: Trials, *, histories: bool) -> StackedRecords:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
 from momentum_jax._base.display import as_html, as_text
-from momentum_jax._base.errors import InputError, check_path
+from momentum_jax._base.errors import InputError, check_path, shown
 from momentum_jax._base.reading import reason
 from momentum_jax._base.trees import array_of, flatten, json_bytes, unflatten
 from momentum_jax.config import Config, evaluated_iterations, recorded_iterations
@@ -127,9 +127,42 @@ class Result:
         """Proportion of the test set classified correctly at the end; empty where the task does not evaluate it."""
         return self._final("test_accuracy")
 
+    def in_memory(self) -> "Result":
+        """The same result with all histories and parameters in memory, so that its folder may go.
+
+        Raises:
+          InputError: they are not in the folder any more, or cannot be read.
+        """
+        return dataclasses.replace(
+            self,
+            losses_after=dict(self.losses_after),
+            losses_before=dict(self.losses_before),
+            metrics={name: dict(by_label) for name, by_label in self.metrics.items()},
+            params=dict(self.params),
+        )
+
+    def check_histories(self, needed_by: str) -> None:
+        """Checks that each optimizer has its `losses_before`, which `dataclasses.replace` can take out.
+
+        Args:
+          needed_by: what needs them, for the message.
+
+        Raises:
+          InputError: an optimizer has none.
+        """
+        lacking = [label for label in self.config.optimizers if label not in self.losses_before]
+        if lacking:
+            raise InputError(
+                f"{needed_by} needs losses_before, and this result has none of {shown(lacking)}; leave losses_before "
+                "as it is in dataclasses.replace, or read the result again with mj.Result.load(folder)"
+            )
+
     def final_losses(self, label: str) -> Float[np.ndarray, "*trials seeds"]:
         """`train_loss`, or the last loss before an update where the task's evaluation has no "train_loss"."""
-        return self.train_loss[label] if self.train_loss else self.losses_before[label][..., -1]
+        if self.train_loss:
+            return self.train_loss[label]
+        self.check_histories("the final loss of a task without a train_loss")
+        return self.losses_before[label][..., -1]
 
     def _final(self, name: str) -> ByLabel:
         # An interrupt can leave updates after the last evaluation.
@@ -189,7 +222,8 @@ class Result:
         are read from it.
 
         Raises:
-          InputError: xarray is not installed, or the arrays of a metric have other shapes for other optimizers.
+          InputError: xarray is not installed, the arrays of a metric have other shapes for other optimizers, or the
+            histories were taken out of the result.
         """
         return labelled_arrays(self)
 
@@ -227,6 +261,7 @@ class Result:
             program, or other files of these names; it is left as it was.
         """
         check_path("folder", folder)
+        self.check_histories("save")
         folder = pathlib.Path(folder)
         if self.trials is not None:
             raise InputError("a sweep is kept in the folder that it is given: mj.sweep(…, folder=…)")
@@ -243,7 +278,7 @@ class Result:
         """Writes the page of a training or a sweep: one HTML file, which needs no network.
 
         Raises:
-          InputError: the file cannot be written.
+          InputError: the file cannot be written, or the histories are not in the result or its folder any more.
         """
         from momentum_jax.report.writing import write_page
 

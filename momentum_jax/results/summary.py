@@ -17,6 +17,11 @@ from momentum_jax.space import Trial
 if TYPE_CHECKING:
     from momentum_jax.results.result import Result
 
+# The functions of this package whose loss is in nats; `flax_task` does not tell by its function's name.
+_CROSS_ENTROPIES = tuple(
+    f"momentum_jax.tasks.{name}"
+    for name in ("autoencoder:", "classification:", "convnet:", "language:", "linear:_logistic_functions.")
+)
 _Runs = Mapping[str, Float[np.ndarray, "trials seeds"]]
 
 
@@ -77,6 +82,12 @@ def data_of(result: "Result") -> str:
     return task_title(result.config) if all(name.startswith("momentum_jax.") for name in functions) else own
 
 
+def loss_unit(result: "Result") -> str:
+    """The unit of the losses: "nats" where they are a cross-entropy of this package, and "" where it is not known."""
+    loss = str(result.provenance.get("functions", {}).get("loss", ""))
+    return "nats" if loss.startswith(_CROSS_ENTROPIES) else ""
+
+
 def method_of(trial: Trial, cfg: Config) -> str:
     """The optimizer of a trial with its hyperparameters, floats with four digits, and its batch size if it is its own.
 
@@ -102,7 +113,7 @@ def _columns(result: "Result") -> list[_Column]:
     columns = []
     if result.train_loss:
         columns.append(_Column("training loss", _by_trial(result, result.train_loss)))
-    elif not isinstance(result.losses_before, OnDemand):
+    elif result.losses_before and not isinstance(result.losses_before, OnDemand):
         last = {label: losses[..., -1] for label, losses in result.losses_before.items()}
         columns.append(_Column("last loss before an update", _by_trial(result, last)))
     if result.test_accuracy:

@@ -15,8 +15,8 @@ FINALS = ("final_train_loss", "test_loss", "test_accuracy", "failed", "diverged_
 # A figure of two hyperparameters has these as its axes if they vary.
 LEADING = ("learning_rate", "momentum")
 _WORDS = {
-    "final_train_loss": "final training loss (nats)",
-    "test_loss": "final test loss (nats)",
+    "final_train_loss": "final training loss",
+    "test_loss": "final test loss",
     "test_accuracy": "final test accuracy",
     "diverged_at": "diverged at iteration",
     "eps": "epsilon",
@@ -74,9 +74,18 @@ def in_words(name: str) -> str:
     """The name of a column or hyperparameter in words, as titles and axes have it.
 
     >>> in_words("learning_rate"), in_words("learning_rate.decay_steps"), in_words("final_train_loss")
-    ('learning rate', 'learning rate: decay steps', 'final training loss (nats)')
+    ('learning rate', 'learning rate: decay steps', 'final training loss')
     """
     return _WORDS.get(name) or name.removeprefix("hyperparameter.").replace(".", ": ").replace("_", " ")
+
+
+def with_unit(title: str, unit: str) -> str:
+    """The title with the unit in brackets, if there is one.
+
+    >>> with_unit("loss", "nats"), with_unit("loss", "")
+    ('loss (nats)', 'loss')
+    """
+    return f"{title} ({unit})" if unit else title
 
 
 def text_of(value: Any) -> str:

@@ -98,7 +98,7 @@ def test_the_printed_summary_is_that_of_the_result(finished):
 
 def test_momentum_is_said_to_agree_with_the_witness_and_sgd_with_none(finished):
     (line,) = (line for line in finished.lines if " agree to " in line)
-    assert line == "momentum and optax agree to 1e-06 at every iteration"
+    assert line == "momentum and optax agree to 1e-06 at every iteration."
 
 
 @pytest.mark.parametrize(
@@ -148,16 +148,16 @@ def test_of_twins_that_part_is_said_what_is_known_and_no_cause():
     theirs = ours * np.array([[1, 1, 1.001, 1.001], [1, 1, 1, 1.001], [1, 1, 1.001, 1.001]])
     assert agreement_of(ours, theirs) == (
         "m and o agree to 1e-06 until iterations 2 to 3; at the end their losses differ by 0.10%, and the seeds of m "
-        "by 10.00%"
+        "by 10.00%."
     )
     assert " until iteration 2; " in agreement_of(ours[::2], theirs[::2])
-    assert agreement_of(ours[:1], theirs[:1]).endswith("at the end their losses differ by 0.10%")
+    assert agreement_of(ours[:1], theirs[:1]).endswith("at the end their losses differ by 0.10%.")
 
 
 def test_of_twins_of_which_one_diverged_no_distance_is_said():
     ours, theirs = [[1, np.nan]], [[1, 1.0]]
-    assert agreement_of(ours, theirs).split("; ")[1] == "not all of their runs end finite"
-    assert agreement_of(ours, ours) == "m and o agree to 1e-06 at every iteration"
+    assert agreement_of(ours, theirs).split("; ")[1] == "not all of their runs end finite."
+    assert agreement_of(ours, ours) == "m and o agree to 1e-06 at every iteration."
 
 
 @pytest.mark.exhaustive

@@ -65,6 +65,9 @@ OUTCOMES = {
 }
 
 
+_PLAN = {"contained": [], "trials": 24, "tune_by": "test_loss"}
+
+
 def comparison(
     outcomes, labels=("sgd", "momentum"), *, metric="train_loss", judge_by=None, change=lambda losses: losses
 ):
@@ -83,4 +86,4 @@ def comparison(
         protocols[name] = Protocol(TITLES[name], {} if skipped else arms, skipped)
     cfg = mj.Config(iterations=4, seeds=PAIRS, optimizers=optimizers)
     options = JudgingOptions(judge_by, None, margin=0.01, level=0.95)
-    return judge_protocols(cfg, protocols, options, None, judged=[result_of()], tuning=None, plan={}, notes=[])
+    return judge_protocols(cfg, protocols, options, None, judged=[result_of()], tuning=None, plan=_PLAN, notes=[])

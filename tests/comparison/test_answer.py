@@ -2,20 +2,22 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from momentum_jax.comparison.answer import answer_of
-from momentum_jax.comparison.answer_sentences import LONGEST, MOST_WORDS, best_trials_sentences
+from momentum_jax.comparison.answer import answer_of, answer_of_sweep
+from momentum_jax.comparison.answer_sentences import LONGEST, MOST_WORDS, best_trials_sentences, name_of
 from tests.comparison.by_hand import OUTCOMES, PAIRS, TITLES, comparison
+from tests.report.judged import comparison_of, sweep_of
 
 # What only this protocol's phrase contains.
 MARKS = {"same": "the same learning rate", "matched": "the same effective", "tuned": "its best", "given": "onfigured"}
 WORDS = {
     "helps": "helps ",
     "does not help": " not help",
-    "no difference found": "no difference was found",
+    "no difference found": "no difference was found in the loss on the training set",
     "cannot be told": "cannot be told",
 }
 
@@ -60,16 +62,18 @@ def test_each_protocol_is_named_once_and_with_what_its_verdict_says_for_every_co
 READ = [
     (
         ("better", "no difference found", "no difference found"),
-        "Momentum helps at the same learning rate, 0.01: its loss on the training set is 70.0 % lower than with sgd, "
-        "since its effective learning rate is ten times larger. At the same effective learning rate and with each at "
-        "its best of 24 trials, no difference was found.",
+        "Momentum helps at the same learning rate, 0.01: its loss on the training set is 70.0 % (65.9 to 74.1) lower "
+        "than with sgd, since its effective learning rate is ten times larger. At the same effective learning rate and "
+        "with each at its best of 24 trials, no difference was found in the loss on the training set (intervals "
+        "−4.1 % to +4.1 % and −4.1 % to +4.1 %).",
     ),
     (
         ("failed", "equivalent", "better"),
         "Momentum helps with each at its best of 24 trials: "
-        "its loss on the training set is 70.0 % lower than with sgd. "
+        "its loss on the training set is 70.0 % (65.9 to 74.1) lower than with sgd. "
         "It does not help at the same learning rate, 0.01: every run of momentum failed; at the same effective "
-        "learning rate, 0.1, no difference was found (within ±1 %).",
+        "learning rate, 0.1, no difference was found in the loss on the training set (within ±1 %, interval −0.0041 % "
+        "to +0.0041 %).",
     ),
     (
         ("no verdict", "skipped", "no verdict"),
@@ -79,8 +83,9 @@ READ = [
     ),
     (
         ("no difference found", "no difference found", "worse"),
-        "Momentum does not help with each at its best of 24 trials: its loss on the training set is 50.0 % higher than "
-        "with sgd. At the same learning rate and at the same effective learning rate, no difference was found.",
+        "Momentum does not help with each at its best of 24 trials: its loss on the training set is 50.0 % (45.9 to "
+        "54.1) higher than with sgd. At the same learning rate and at the same effective learning rate, no difference "
+        "was found in the loss on the training set (intervals −4.1 % to +4.1 % and −4.1 % to +4.1 %).",
     ),
     (
         ([0.9] * PAIRS, [0.9] * PAIRS, [0.95] * PAIRS),
@@ -91,29 +96,30 @@ READ = [
     (
         ("better", "better", "better"),
         "Momentum helps at the same learning rate, at the same effective learning rate and with each at its best of 24 "
-        "trials: its loss on the training set is 70.0 % lower than with sgd, the first at an effective learning rate "
-        "ten times larger.",
+        "trials: its loss on the training set is 70.0 % (65.9 to 74.1) lower than with sgd, the first at an effective "
+        "learning rate ten times larger.",
     ),
     (
         # 1.5 lower than 1 is 150 % lower, which no loss that is not negative could be.
         ([-0.5] * PAIRS, [0.9] * PAIRS, [0.95] * PAIRS),
         "Momentum helps at the same learning rate, at the same effective learning rate and with each at its best of 24 "
-        "trials: its loss on the training set is 1.5 nats, 0.1 nats and 0.05 nats lower than with sgd, respectively, "
-        "the first at an effective learning rate ten times larger.",
+        "trials: its loss on the training set is 1.5, 0.1 and 0.05 lower than with sgd, respectively, the first at an "
+        "effective learning rate ten times larger.",
     ),
 ]
 THREE = [
     (
         (("better", "failed"), ("no difference found", "skipped"), ("no difference found", "better")),
-        "Against sgd at the same learning rate, 0.01: momentum helps (loss on the training set 70.0 % lower, effective "
-        "learning rate ten times larger) and lion does not help (every run of lion failed). At the same effective "
-        "learning rate, 0.1: it cannot be told for momentum and lion (it is not defined); with each at its best of 24 "
-        "trials: lion helps (loss on the training set 70.0 % lower) and no difference was found for momentum.",
+        "Against sgd at the same learning rate, 0.01: momentum helps (loss on the training set 70.0 % (65.9 to 74.1) "
+        "lower, effective learning rate ten times larger) and lion does not help (every run of lion failed). At the "
+        "same effective learning rate, 0.1: it cannot be told for momentum and lion (it is not defined); with each at "
+        "its best of 24 trials: lion helps (loss on the training set 70.0 % lower) and no difference in the loss on "
+        "the training set was found for momentum.",
     ),
     (
         (([-0.5] * PAIRS, [0.9] * PAIRS),) * 2,
         "Against sgd at the same learning rate and at the same effective learning rate: momentum and lion help (loss "
-        "on the training set 0.1 nats to 1.5 nats lower).",
+        "on the training set 0.1 to 1.5 lower).",
     ),
 ]
 # By what happened at the same learning rate: why, in the part of that protocol.
@@ -177,7 +183,7 @@ def test_ends_that_do_not_fit_a_sentence_are_counted():
 
 def test_a_long_name_of_a_metric_is_shortened():
     (text,) = answer_of(comparison({"same": ("better",)}, metric="m" * 400)).sentences
-    assert f"its {'m' * 49}… is 70.0 % lower than with sgd" in text
+    assert f"its {'m' * 49}… is 70.0 % (66.8 to 73.2) lower than with sgd" in text
 
 
 def test_more_of_an_accuracy_is_better():
@@ -185,7 +191,80 @@ def test_more_of_an_accuracy_is_better():
     answer = answer_of(comparison(outcomes, metric="test_accuracy", change=lambda losses: 1 - losses / 2))
     assert answer.sentences == (
         "Momentum helps with each at its best of 24 trials: its accuracy on the test set is 35.0 percentage points "
-        "higher than with sgd.",
+        "(33.4 to 36.6) higher than with sgd.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "size"),
+    [
+        # With 12 seeds and one pair, the interval of 95 % is from the third smallest to the third largest.
+        (1 / np.arange(100, 112), "106 times (102 to 109) lower"),
+        (np.arange(100.0, 112), "106 times (102 to 109) higher"),
+        (np.linspace(0.11, 0.12, PAIRS), "88.5 % (88.2 to 88.8) lower"),
+        # No factor leads to 0.
+        (np.zeros(PAIRS), "100 % (100 to 100) lower"),
+    ],
+)
+def test_beyond_a_factor_of_ten_a_difference_is_told_as_a_factor_the_median_of_the_ratios_by_seed(losses, size):
+    (sentence,) = answer_of(comparison({"tuned": (losses.tolist(),)})).sentences
+    assert f"its loss on the training set is {size} than with sgd." in sentence
+
+
+def test_a_sweep_names_the_best_trial_and_what_comes_after_it():
+    best = [(0.1, "a with learning rate 0.1"), (0.2, "b"), (0.3, "c"), (0.4, "d")]
+    texts = [best_trials_sentences("median training loss", best[:n], {}, [])[0] for n in (1, 2, 3, 4)]
+    first = "The lowest median training loss is that of a with learning rate 0.1 (0.1)"
+    assert texts == [
+        f"{first}.",
+        f"{first}; after it comes b (0.2).",
+        f"{first}; after it come b (0.2) and c (0.3).",
+        f"{first}; after it come b (0.2), c (0.3) and 1 more.",
+    ]
+
+
+def test_what_failed_is_counted_in_the_answer_of_a_sweep_and_of_a_comparison():
+    swept = sweep_of({"a": [{"learning_rate": rate} for rate in (0.01, 0.1, 1.0)]}, (0, 1))
+    assert answer_of_sweep(swept).sentences[-1] == "2 of 6 runs failed, and with them 1 of 3 trials."
+    # A trial fails by its median: with one run of three failed it does not.
+    swept.failed["a"][2, 0] = False
+    swept.missing["a"][0, 0] = True
+    assert answer_of_sweep(swept).sentences[-1].endswith("1 of 5 runs failed, and with them 1 of 3 trials.")
+    compared = comparison_of(trials=6)
+    assert answer_of(compared).sure.startswith(
+        "8 seeds; each tuned by 6 trials with 2 other seeds (4 of 24 runs failed, and with them 2 of 12 trials);"
+    )
+    compared.judged[0].failed["sgd"][0, :3] = True
+    assert answer_of(compared).sure.startswith("8 seeds (3 of 24 runs failed); each tuned")
+
+
+def test_a_tuned_optimizer_that_loses_to_itself_is_warned_of_first():
+    outcomes = {"same": ("better",), "matched": ("better",), "tuned": ("no difference found",)}
+    compared = comparison(outcomes)
+    (warning,) = [note for note in compared.notes if "search" in note]
+    assert warning == (
+        "the search was too small, or its choice unlucky: momentum at its best of 24 trials loses to itself at the "
+        "same learning rate and at the same effective learning rate (loss on the training set)"
+    )
+    assert answer_of(compared).warnings[0] == warning
+    better = comparison({"same": ("no difference found",), "tuned": ("better",)})
+    assert not [note for note in better.notes if "search" in note]
+
+
+HOSTILE = ["'" * 40, '"' * 40, 'it\'s "so"' * 20, "\\n\\t" * 20, "a" * 5000, "<b>" * 30, "a'b", 'a"b']
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_a_label_is_clipped_before_it_is_quoted_and_keeps_its_backslashes_as_they_are(label):
+    name = name_of(label)
+    assert len(name) <= 30
+    assert name[0] == name[-1]
+    assert name[0] in "'\""
+    # The quote that closes is the only one of its kind.
+    assert name[0] not in name[1:-1] or name.count(name[0]) == len(name)
+    assert (
+        name[1:-1].replace("'", '"').removesuffix("…")
+        == label.replace("'", '"')[: len(name) - 2 - name.endswith(("…'", '…"'))]
     )
 
 

@@ -1,11 +1,14 @@
 """Comparisons against the same work done by hand with `sweep` and `train`."""
 
 import dataclasses
+import functools
 import shutil
 
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import momentum_jax as mj
 from momentum_jax._base.progress import no_progress
@@ -245,6 +248,7 @@ def test_where_the_effective_learning_rate_is_not_defined_that_comparison_is_lef
     assert any("adam: the best trial has the" in note for note in compared.notes)
 
 
+@functools.cache
 def task_without_a_test_set():
     return mj.Task(
         init=lambda key: {"p": jnp.ones(2)},
@@ -253,15 +257,39 @@ def task_without_a_test_set():
     )
 
 
-def test_a_task_of_ones_own_is_tuned_on_examples_of_its_training_set(cfg):
-    compared = mj.compare(
-        dataclasses.replace(cfg, seeds=2),
-        **OPTIONS | {"trials": 2, "tuning_seeds": 1, "rerun_seeds": 0},
-        task=task_without_a_test_set(),
-    )
-    assert compared.plan["validation"] == 2
-    assert "train_loss" in compared.protocols["tuned"].arms["sgd"].values
-    assert "test_loss" not in compared.protocols["tuned"].arms["sgd"].values
+@pytest.fixture(scope="module")
+def without_folder(cfg):
+    options = {"space": SPACE, "trials": 2, "tuning_seeds": 1, "rerun_seeds": 0, "task": task_without_a_test_set()}
+    return mj.compare(dataclasses.replace(cfg, seeds=2), **options)
+
+
+def test_a_task_of_ones_own_is_tuned_on_examples_of_its_training_set(without_folder):
+    assert without_folder.plan["validation"] == 2
+    assert "train_loss" in without_folder.protocols["tuned"].arms["sgd"].values
+    assert "test_loss" not in without_folder.protocols["tuned"].arms["sgd"].values
+
+
+def test_a_comparison_without_a_folder_has_all_that_is_shown_of_it(without_folder, tmp_path):
+    without_folder.report(tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
+    without_folder.plot(Figure().add_subplot())
+    for result in (without_folder.tuning, *without_folder.judged):
+        data = result.to_xarray()
+        np.testing.assert_array_equal(data.losses_before[0], result.losses_before["sgd"][0])
+        result.plot()
+        plt.close("all")
+    without_folder.tuning.report(tmp_path / "sweep.html")
+
+
+def test_what_an_interrupt_hands_out_of_a_comparison_without_a_folder_is_whole(cfg, monkeypatch):
+    def stop(*_):
+        raise Interrupted(None, 0)
+
+    monkeypatch.setattr(procedure, "measure_steps", stop)
+    options = {"space": SPACE, "trials": 1, "tuning_seeds": 1, "rerun_seeds": 0, "task": task_without_a_test_set()}
+    with pytest.raises(Interrupted) as caught:
+        mj.compare(dataclasses.replace(cfg, seeds=2), **options)
+    assert caught.value.result.to_xarray().losses_before.shape[-1] == 20
 
 
 def test_a_method_that_loses_to_one_its_space_contains_shows_that_the_budget_was_too_small(compared):
@@ -329,7 +357,7 @@ def test_an_optimizer_all_of_whose_trials_fail_is_left_out_of_the_last_compariso
 def test_tuning_by_an_accuracy_makes_small_what_it_lacks_of_one(compared):
     errors = tuning.tuning_losses(compared.tuning, "test_accuracy")["sgd"]
     np.testing.assert_array_equal(errors, 1 - compared.tuning.test_accuracy["sgd"].astype(float))
-    assert title_of_tuning({"tune_by": "test_accuracy"}) == "1 − accuracy on held-out examples"
+    assert title_of_tuning({"tune_by": "test_accuracy"}, "nats") == "1 − accuracy on held-out examples"
 
 
 def test_numbers_of_numpy_are_as_good_as_pythons(cfg, compared, folder):

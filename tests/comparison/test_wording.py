@@ -153,7 +153,7 @@ def test_titles_say_the_target_as_a_number_and_what_the_tuning_minimises():
     assert title_of("iterations_to_target", 0.25) == "iterations to a loss of 0.25"
     assert title_of("iterations_to_target", None) == "iterations to the target"
     assert title_of("test_perplexity", 0.25) == "test perplexity"
-    titles = [title_of_tuning({"tune_by": name}) for name in ("test_loss", "test_accuracy", "perplexity")]
+    titles = [title_of_tuning({"tune_by": name}, "nats") for name in ("test_loss", "test_accuracy", "perplexity")]
     assert titles == ["loss on held-out examples (nats)", "1 − accuracy on held-out examples", "perplexity"]
 
 
@@ -262,4 +262,4 @@ def test_an_interval_that_ends_below_minus_100_per_cent_is_told_in_the_unit_of_t
     # The differences are measured by y's median, 1, and its greatest losses are 1.2 higher than those of x.
     x = arm(train_loss=np.full(8, 0.8))
     y = arm(train_loss=[0.5, 0.5, 0.9, 1.0, 1.0, 1.4, 2.0, 2.0])
-    assert verdict_of("train_loss", x, y).sentence.endswith("0.8 against 1 (−1.2 to +0.3 nats; 8 seeds).")
+    assert verdict_of("train_loss", x, y).sentence.endswith("0.8 against 1 (−1.2 to +0.3; 8 seeds).")

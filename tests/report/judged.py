@@ -9,7 +9,7 @@ from momentum_jax.comparison.result import Comparison, JudgingOptions, judge_pro
 from momentum_jax.results.record import Record
 from momentum_jax.results.result import Result
 from momentum_jax.space import Trial
-from tests.results.made import from_records
+from tests.results.made import NATS, from_records
 
 LABELS = ("sgd", "<b>momentum</b>")
 
@@ -57,7 +57,7 @@ def sweep_of(trials, seeds, *, iterations=60, missing=()) -> Result:
         label: tuple(Trial(mj.OptimizerConfig("momentum", **trial), 128) for trial in own)
         for label, own in trials.items()
     }
-    return from_records(cfg, runs, np.arange(iterations), [iterations], {"data": "d"}, made)
+    return from_records(cfg, runs, np.arange(iterations), [iterations], {"data": "d"} | NATS, made)
 
 
 def trained(label, rate, seeds=8) -> Result:
@@ -98,7 +98,7 @@ def comparison_among(labels, seeds=12, *, failed=False) -> Comparison:
         label: tuple(Trial(mj.OptimizerConfig("momentum", learning_rate=r, momentum=0.9), 128) for r in rates)
         for label in labels
     }
-    judged = from_records(cfg, runs, np.arange(60), [60], {"data": "d"}, trials)
+    judged = from_records(cfg, runs, np.arange(60), [60], {"data": "d"} | NATS, trials)
     titles = {
         "same": "same learning rate, 0.01",
         "matched": "same effective learning rate, 0.1",
@@ -109,7 +109,7 @@ def comparison_among(labels, seeds=12, *, failed=False) -> Comparison:
         for i, (name, title) in enumerate(titles.items())
     }
     options = JudgingOptions(judge_by=None, target=None, margin=None, level=0.95)
-    plan = {"contained": [], "trials": 24}
+    plan = {"contained": [], "trials": 24, "tune_by": "test_loss"}
     return judge_protocols(cfg, protocols, options, None, judged=(judged,), tuning=None, plan=plan, notes=[])
 
 

@@ -71,9 +71,25 @@ def test_a_size_below_minus_100_percent_is_in_the_unit_of_the_metric_as_in_the_a
     # No loss can be lower than another by more than all of it; medians of differences can.
     changes = {"difference": Interval(-1.2, -1.3, -1.1, 0.99), "median_a": 2.0, "median_b": 0.16, "outcome": "better"}
     shown = comparison_document(with_verdict(compared, **changes), "")
-    assert shown["matrix"]["pairs"][0]["cells"][0][0]["size"] == "−1.2\xa0nats"
-    assert "1.2 nats lower" in shown["answer"]["sentences"][0]
+    assert shown["matrix"]["pairs"][0]["cells"][0][0]["size"] == "−1.2"
+    assert "1.2 (1.1 to 1.3) lower" in shown["answer"]["sentences"][0]
     assert "in the metric's unit where that would be below −100 %" in shown["matrix"]["note"]
+
+
+def test_only_losses_that_are_known_to_be_cross_entropies_have_a_unit(compared):
+    def of_own_task(result):
+        return dataclasses.replace(result, provenance={"functions": {"loss": "mine:loss"}})
+
+    assert '"nats"' in json.dumps(comparison_document(compared, ""))
+    own = dataclasses.replace(
+        compared, judged=tuple(map(of_own_task, compared.judged)), tuning=of_own_task(compared.tuning)
+    )
+    for shown in (
+        comparison_document(own, ""),
+        sweep_document(own.tuning, ""),
+        training_document([of_own_task(trained("a", 0.1))], ""),
+    ):
+        assert "nats" not in json.dumps(shown)
 
 
 def test_the_note_says_why_a_metric_has_no_verdict(compared):

@@ -1,5 +1,6 @@
 """The figure of the losses, from results made by hand."""
 
+import dataclasses
 import re
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,8 @@ from momentum_jax.analysis import smooth_curve
 from momentum_jax.report import losses_figure, save_figure
 
 # From Okabe and Ito, Color Universal Design, 2008.
+from tests.results.made import NATS
+
 OKABE_ITO = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
 
 
@@ -33,7 +36,7 @@ def result_of(losses):
         failed={label: np.zeros(seeds, bool) for label in losses},
         diverged_at={label: np.full(seeds, -1) for label in losses},
         params={},
-        provenance={},
+        provenance=NATS,
     )
 
 
@@ -56,6 +59,8 @@ def test_the_axes_say_what_they_show_and_in_what_unit():
     assert axes.get_ylim() == (0, 1)
     assert axes.get_xlim() == (0, 499)
     assert axes.get_title() == "sgd, momentum on mnist"
+    own = dataclasses.replace(result_of(falling()), provenance={"functions": {"loss": "mine:loss"}})
+    assert losses_figure(own).axes[0].get_ylabel() == "Loss on the batch just used (smoothed)"
 
 
 def test_every_optimizer_has_one_line_in_the_order_and_under_the_name_of_its_label():

@@ -13,7 +13,7 @@ from momentum_jax.report import heatmap_figure
 from momentum_jax.report.document import sweep_document
 from momentum_jax.results.record import Record
 from momentum_jax.space import Trial
-from tests.results.made import from_records
+from tests.results.made import NATS, from_records
 
 RATES, MOMENTA = [0.01, 0.1, 1.0], [0.0, 0.9]
 BEST = "#d55e00"
@@ -30,7 +30,7 @@ def result_of(trials, losses, failed=(), *, seeds=1, label="momentum"):
     cfg = mj.Config(iterations=2, seeds=seeds, optimizers=optimizers)
     own = tuple(Trial(mj.OptimizerConfig("momentum", **trial), 128) for trial in trials)
     runs = [[record(loss, failed=i in failed)] * seeds for i, loss in enumerate(losses)]
-    return from_records(cfg, {label: runs}, np.arange(2), [2], {}, {label: own})
+    return from_records(cfg, {label: runs}, np.arange(2), [2], NATS, {label: own})
 
 
 GRID = [{"learning_rate": rate, "momentum": momentum} for rate, momentum in itertools.product(RATES, MOMENTA)]

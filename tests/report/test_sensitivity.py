@@ -10,7 +10,7 @@ from momentum_jax.report import sensitivity_figure, sweep_figure
 from momentum_jax.space import Trial
 from tests.report.test_heatmaps import GRID, record
 from tests.report.test_heatmaps import result_of as sweep_of
-from tests.results.made import from_records
+from tests.results.made import NATS, from_records
 
 
 def result_of(trials):
@@ -23,7 +23,7 @@ def result_of(trials):
         label: [[record(float(loss), failed=bool(np.isinf(loss))) for loss in losses] for _, losses in of]
         for label, of in trials.items()
     }
-    return from_records(cfg, runs, np.arange(2), [2], {}, own)
+    return from_records(cfg, runs, np.arange(2), [2], NATS, own)
 
 
 RATES = [

@@ -8,6 +8,8 @@ from momentum_jax.results.stacked import StackedRecords
 
 FILES = ("config.json", "result.json", "runs.parquet")
 RECORDED = 5
+# Of a classification, whose losses are in nats.
+NATS = {"functions": {"loss": "momentum_jax.tasks.classification:_functions.<locals>.loss"}}
 
 
 def make_result(cfg=None, *, dtype=np.float32, **fields):

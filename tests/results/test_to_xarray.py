@@ -144,3 +144,26 @@ def test_without_xarray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(mj.InputError, match="pip install xarray"):
         trained().to_xarray()
+
+
+def test_a_result_whose_histories_were_taken_out_says_in_one_line_what_is_missing_and_how_to_keep_it(tmp_path):
+    sweep = sweep_of({"a": GRID, "b": [{"learning_rate": 0.3}]}, (0, 1))
+    for result in (trained(), sweep):
+        emptied = dataclasses.replace(result, losses_before={}, losses_after={})
+        assert "Result of a" in repr(emptied)
+        uses = [emptied.to_xarray, lambda result=emptied: result.report(tmp_path / "page.html")]
+        if result is not sweep:
+            uses += [
+                lambda result=emptied: mj.compare_results(result),
+                lambda result=emptied: result.save(tmp_path / "saved"),
+            ]
+        for use in uses:
+            with pytest.raises(mj.InputError, match="needs losses_before, and this result has none of ") as caught:
+                use()
+            assert "mj.Result.load" in str(caught.value)
+            assert "\n" not in str(caught.value)
+    # A task whose evaluation has no training loss is judged by its last loss.
+    unevaluated = dataclasses.replace(sweep, losses_before={}, evaluations={})
+    assert "Result of a" in repr(unevaluated)
+    with pytest.raises(mj.InputError, match="needs losses_before"):
+        unevaluated.plot()

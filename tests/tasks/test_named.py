@@ -13,6 +13,7 @@ from momentum_jax import tasks
 from momentum_jax._base.errors import InputError
 from momentum_jax.optimizers.description import description_text
 from momentum_jax.results.fingerprint import data_digest
+from momentum_jax.results.summary import loss_unit
 from momentum_jax.tasks.named import argument_names, takes_dataset
 
 # Small arguments of each task.
@@ -47,6 +48,7 @@ def test_every_task_trains_five_steps_and_evaluates(name, idx):
     assert np.isfinite(result.losses_before["sgd"]).all()
     assert np.isfinite(result.train_loss["sgd"]).all()
     assert ("sgd" in result.test_loss) == (task.test is not None)
+    assert loss_unit(result) == ("" if name == "least_squares" else "nats")
 
 
 @pytest.mark.usefixtures("compiled_quickly")

@@ -289,7 +289,7 @@ function startHeatmaps() {
   const scale = heatScale();
   const effective = report.heatmaps.some((map) => map.effective);
   byId("heatmaps-legend").textContent =
-    `${report.heatmaps_title ?? "Final loss (nats)"}: darker is lower${scale.logarithmic ? ", on a logarithmic scale" : ""}. ` +
+    `${report.heatmaps_title ?? "Final loss"}: darker is lower${scale.logarithmic ? ", on a logarithmic scale" : ""}. ` +
     "The best trial is framed. " +
     (report.heatmaps.some((map) => map.z) ? "A number in a circle counts failed runs. A grey square with a word or a × is a trial of which most runs failed; an empty square is not finished." : "") +
     (report.heatmaps.some((map) => map.points) ? "A cross is a trial of which most runs failed." : "") +

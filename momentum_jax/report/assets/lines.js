@@ -100,7 +100,7 @@ function drawLines(section, all, off, { name, xTitle, yTitle, xLog, failed }) {
   });
 }
 
-const lossTitle = () => report.heatmaps_title ?? "Loss (nats)";
+const lossTitle = () => report.heatmaps_title ?? "Loss";
 
 // Where a line is lowest, and whether that is at an end of what was tried.
 function lowest({ label, x, y }) {

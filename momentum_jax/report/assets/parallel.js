@@ -152,7 +152,7 @@ function startParallel() {
   let shown = report.parallel[0];
   const numbers = byId("parallel-numbers");
   const draw = () => drawParallel(shown);
-  byId("parallel-title").textContent = `${report.parallel_title ?? "Final loss (nats)"} by all hyperparameters that vary.`;
+  byId("parallel-title").textContent = `${report.parallel_title ?? "Final loss"} by all hyperparameters that vary.`;
   whenOpened(numbers, () => parallelTable(shown));
   chooseOne("parallel-one", report.parallel, 1, (part) => {
     shown = part;

@@ -19,7 +19,9 @@ MOST_TRIAL_NUMBERS, MOST_TRIAL_POINTS, FEWEST_TRIAL_POINTS = 120_000, 100, 20
 
 
 def curves_part(
-    losses: Mapping[tuple[str, str], Float[np.ndarray, "seeds recorded"]], iterations: Int[np.ndarray, " recorded"]
+    losses: Mapping[tuple[str, str], Float[np.ndarray, "seeds recorded"]],
+    iterations: Int[np.ndarray, " recorded"],
+    unit: str,
 ) -> dict[str, Any]:
     """The loss of each run before its updates, and a note that says how the curves were thinned.
 
@@ -29,6 +31,7 @@ def curves_part(
     Args:
       losses: by group (the title of the protocol) and label, those of finished runs.
       iterations: those that the histories hold.
+      unit: of the losses; "" if it is not known.
     """
     seeds = max(map(len, losses.values()))
     # The iterations of a curve take as much space as one run.
@@ -41,7 +44,7 @@ def curves_part(
             "group": group,
             "iterations": iterations[starts].tolist(),
             "values": _encoded(_means(own[:most_runs], starts), "<f4"),
-            "unit": "nats",
+            "unit": unit,
         }
         for (group, label), own in losses.items()
     ]

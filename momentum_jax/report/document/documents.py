@@ -19,7 +19,8 @@ from momentum_jax.report.document.table import table_part
 from momentum_jax.report.document.trials import trials_part
 from momentum_jax.report.drawing import listed
 from momentum_jax.results.result import Result
-from momentum_jax.results.summary import data_of
+from momentum_jax.results.summary import data_of, loss_unit
+from momentum_jax.results.tables import with_unit
 
 Document = dict[str, Any]
 
@@ -43,6 +44,7 @@ def comparison_document(compared: Comparison, command: str) -> Document:
         **curves_part(
             {(p.title, label): arm.losses_before for p in compared.protocols.values() for label, arm in p.arms.items()},
             compared.iterations,
+            loss_unit(compared.judged[0]),
         ),
         "three_way": protocols_part(compared),
         "config": compared.config.to_json() | {"comparison": compared.plan},
@@ -50,7 +52,7 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     stages = {f"training {i}": result for i, result in enumerate(compared.judged, 1)}
     if compared.tuning is not None:
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        document |= trials_part(compared.tuning, losses, title_of_tuning(compared.plan))
+        document |= trials_part(compared.tuning, losses, title_of_tuning(compared.plan, loss_unit(compared.tuning)))
         if "tuned" in compared.protocols:
             curves = read_trial_curves(compared.tuning, {})
             document |= trial_curves_part(compared.tuning, curves, compared.protocols["tuned"].title)
@@ -87,11 +89,11 @@ def sweep_document(result: Result, command: str) -> Document:
             "answer": _answer_part(answer),
             "notes": list(dict.fromkeys([*answer.warnings, *warnings_of_trials(result, losses)])),
             "optimizers": list(result.trials),
-            **curves_part(best, result.iterations),
+            **curves_part(best, result.iterations, loss_unit(result)),
             "three_way": None,
             "table": table_part({"sweep": result}),
         }
-        | trials_part(result, losses, "final training loss (nats)")
+        | trials_part(result, losses, with_unit("final training loss", loss_unit(result)))
         | trial_curves_part(result, curves, "the best trial of each")
     )
 
@@ -125,7 +127,7 @@ def training_document(results: Sequence[Result], command: str) -> Document:
         "answer": _answer_part(answer_of_training(result)),
         "notes": [],
         "optimizers": [label],
-        **curves_part({("as configured", label): result.losses_before[label]}, result.iterations),
+        **curves_part({("as configured", label): result.losses_before[label]}, result.iterations, loss_unit(result)),
         "three_way": None,
         "table": table_part({"training": result}),
     }

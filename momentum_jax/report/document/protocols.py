@@ -5,10 +5,11 @@ from typing import Any
 
 from momentum_jax.analysis import median_interval, proportion_interval
 from momentum_jax.comparison.arms import Arm
-from momentum_jax.comparison.metrics import median_of, metric_of
+from momentum_jax.comparison.metrics import median_of, metric_of, unit_of
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.wording import format_value, title_of
 from momentum_jax.report.document.numbers import json_number
+from momentum_jax.results.summary import loss_unit
 from momentum_jax.results.tables import text_of
 from momentum_jax.space import Trial
 
@@ -21,7 +22,7 @@ def protocols_part(compared: Comparison) -> dict[str, Any]:
 
     An arm has the interval of its median, or the range of its runs if the comparison has too few for verdicts.
     """
-    ranges = not compared.findings
+    ranges, unit = not compared.findings, loss_unit(compared.judged[0])
     metrics = dict.fromkeys(verdict.metric for verdict in compared.verdicts)
     runs = [len(arm.seeds) for protocol in compared.protocols.values() for arm in protocol.arms.values()]
     dots = min(_MOST_DOTS, max(1, _MOST_NUMBERS // max(1, len(runs) * len(metrics))))
@@ -31,7 +32,7 @@ def protocols_part(compared: Comparison) -> dict[str, Any]:
             {
                 "name": metric,
                 "title": title_of(metric, compared.target),
-                "unit": metric_of(metric).unit,
+                "unit": unit_of(metric, unit),
                 "less_is_better": metric_of(metric).less_is_better,
                 # What a run is called whose value is infinite.
                 "infinite": format_value(metric, math.inf),
