@@ -1,6 +1,17 @@
 """Which limit of stability does the curvature of mini-batches settle at, with momentum and without?
 
-Finding: not measured yet.
+Finding: Full batches settle at (1, 0.98 and 1 times) the upper limit, 2(1 + β)/η or Nesterov's 2(1 + β)/((1 + 2β)η),
+and batches of 8 not at (0.41, 1.2 and 1.9 times) the lower one, 2(1 − β)/η. Batches of 8, 32, 128, 512 and 2,048, the
+last of which are full, settle as follows. Gradient descent (η = 0.1): at 8.13, 12.5, 17.4, 19.5 and 20.4, which is
+0.41, 0.62, 0.87, 0.97 and 1 times 2/η. Heavy ball (η = 0.06, β = 0.9): at 4.09, 8.1, 24.1, 43.6 and 62.2, which is 1.2,
+2.4, 7.2, 13 and 19 times the lower limit, 0.065, 0.13, 0.38, 0.69 and 0.98 times the upper one and 0.09, 0.13, 0.39,
+0.69 and 0.98 times that in mean square. Nesterov (η = 0.06, β = 0.9): at 6.25, 11.7, 19.7, 21.9 and 22.9, which is 1.9,
+3.5, 5.9, 6.6 and 6.9 times the lower limit, 0.28, 0.52, 0.87, 0.97 and 1 times the upper one and 0.28, 0.52, 0.87, 0.97
+and 1 times that in mean square. With momentum the three limits miss by factors of 6, 3.4 and 3.1 (from the root mean
+square of logarithms). The relative variance of the examples' curvatures along the sharpest direction is 0.055 to 0.18,
+from which the limit in mean square is nowhere below 0.72 times the upper one. A quarter of the iterations earlier no
+level was more than 5 % off. With the heavy ball and full batches, where the sharpness has settled, 80 % of the values
+of batch sharpness are between 0.00049 and 59. Of 45 runs 6 failed.
 
 Batch sharpness is the mean curvature of mini-batches along their own gradients. At the learning rate η it was seen to
 settle at 2(1 − β)/η with small batches and at 2(1 + β)/η with large ones (https://arxiv.org/abs/2604.14108). Nesterov's
@@ -8,11 +19,12 @@ limit for the full batch is 2(1 + β)/((1 + 2β)η). On a parabola whose curvatu
 method is stable in mean square up to a level of E[λ_t²]/λ = λ(1 + s/λ²) that falls from the upper of these limits to
 the lower one as s/λ² grows (`momentum_jax.analysis.noise`). Here λ is the mean and s·B the variance of the examples'
 curvatures along the sharpest direction, and s is smaller by (N − B)/(N − 1) for batches that are drawn without
-replacement from N images. Nothing is fitted.
+replacement from N images. Nothing is fitted. The parabola has one direction, and the gradients of a network have noise
+in many.
 
 A tanh network 64-100-10 learns images of MNIST, averaged to 8×8, in epochs. The loss is the squared error, as in the
-paper: the curvature of the cross-entropy falls again when the images are classified well. The initial weights are
-small, so that sharpness begins low. What is settled are medians over the last quarter of the iterations and all seeds.
+paper: the curvature of the cross-entropy falls again when the images are classified well. Sharpness begins at
+28, above the limits of gradient descent and Nesterov. What is settled are medians over the last quarter of the iterations and all seeds.
 With all images in a batch the gradient has a part along the sharpest direction only while that oscillates, and batch
 sharpness jumps between zero and the sharpness. There the sharpness, the top eigenvalue of the Hessian, is what settles.
 """
@@ -235,26 +247,24 @@ def find(numbers: Mapping[str, Any]) -> str:
     ball = methods[BALL]["batches"][f"{sizes[-1]}"]
     failed = sum(of["failed"] for of in every)
     return (
-        f"Full batches settle {place(upper[:, -1])} the upper limit, and batches of {sizes[0]} {place(lower[:, 0])} "
-        f"the lower one. With batches of {listed([f'{size:,}' for size in sizes])}, the last of which are full, "
-        f"{'; '.join(clause(label, of) for label, of in methods.items())}. With momentum the three limits miss by "
+        f"Full batches settle {place(upper[:, -1])} the upper limit, 2(1 + β)/η or Nesterov's "
+        f"{FORMULAS['nesterov']}, and batches of {sizes[0]} {place(lower[:, 0])} the lower one, 2(1 − β)/η. "
+        f"Batches of {listed([f'{size:,}' for size in sizes])}, the last of which are full, settle as follows. "
+        f"{' '.join(sentence(label, of) for label, of in methods.items())} With momentum the three limits miss by "
         f"factors of {listed([f'{miss(of[1:]):.2g}' for of in (lower, upper, mean_square)])} (from the root mean "
         "square of logarithms). The relative variance of the examples' curvatures along the sharpest direction is "
         f"{min(variances):.2g} to {max(variances):.2g}, from which the limit in mean square is nowhere below "
-        f"{np.min(upper / mean_square):.2g} times the upper one. What has settled was at most "
-        f"{100 * math.expm1(drift):.0f} % off that a quarter of the iterations earlier. Of the heavy ball's full "
-        f"batches the sharpness has settled; 80 % of their batch sharpness are between "
-        f"{ball['batch sharpness']['10 %']:.2g} and {ball['batch sharpness']['90 %']:.2g}. "
-        f"Of {numbers['seeds'] * len(every)} runs {failed or 'none'} failed."
+        f"{np.min(upper / mean_square):.2g} times the upper one. A quarter of the iterations earlier no level was more "
+        f"than {100 * math.expm1(drift):.0f} % off. With the heavy ball and full batches, where the sharpness has "
+        f"settled, 80 % of the values of batch sharpness are between {ball['batch sharpness']['10 %']:.2g} and "
+        f"{ball['batch sharpness']['90 %']:.2g}. Of {numbers['seeds'] * len(every)} runs {failed or 'none'} failed."
     )
 
 
 def place(over: Float[np.ndarray, " methods"]) -> str:
-    """Where the methods are beside a limit."""
-    off = float(np.abs(np.log(over)).max())
-    if off <= math.log1p(NEAR):
-        return f"at (to {100 * math.expm1(off):.0f} %)"
-    return f"not at (off by a factor of up to {math.exp(off):.2g})"
+    """Whether all methods are at a limit, and how many times it they are."""
+    near = np.all(np.abs(over - 1) <= NEAR)
+    return f"{'at' if near else 'not at'} ({listed([f'{times:.2g}' for times in over])} times)"
 
 
 def miss(over: Float[np.ndarray, "..."]) -> float:
@@ -262,20 +272,20 @@ def miss(over: Float[np.ndarray, "..."]) -> float:
     return float(np.exp(np.sqrt(np.mean(np.log(over) ** 2))))
 
 
-def clause(label: str, method: Mapping[str, Any]) -> str:
+def sentence(label: str, method: Mapping[str, Any]) -> str:
     """Where batch sharpness settles with one method, and its ratio to each limit."""
     batches = method["batches"].values()
 
     def over(name: str) -> str:
         return listed([f"{of['settles at'] / of['limits'][name]:.2g}" for of in batches])
 
-    settled = [f"{of['settles at']:.3g}" for of in batches]
-    levels = f"{label} (η = {method['learning rate']}) settles at {listed(settled)}"
+    levels = listed([f"{of['settles at']:.3g}" for of in batches])
     if not method["momentum"]:
-        return f"{levels}, {over(LOWER)} times 2/η"
+        return f"{label.capitalize()} (η = {method['learning rate']}): at {levels}, which is {over(LOWER)} times 2/η."
     return (
-        f"{levels}, {over(LOWER)} times the lower limit, {over(UPPER)} times the upper and {over(MEAN_SQUARE)} times "
-        "that in mean square"
+        f"{label.capitalize()} (η = {method['learning rate']}, β = {method['momentum']}): at {levels}, which is "
+        f"{over(LOWER)} times the lower limit, {over(UPPER)} times the upper one and {over(MEAN_SQUARE)} times that in "
+        "mean square."
     )
 
 
@@ -289,7 +299,7 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
     rows = figure.subplots(2, 3, sharey="row", height_ratios=(3, 2))
     for i, (label, method) in enumerate(numbers["methods"].items()):
         draw_curves(rows[0, i], numbers, method)
-        rows[0, i].set_title(f"{label}, η = {method['learning rate']}, β = {method['momentum']}")
+        rows[0, i].set_title(f"{label}, η = {method['learning rate']}, β = {method['momentum']:g}")
         draw_ratios(rows[1, i], method)
     rows[0, 0].set(ylabel="batch sharpness")
     rows[1, 0].set(ylabel="what settles, over the limit")
@@ -318,9 +328,11 @@ def draw_curves(axes: Axes, numbers: Mapping[str, Any], method: Mapping[str, Any
     for name, formula in formulas.items():
         level = limits[name]
         axes.axhline(level, color="0.2", linestyle="--", linewidth=1)
-        axes.annotate(f"{formula} = {level:.3g}", (0.99, level), (0, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="bottom", fontsize=9,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1})  # fmt: skip
+        below = name == LOWER and method["momentum"] > 0
+        axes.annotate(
+            f"{formula} = {level:.3g}", (0.99, level), (0, -3 if below else 4), fontsize=9, textcoords="offset points",
+            xycoords=("axes fraction", "data"), ha="right", va="top" if below else "bottom",
+        )  # fmt: skip
     axes.set(xlabel="iteration")
     axes.grid(alpha=0.25)
 
