@@ -22,11 +22,11 @@ curvatures along the sharpest direction, and s is smaller by (N − B)/(N − 1)
 replacement from N images. Nothing is fitted. The parabola has one direction, and the gradients of a network have noise
 in many.
 
-A tanh network 64-100-10 learns images of MNIST, averaged to 8×8, in epochs. The loss is the squared error, as in the
-paper: the curvature of the cross-entropy falls again when the images are classified well. Sharpness begins at
-28, above the limits of gradient descent and Nesterov. What is settled are medians over the last quarter of the iterations and all seeds.
-With all images in a batch the gradient has a part along the sharpest direction only while that oscillates, and batch
-sharpness jumps between zero and the sharpness. There the sharpness, the top eigenvalue of the Hessian, is what settles.
+A tanh network 64-100-10 learns images of MNIST, averaged to 8×8, in epochs. The loss is the squared error, because the
+curvature of the cross-entropy falls again when the images are classified well. Sharpness begins at 28, above the limits
+of gradient descent and Nesterov. What has settled are medians over the last quarter of the iterations and all seeds.
+With all images in a batch the gradient has a component along the sharpest direction only while that oscillates;
+otherwise batch sharpness is near zero. There the sharpness, the top eigenvalue of the Hessian, is what settles.
 """
 
 import argparse
