@@ -34,6 +34,7 @@ STUDIES = (
     "noise_floor",
     "heavy_ball_cycle",
     "edge_of_stability",
+    "edge_of_stochastic_stability",
     "batch_size",
     "batch_size_law",
     "log_time_momentum",
