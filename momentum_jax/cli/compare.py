@@ -169,10 +169,11 @@ def _warnings_in_one_line() -> Iterator[None]:
 def _print_comparison(out: Console, compared: Comparison, answer: Answer, folder: pathlib.Path) -> None:
     """Prints at most 24 lines: the medians, the answer, and what to do next. The page has the verdicts and notes."""
     _print_medians(out, compared)
-    print_answer(out, answer)
+    # With more optimizers all would not fit.
+    several = len(compared.config.optimizers) > 2
+    print_answer(out, answer, brief=several)
     out.print(answer.sure, soft_wrap=False)
-    # With more optimizers it would not fit.
-    if compared.search_note and len(compared.config.optimizers) == 2:
+    if compared.search_note and not several:
         out.print(f"{compared.search_note}.", soft_wrap=False)
     verdicts = f"{counted(len(compared.findings), 'verdict')} and " if compared.findings else ""
     out.print(written(folder, f"{PAGE}: {verdicts}{counted(len(compared.notes), 'note')}"))

@@ -15,14 +15,15 @@ MOST_ROWS = 8
 _LONGEST_LABEL, _LONGEST_WARNING, _WIDEST_COMMAND = 24, 125, 60
 
 
-def print_answer(out: Console, answer: Answer) -> None:
-    """Prints the sentences of an answer and the first of its warnings."""
+def print_answer(out: Console, answer: Answer, *, brief: bool = False) -> None:
+    """Prints the sentences of an answer and the first of its warnings, or what of it fits in a line."""
     for text in answer.sentences:
         out.print(text, style="bold", soft_wrap=False)
     if answer.warnings:
         first, *others = answer.warnings
         more = f" (and {counted(len(others), 'more warning')})" if others else ""
-        out.print(f"warning: {shortened(first, _LONGEST_WARNING)}{more}", soft_wrap=False)
+        longest = out.width - len(f"warning: {more}") if brief else _LONGEST_WARNING
+        out.print(f"warning: {shortened(first, longest)}{more}", soft_wrap=False)
 
 
 def print_next(out: Console, *commands: tuple[str, str]) -> None:

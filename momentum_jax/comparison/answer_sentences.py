@@ -187,10 +187,12 @@ def _on_several(clauses: Sequence[Clause], protocols: int, title: str, detail: i
             if len(labels) <= _MOST_NAMED and detail
             else (f"{len(labels)} of {total}" if len(labels) < total else f"all {total}")
         )
+        # In several protocols the title would not fit.
+        which = f" in the {title}" if detail else ""
         told = {
             "helps": f"{who} {'helps' if one else 'help'}",
             "does not help": f"{who} {'does' if one else 'do'} not help",
-            "no difference found": f"no difference in the {title} was found for {who}",
+            "no difference found": f"no difference{which} was found for {who}",
             "cannot be told": f"it cannot be told for {who}",
         }[kind]
         remarks = _remarks(group, protocols, title, detail)

@@ -366,8 +366,8 @@ def note_on_own_arms(label: str, trials: int, better: Mapping[str, Sequence[str]
     """That a tuned optimizer did worse than itself in protocols without tuning, by phrase with the metrics."""
     metrics = dict.fromkeys(metric_of(metric).title for own in better.values() for metric in own)
     return (
-        f"the search was too small, or its choice unlucky: {name_of(label)} at its best of "
-        f"{counted(trials, 'trial')} loses to itself {joined(list(better))} ({', '.join(metrics)})"
+        f"{name_of(label)} at its best of {counted(trials, 'trial')} loses to itself {joined(list(better))} "
+        f"({', '.join(metrics)}): the search was too small, or its choice unlucky"
     )
 
 

@@ -183,7 +183,8 @@ def test_a_sweep_says_which_best_trial_lies_at_an_end_and_which_optimizer_failed
     assert answer.sentences[0].startswith("The lowest median training loss is that of b with learning rate 0.1 (0.2")
     assert answer.sentences[1] == (
         "The best trial of a had the highest learning rate and the best trials of d and e had the lowest learning rate "
-        "that was tried, so that better may lie beyond; every trial of c failed."
+        "that was tried, so that better may lie beyond; every trial of c failed; 3 of 30 runs failed, and with them "
+        "1 of 10 trials."
     )
     assert answer.warnings == (
         "c: every trial failed: no run ended better than a constant prediction after 60 iterations: train longer",

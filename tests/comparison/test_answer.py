@@ -243,8 +243,8 @@ def test_a_tuned_optimizer_that_loses_to_itself_is_warned_of_first():
     compared = comparison(outcomes)
     (warning,) = [note for note in compared.notes if "search" in note]
     assert warning == (
-        "the search was too small, or its choice unlucky: momentum at its best of 24 trials loses to itself at the "
-        "same learning rate and at the same effective learning rate (loss on the training set)"
+        "momentum at its best of 24 trials loses to itself at the same learning rate and at the same effective "
+        "learning rate (loss on the training set): the search was too small, or its choice unlucky"
     )
     assert answer_of(compared).warnings[0] == warning
     better = comparison({"same": ("no difference found",), "tuned": ("better",)})

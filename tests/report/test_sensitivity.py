@@ -123,7 +123,7 @@ def test_trials_that_are_not_finished_are_left_out():
 def test_where_no_training_loss_was_evaluated_the_last_loss_before_an_update_is_drawn():
     result = dataclasses.replace(result_of({"sgd": RATES}), evaluations={})
     (axes,) = sensitivity_figure(result).axes
-    assert axes.get_ylabel() == "Loss before the last update, median and range of 3 seeds"
+    assert axes.get_ylabel() == "Loss before the last update\n(nats, median and range of 3 seeds)"
     assert axes.lines[0].get_ydata().tolist() == [5, 3, 2]
 
 
