@@ -155,7 +155,7 @@ def compare(
     with reporting_to(progress) as report, contextlib.ExitStack() as stack:
         stages = plan_stages(report, cfg, runs, timed=not isinstance(task, HostTask))
         workers = stack.enter_context(make_workers(cluster, None, layout, task))
-        folder = stack.enter_context(_temporary_folder()) if folder is None else pathlib.Path(folder)
+        folder = stack.enter_context(temporary_folder()) if folder is None else pathlib.Path(folder)
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
         _warn_of_few_seeds(cfg, runs, options.level)
         tuning = run_sweep(tuning_plan, workers, stages.report_of("tuning"), folder / TUNING)
@@ -194,7 +194,12 @@ def _text_of_rate(rate: float | Schedule) -> str:
 
 
 @contextlib.contextmanager
-def _temporary_folder() -> Iterator[pathlib.Path]:
+def temporary_folder() -> Iterator[pathlib.Path]:
+    """A folder that is removed after the block.
+
+    Raises:
+      InputError: none can be made.
+    """
     try:
         folder = tempfile.TemporaryDirectory()
     except OSError as error:

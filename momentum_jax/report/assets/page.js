@@ -33,6 +33,7 @@ async function copied(text) {
 
 // In the page's order: the section, whether the document has it, and what shows it.
 const SECTIONS = [
+  ["profile", present(report.profile?.protocols), startProfile],
   ["verdicts", present(report.matrix?.pairs), showMatrix],
   ["notes", present(report.notes), showNotes],
   ["three-way", present(report.three_way?.metrics), startThreeWay],
@@ -51,6 +52,7 @@ const FIRST = {
   comparison: ["three-way", "curves"],
   training: ["curves", "three-way"],
   sweep: ["heatmaps", "sensitivity", "curves"],
+  tasks: ["profile"],
 };
 
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
