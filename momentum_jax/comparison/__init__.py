@@ -14,7 +14,8 @@ Exports `compare`, `compare_results`, `Comparison` and `answer_of`; `compare_tas
 - `answer.py`, `answer_sentences.py`: the answer in two sentences, of a comparison, a sweep or a training;
 - `folder.py`: `comparison.json`;
 - `summary.py`: what is shown of a comparison;
-- `across_tasks.py`, `task_comparison.py`, `task_answer.py`: `compare_tasks`, its profiles and summary, and its answer.
+- `across_tasks.py`, `task_comparison.py`, `task_answer.py`: `compare_tasks`, its profiles and summary, and its answer;
+- `suite.py`: tasks to compare on.
 
 Nothing here trains by itself: the runs are those of `sweep`, and of `train` where iterations are timed.
 """

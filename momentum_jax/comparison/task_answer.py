@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from momentum_jax._base.display import counted
+from momentum_jax.analysis.profiles import LEAST_TASKS
 from momentum_jax.comparison.answer import Answer, ProtocolAnswer, answer_of
 from momentum_jax.comparison.answer_sentences import Kind, joined, name_of, sentence
 from momentum_jax.comparison.task_comparison import Profile, TaskComparison, TaskSummary, relative_time_text
@@ -60,17 +61,19 @@ def _rest(entry: TaskSummary) -> str:
 
 def _on_time(entries: list[TaskSummary]) -> str:
     """The relative times with their intervals, and what these rest on."""
-    first, tasks = name_of(entries[0].b), entries[0].tasks
+    first, tasks = name_of(entries[0].b), min(entry.solved for entry in entries)
+    if not tasks:
+        return "neither of them reaches the target of a task"
     times = [_time(entry, named=len(entries) > 1) for entry in entries[:_MOST_NAMED]]
+    where = f"over {counted(tasks, 'task')}"
     if len(entries) == 1:
-        text = f"over these tasks it needs {times[0]} times the iterations of {first}"
+        text = f"{where} it needs {times[0]} times the iterations of {first}"
     else:
-        text = f"over these tasks the iterations needed are {joined(times)} times those of {first}"
-    if math.isnan(entries[0].relative_time.low):
-        return f"{text}; {counted(tasks, 'task')} are too few for an interval"
-    level = f"{100 * entries[0].relative_time.level:g} %"
-    few = f", which rests on {counted(tasks, 'task')} only" if tasks < _FEW else f", from {counted(tasks, 'task')}"
-    return f"{text} (in brackets: for tasks like these, {level}{few})"
+        text = f"{where} the iterations needed are {joined(times)} times those of {first}"
+    if tasks < LEAST_TASKS:
+        return f"{text}, and so few tasks give no interval"
+    few = " only" if tasks < _FEW else ""
+    return f"{text} (in brackets: {100 * entries[0].relative_time.level:g} %, for tasks like these, from {tasks}{few})"
 
 
 def _time(entry: TaskSummary, *, named: bool) -> str:
@@ -79,7 +82,7 @@ def _time(entry: TaskSummary, *, named: bool) -> str:
 
 
 def _part(entry: TaskSummary) -> ProtocolAnswer:
-    if not entry.tasks:
+    if not entry.solved:
         return ProtocolAnswer(entry.protocol, entry.title, entry.a, entry.b, "cannot be told", "no task has times")
     low, high = entry.relative_time.low, entry.relative_time.high
     kind: Kind = "no difference found"
@@ -88,7 +91,8 @@ def _part(entry: TaskSummary) -> ProtocolAnswer:
     elif high < 1 or low > 1:
         kind = "helps" if high < 1 else "does not help"
     time = relative_time_text(entry.relative_time)
-    why = f"sooner on {entry.sooner} of {counted(entry.tasks, 'task')}, {_rest(entry)}; {time} times the iterations"
+    counts = f"sooner on {entry.sooner}, later on {entry.later} of {counted(entry.tasks, 'task')}"
+    why = f"{counts}; {time} times the iterations"
     return ProtocolAnswer(entry.protocol, entry.title, entry.a, entry.b, kind, why)
 
 

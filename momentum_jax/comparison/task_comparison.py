@@ -56,7 +56,8 @@ class TaskSummary(NamedTuple):
       later: on how many it is that a needs more.
       undecided: on how many no difference was found.
       untold: on how many there is no verdict, for lack of seeds or since too many runs missed the target.
-      relative_time: the geometric mean over tasks of a's time over b's, each within [1/4, 4], with the interval of
+      solved: on how many of them one of the two reaches the target in the median.
+      relative_time: the geometric mean over these of a's time over b's, each within [1/4, 4], with the interval of
         `momentum_jax.analysis.interval_over_tasks`: for tasks like these. NaN without tasks, and its ends for fewer
         than three.
     """
@@ -70,6 +71,7 @@ class TaskSummary(NamedTuple):
     later: int
     undecided: int
     untold: int
+    solved: int
     relative_time: Interval
 
 
@@ -248,6 +250,7 @@ def _entries(
         ]
         sooner, later = outcomes.count("better"), outcomes.count("worse")
         undecided = outcomes.count("no difference found") + outcomes.count("equivalent")
+        solved = [own for own in times.values() if math.isfinite(min(median(own[0]), median(own[row])))]
         yield TaskSummary(
             protocol=name,
             title=_title(comparisons, name),
@@ -258,16 +261,16 @@ def _entries(
             later=later,
             undecided=undecided,
             untold=len(times) - sooner - later - undecided,
-            relative_time=_relative_time(list(times.values()), row, level),
+            solved=len(solved),
+            relative_time=_relative_time(solved, row, level),
         )
 
 
 def _relative_time(times: Sequence[np.ndarray], row: int, level: float) -> Interval:
     """The geometric mean of an optimizer's time over that of the first, and its interval."""
-    usable = [own for own in times if own.shape[1]]
-    if not usable:
+    if not times:
         return Interval(math.nan, math.nan, math.nan, level)
-    logarithm = interval_over_tasks(usable, lambda medians: log_time_ratios(medians[row], medians[0]), level)
+    logarithm = interval_over_tasks(times, lambda medians: log_time_ratios(medians[row], medians[0]), level)
     # A mean of what is bounded lies between the bounds.
     value, low, high = np.clip(np.exp(logarithm[:3]), 1 / LIMIT, LIMIT).tolist()
     return Interval(value, low, high, level)

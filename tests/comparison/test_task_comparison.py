@@ -56,8 +56,10 @@ def test_the_answer_says_on_how_many_tasks_and_that_they_are_few(compared):
     assert answer.sentences[0] == (
         "Each at its best of 4 trials, momentum reaches the target sooner than sgd on 2 of 3 tasks and later on 1."
     )
-    assert answer.sentences[1].startswith("Over these tasks it needs 1.1")
-    assert answer.sentences[1].endswith("rests on 3 tasks only).")
+    assert answer.sentences[1].startswith("Over 3 tasks it needs 1.1")
+    assert answer.sentences[1].endswith(
+        "times the iterations of sgd (in brackets: 95 %, for tasks like these, from 3 only)."
+    )
     assert [part.kind for part in answer.parts] == ["no difference found"] * 2
     assert "3 tasks, 10 seeds on each; each optimizer tuned by 4 trials on each task" in answer.sure
     assert answer.sentences[0] in repr(compared)
@@ -77,8 +79,8 @@ def test_more_optimizers_are_listed_and_two_tasks_are_too_few_for_an_interval():
     assert sentences == (
         "Each at its best of 4 trials, of 2 tasks the target is reached sooner than with sgd by momentum on 2 and "
         "adam on 2.",
-        "Over these tasks the iterations needed are 0.50 with momentum and 0.80 with adam times those of sgd; 2 tasks "
-        "are too few for an interval.",
+        "Over 2 tasks the iterations needed are 0.50 with momentum and 0.80 with adam times those of sgd, and so few "
+        "tasks give no interval.",
     )
 
 
@@ -87,6 +89,17 @@ def test_an_optimizer_that_misses_every_target_needs_four_times_as_long_or_more(
     answer = answer_of_tasks(task_comparison_of(dict.fromkeys("abc", never), 0.95))
     assert "it needs 4 or more times the iterations" in answer.sentences[1]
     assert {part.kind for part in answer.parts} == {"does not help"}
+
+
+def test_tasks_on_which_both_miss_the_target_say_nothing_of_the_time():
+    never = {"sgd": [None] * 10, "momentum": [None] * 10}
+    compared = task_comparison_of({"a": timed(sooner(0.5)), "b": timed(never)}, 0.95)
+    (entry, _) = compared.summary
+    assert (entry.tasks, entry.solved, entry.untold) == (2, 1, 1)
+    assert entry.relative_time.value == pytest.approx(0.5)
+    none = answer_of_tasks(task_comparison_of({"b": timed(never)}, 0.95))
+    assert none.sentences[1] == "Neither of them reaches the target of a task."
+    assert {part.kind for part in none.parts} == {"cannot be told"}
 
 
 def test_a_task_without_a_target_is_left_out_and_without_any_nothing_can_be_told():

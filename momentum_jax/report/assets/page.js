@@ -64,6 +64,8 @@ async function start() {
   const there = SECTIONS.filter(([, has]) => has);
   const first = there.find(([id]) => id === (FIRST[report.kind] ?? []).find((own) => there.some(([other]) => other === own)));
   if (first) byId("first-figure").append(byId(first[0]));
+  // Several tasks have more warnings than the first screen has room for.
+  if (report.kind === "tasks") byId("first-figure").after(byId("answer-warnings"));
   byId("answer").hidden = !report.answer && !first;
   byId("answer-heading").hidden = !report.answer;
   const ordered = first ? [first, ...there.filter((section) => section !== first)] : there;
