@@ -195,6 +195,37 @@ def benchmark() -> str:
     return "\n".join(rows)
 
 
+def coverage() -> str:
+    """How often intervals of runs cover, at a level of 95 %."""
+    return _coverage_table("runs", "runs", "interval of the")
+
+
+def coverage_over_tasks() -> str:
+    """How often intervals over tasks cover, and how often a comparison of identical optimizers finds a difference."""
+    found = json.loads((HERE / "coverage.json").read_text())["family"]
+    return (
+        f"{_coverage_table('tasks', 'tasks', 'mean over tasks of the')}\n\n"
+        f"Of {found['simulations']:,} comparisons of two identical optimizers on {found['tasks']} tasks, in "
+        f"{found['protocols']} protocols with {found['seeds']} seeds, {100 * found['false']:.1f} %\n"
+        f"found any difference in the time to the target. At most {100 * (1 - found['level']):.0f} % may."
+    )
+
+
+def _coverage_table(part: str, unit: str, head: str) -> str:
+    """A row for each quantity and distribution, a column for each number of runs or tasks."""
+    rows = json.loads((HERE / "coverage.json").read_text())[part]
+    counts = list(dict.fromkeys(row["n"] for row in rows))
+    lines = [
+        f"| {head} | distribution | level | " + " | ".join(f"{n} {unit}" for n in counts) + " |",
+        "|---" * (3 + len(counts)) + "|",
+    ]
+    for what, name in dict.fromkeys((row["what"], row["distribution"]) for row in rows):
+        own = [row for row in rows if (row["what"], row["distribution"]) == (what, name)]
+        covered = " | ".join(f"{100 * row['coverage']:.1f} %" for row in own)
+        lines.append(f"| {what} | {name} | {100 * own[0]['level']:.0f} % | {covered} |")
+    return "\n".join(lines)
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"momentum-jax": command_output, "answer": answer, "studies": studies, "speed": speed},
     "momentum_jax/optimizers/README.md": {
@@ -202,6 +233,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "family": family,
         "conventions": conventions,
     },
+    "momentum_jax/analysis/README.md": {"coverage": coverage, "coverage over tasks": coverage_over_tasks},
     "momentum_jax/comparison/README.md": {"comparison": comparison},
     "experiments/performance.md": {"benchmark": benchmark},
     "experiments/README.ko.md": korean.PARTS,

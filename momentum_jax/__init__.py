@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from momentum_jax import optimizers as optimizers
     from momentum_jax._base.errors import InputError as InputError
     from momentum_jax.comparison import Comparison as Comparison
+    from momentum_jax.comparison import TaskComparison as TaskComparison
     from momentum_jax.comparison import compare as compare
     from momentum_jax.comparison import compare_results as compare_results
+    from momentum_jax.comparison import compare_tasks as compare_tasks
     from momentum_jax.config import Config as Config
     from momentum_jax.optimizers import OptimizerConfig as OptimizerConfig
     from momentum_jax.optimizers import Schedule as Schedule

@@ -1,4 +1,4 @@
-"""Analysis: statistics of runs and trials, smoothing, measures of paths, theory on quadratics and sharpness.
+"""Analysis: statistics of runs, trials and tasks, smoothing, measures of paths, theory on quadratics and sharpness.
 
 It exports pure functions of arrays. Those below need NumPy and SciPy only. `theory` and `noise` (closed forms),
 `sharpness` (top Hessian eigenvalues) and `curvature` (of mini-batches and examples) are modules of their own, because
@@ -7,6 +7,13 @@ Nothing here trains, reads files or knows a config or a result.
 """
 
 from momentum_jax.analysis.paths import descent_cosines, energy, nearest_minimum, overshoot, path_length, zigzag
+from momentum_jax.analysis.profiles import (
+    interval_over_tasks,
+    log_time_ratios,
+    performance_profile,
+    performance_ratios,
+    task_scores,
+)
 from momentum_jax.analysis.smoothing import first_reached, smooth_curve
 from momentum_jax.analysis.statistics import (
     Interval,
@@ -32,8 +39,10 @@ __all__ = [
     "energy",
     "expected_best",
     "first_reached",
+    "interval_over_tasks",
     "iterations_to",
     "least_for_median",
+    "log_time_ratios",
     "mean_interval",
     "median_interval",
     "median_of_trials",
@@ -41,10 +50,13 @@ __all__ = [
     "overshoot",
     "paired_differences",
     "path_length",
+    "performance_profile",
+    "performance_ratios",
     "proportion_difference_interval",
     "proportion_interval",
     "simultaneous_level",
     "smooth_curve",
+    "task_scores",
     "tolerated_range",
     "wins_interval",
     "zigzag",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from momentum_jax._base.errors import InputError, unknown
 
-COMMANDS = ("train", "sweep", "compare", "report", "status", "paths", "optimizers")
+COMMANDS = ("train", "sweep", "compare", "compare-tasks", "report", "status", "paths", "optimizers")
 
 
 class PrintError(Exception):
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
         # Imported here, so that Ctrl-C during these slow imports is handled too.
-        importlib.import_module(f"momentum_jax.cli.{name}").main(rest, began)
+        importlib.import_module(f"momentum_jax.cli.{name.replace('-', '_')}").main(rest, began)
         try:
             sys.stdout.flush()
         except BrokenPipeError:

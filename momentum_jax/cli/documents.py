@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from momentum_jax.cli.terminal import printing
-from momentum_jax.comparison.answer import Answer, best_of_sweep
+from momentum_jax.comparison.across_tasks import folder_of
+from momentum_jax.comparison.answer import Answer, answer_of, best_of_sweep
 from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.task_comparison import TaskComparison
 from momentum_jax.report import PAGE
 from momentum_jax.report.document.numbers import json_number
 from momentum_jax.results.result import Result
@@ -100,6 +102,24 @@ def comparison_document(compared: Comparison, answer: Answer, folder: pathlib.Pa
         "target": compared.target,
         "plan": compared.plan,
         "config": compared.config.to_json(),
+    }
+
+
+def tasks_document(compared: TaskComparison, answer: Answer, folder: pathlib.Path) -> dict[str, Any]:
+    """What `momentum-jax compare-tasks --json` prints."""
+    return {
+        "kind": "tasks",
+        "folder": folder,
+        "page": folder / PAGE,
+        "answer": answer,
+        "profiles": compared.profiles,
+        "summary": compared.summary,
+        "tasks": {
+            name: comparison_document(own, answer_of(own), folder / folder_of(name))
+            for name, own in compared.comparisons.items()
+        },
+        "level": compared.level,
+        "notes": compared.notes,
     }
 
 

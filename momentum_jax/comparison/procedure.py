@@ -172,7 +172,7 @@ def compare(
         stages = plan_stages(report, cfg, runs, timed=not isinstance(task, HostTask))
         workers = stack.enter_context(make_workers(cluster, None, layout, task))
         is_kept = folder is not None
-        folder = pathlib.Path(folder) if folder is not None else stack.enter_context(_temporary_folder())
+        folder = pathlib.Path(folder) if folder is not None else stack.enter_context(temporary_folder())
         head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
         _warn_of_few_seeds(cfg, runs, options.level)
         tuning = run_sweep(tuning_plan, workers, stages.report_of("tuning"), folder / TUNING)
@@ -220,8 +220,12 @@ def _text_of_rate(rate: float | Schedule) -> str:
 
 
 @contextlib.contextmanager
-def _temporary_folder() -> Iterator[pathlib.Path]:
-    """A folder that goes at the end. What an `Interrupted` hands out is read from it before."""
+def temporary_folder() -> Iterator[pathlib.Path]:
+    """A folder that is removed after the block. What an `Interrupted` hands out is read from it before.
+
+    Raises:
+      InputError: none can be made.
+    """
     try:
         folder = tempfile.TemporaryDirectory()
     except OSError as error:

@@ -14,6 +14,7 @@ _SCRIPTS = (
     "common.js",
     "axes.js",
     "answer.js",
+    "profile.js",
     "matrix.js",
     "protocols.js",
     "curves.js",
@@ -47,9 +48,10 @@ def page(document: Mapping[str, Any]) -> str:
 
     Args:
       document: what to show, in JSON types; +∞ is "inf", −∞ is "-inf" and a missing number is None. Title and question
-        are always shown. Of the other parts (answer, matrix, notes, three_way, curves, heatmaps, parallel, sensitivity,
-        budget, table, config, provenance, command, files) a page shows those that the document has. `optimizers` has
-        the labels in the order of their colours. `momentum_jax/comparison/README.md` says what is in answer and matrix.
+        are always shown. Of the other parts (answer, profile, matrix, notes, three_way, curves, heatmaps, parallel,
+        sensitivity, budget, table, config, provenance, command, files) a page shows those that the document has.
+        `optimizers` has the labels in the order of their colours. `momentum_jax/comparison/README.md` says what is in
+        answer, profile and matrix.
 
     Returns:
       HTML. The same document and version of plotly give the same text.

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from momentum_jax._base.errors import InputError, check_choice, shown
 from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.task_answer import decisive_protocol
+from momentum_jax.comparison.task_comparison import TaskComparison
 from momentum_jax.report.comparisons import (
     add_optimizers_legend,
     draw_protocols,
@@ -20,6 +22,7 @@ from momentum_jax.report.comparisons import (
 from momentum_jax.report.figures import draw_losses, losses_figure
 from momentum_jax.report.heatmaps import draw_heatmap, heatmap_figure
 from momentum_jax.report.paths import draw_paths
+from momentum_jax.report.profiles import draw_profile, profile_figure
 from momentum_jax.report.sensitivity import draw_sensitivity, has_heatmap, sensitivity_figure, varying_names
 from momentum_jax.results.result import Result
 from momentum_jax.tasks.landscapes import Landscape, make_landscape
@@ -62,6 +65,17 @@ def plot_comparison(compared: Comparison, ax: Any, metrics: Sequence[str] | None
         return hand_over(three_way_figure(compared, given or there[:3]))
     draw_protocols(check_axes(ax), compared, only("metrics", given or there[:1]))
     add_optimizers_legend(ax, compared, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize="small")
+    return check_axes(ax)
+
+
+def plot_profile(compared: TaskComparison, ax: Any, protocol: str | None) -> Axes | Figure:
+    """See `TaskComparison.plot`."""
+    name = decisive_protocol(compared) if protocol is None else protocol
+    if name is None or not compared.profiles[name].tasks:
+        raise InputError(f"no task has times{'' if protocol is None else f' in protocol {protocol!r}'} to draw")
+    if ax is None:
+        return hand_over(profile_figure(compared, name))
+    draw_profile(check_axes(ax), compared, name)
     return check_axes(ax)
 
 

@@ -1,17 +1,24 @@
 """Writes the page and the figures of results."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.task_comparison import TaskComparison
 from momentum_jax.comparison.tuning import tuning_losses
 from momentum_jax.comparison.wording import title_of_tuning
 from momentum_jax.report.command import command_of
 from momentum_jax.report.comparisons import curves_figure, three_way_figure, tuning_figure
-from momentum_jax.report.document import Document, comparison_document, sweep_document, training_document
+from momentum_jax.report.document import (
+    Document,
+    comparison_document,
+    sweep_document,
+    tasks_document,
+    training_document,
+)
 from momentum_jax.report.figures import losses_figure, save_figure, write_file
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
@@ -34,6 +41,21 @@ def write_page(shown: Comparison | Sequence[Result], path: pathlib.Path) -> None
       InputError: the file cannot be written, or the results are not of one task.
     """
     write_file(path, page(_document(shown, command_of(shown))).encode())
+
+
+def write_task_page(shown: TaskComparison, path: pathlib.Path, pages: Mapping[str, str] | None = None) -> None:
+    """Writes the HTML page of a comparison over tasks.
+
+    Args:
+      shown: what the page shows.
+      path: the HTML file.
+      pages: by name of a task, the relative address of its own page, where there is one.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    commands = {name: command_of(compared) for name, compared in shown.comparisons.items()}
+    write_file(path, page(tasks_document(shown, commands, pages or {})).encode())
 
 
 def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:

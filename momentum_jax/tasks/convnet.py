@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from momentum_jax._base.errors import InputError, check_integer, check_real, shown
 from momentum_jax.tasks._labels import Logits, cross_entropies, evaluate_labels, label_entropy, widened
 from momentum_jax.tasks._task import Data, Scalars, Task
+from momentum_jax.tasks.augmentation import shift as shifted
 from momentum_jax.tasks.datasets import Dataset, check_dataset
 
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -80,6 +81,7 @@ def convnet(
     batch_norm: bool = False,
     residual: bool = False,
     dropout: float = 0.0,
+    shift: int = 0,
     augment: Callable[[Key[Array, ""], Data], Data] | None = None,
 ) -> Task:
     """The task of classifying the images of a dataset with a `ConvNet` on pixels scaled to [0, 1].
@@ -95,6 +97,8 @@ def convnet(
       batch_norm: with batch normalisation the task has a state, the running statistics.
       residual: whether each stage has a residual connection.
       dropout: in [0, 1); if it is positive, the loss takes a key.
+      shift: before each step every image is moved by up to so many pixels, as `momentum_jax.tasks.augmentation.shift`
+        does; not together with `augment`.
       augment: from a key and a batch (uint8 pixels [batch, features], int32 labels [batch]) to a batch of the same
         shapes and dtypes, applied before each step.
 
@@ -114,6 +118,11 @@ def convnet(
     check_real("dropout", dropout, 0, 1, below_high=True)
     if not (augment is None or callable(augment)):
         raise InputError(f"augment must be a function of (key, batch), not {shown(augment)}")
+    check_integer("shift", shift, 0, min(dataset.image_shape[:2]) - 1)
+    if shift and augment is not None:
+        raise InputError(
+            f"shift {shift} and augment cannot both be given; momentum_jax.tasks.augmentation.chain joins them"
+        )
     network = ConvNet(dataset.num_classes, channels, batch_norm, residual, dropout)
     # Grey images have no axis of channels.
     init, loss, evaluate = _functions(network, (*dataset.image_shape, 1)[:3])
@@ -125,7 +134,7 @@ def convnet(
         evaluate=evaluate,
         has_state=batch_norm,
         has_key=dropout > 0,
-        augment=augment,
+        augment=shifted(shift, dataset.image_shape) if shift else augment,
         baseline_loss=label_entropy(dataset.y_train),
         provenance={"source": dataset.source},
     )

@@ -9,7 +9,7 @@ import pytest
 
 import momentum_jax as mj
 from momentum_jax._base.errors import InputError
-from momentum_jax.tasks import ConvNet
+from momentum_jax.tasks import ConvNet, augmentation
 from momentum_jax.tasks.convnet import convnet
 from momentum_jax.tasks.datasets import Dataset
 from tests.compiling import jit
@@ -211,6 +211,11 @@ def test_an_augmentation_is_that_of_the_task_and_shares_the_functions(dataset):
     assert (task.init, task.loss, task.evaluate) == (plain.init, plain.loss, plain.evaluate)
 
 
+def test_a_shift_is_that_of_augmentation_on_images_of_this_shape(dataset):
+    # Equal arguments give the same function.
+    assert convnet(dataset, shift=2).augment is augmentation.shift(2, dataset.image_shape)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -218,6 +223,8 @@ def test_an_augmentation_is_that_of_the_task_and_shares_the_functions(dataset):
         ({"channels": (4, 0)}, "channels must be an integer of at least 1, not 0"),
         ({"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
         ({"dropout": -0.1}, "dropout must be in [0, 1), not -0.1"),
+        ({"shift": 8}, "shift must be an integer of at least 0 and at most 7, not 8"),
+        ({"shift": 1, "augment": lambda key, batch: batch}, "shift 1 and augment cannot both be given"),
         ({"augment": "flip"}, "augment must be a function of (key, batch), not 'flip'"),
     ],
 )

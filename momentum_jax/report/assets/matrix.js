@@ -55,10 +55,14 @@ function verdictTable(caption, corner, rows) {
   );
 }
 
+// What the rows of a pair's table are: metrics, or the tasks of a comparison over tasks, which may have pages of their own.
+const rowsName = () => report.matrix.rows ?? "Metric";
+const rowName = ({ title, page }) => (page ? make("a", { href: page }, title) : rowsName() === "Metric" ? capital(title) : title);
+
 function pairTable(a, b) {
   const cells = cellsOf(a, b);
-  const rows = report.matrix.metrics.map((metric, i) => ({ name: capital(metric.title), cells: cells[i] }));
-  return verdictTable([named(a), " held against ", named(b)], "Metric", rows);
+  const rows = report.matrix.metrics.map((metric, i) => ({ name: rowName(metric), cells: cells[i] }));
+  return verdictTable([named(a), " held against ", named(b)], rowsName(), rows);
 }
 
 function drawMatrix() {
@@ -68,7 +72,7 @@ function drawMatrix() {
   if (pairs.length === 1) return byId("verdicts-matrix").replaceChildren(pairTable(pairs[0].a, pairs[0].b));
   const first = verdictTable([`${capital(metrics[0].title)}, each held against `, named(b)], "Optimizer", others.map((a) => ({ name: named(a), cells: cellsOf(a, b)[0] })));
   const folded = others.map((a) => {
-    const details = make("details", {}, make("summary", {}, "Every metric: ", named(a), " against ", named(b)));
+    const details = make("details", {}, make("summary", {}, `Every ${rowsName().toLowerCase()}: `, named(a), " against ", named(b)));
     whenOpened(details, () => pairTable(a, b));
     return details;
   });

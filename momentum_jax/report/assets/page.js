@@ -33,6 +33,7 @@ async function copied(text) {
 
 // In the page's order: the section, whether the document has it, and what shows it.
 const SECTIONS = [
+  ["profile", present(report.profile?.protocols), startProfile],
   ["verdicts", present(report.matrix?.pairs), showMatrix],
   ["notes", present(report.notes), showNotes],
   ["three-way", present(report.three_way?.metrics), startThreeWay],
@@ -51,6 +52,7 @@ const FIRST = {
   comparison: ["three-way", "curves"],
   training: ["curves", "three-way"],
   sweep: ["heatmaps", "sensitivity", "curves"],
+  tasks: ["profile"],
 };
 
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
@@ -62,6 +64,8 @@ async function start() {
   const there = SECTIONS.filter(([, has]) => has);
   const first = there.find(([id]) => id === (FIRST[report.kind] ?? []).find((own) => there.some(([other]) => other === own)));
   if (first) byId("first-figure").append(byId(first[0]));
+  // Several tasks have more warnings than the first screen has room for.
+  if (report.kind === "tasks") byId("first-figure").after(byId("answer-warnings"));
   byId("answer").hidden = !report.answer && !first;
   byId("answer-heading").hidden = !report.answer;
   const ordered = first ? [first, ...there.filter((section) => section !== first)] : there;

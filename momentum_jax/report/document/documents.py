@@ -34,10 +34,10 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     """
     labels, answer = list(compared.config.optimizers), answer_of(compared)
     document = _common(compared.judged, command) | {
-        "title": f"{_against(labels)} on {compared.plan.get('data', data_of(compared.judged[0]))}",
+        "title": f"{against(labels)} on {compared.plan.get('data', data_of(compared.judged[0]))}",
         "kind": "comparison",
-        "question": f"{_subject(labels)} help here, and how sure is that?",
-        "answer": _answer_part(answer),
+        "question": f"{subject(labels)} help here, and how sure is that?",
+        "answer": answer_part(answer),
         "matrix": matrix_part(compared),
         "notes": list(dict.fromkeys([*answer.warnings, *compared.notes])),
         "optimizers": labels,
@@ -86,7 +86,7 @@ def sweep_document(result: Result, command: str) -> Document:
             "title": f"{listed(list(map(name_of, result.trials)))} on {data_of(result)}: a sweep",
             "kind": "sweep",
             "question": "Which hyperparameters are best, and how much depends on them?",
-            "answer": _answer_part(answer),
+            "answer": answer_part(answer),
             "notes": list(dict.fromkeys([*answer.warnings, *warnings_of_trials(result, losses)])),
             "optimizers": list(result.trials),
             **curves_part(best, result.iterations, loss_unit(result)),
@@ -124,7 +124,7 @@ def training_document(results: Sequence[Result], command: str) -> Document:
         "title": f"{label} on {data_of(result)}",
         "kind": "training",
         "question": "How does the loss fall?",
-        "answer": _answer_part(answer_of_training(result)),
+        "answer": answer_part(answer_of_training(result)),
         "notes": [],
         "optimizers": [label],
         **curves_part({("as configured", label): result.losses_before[label]}, result.iterations, loss_unit(result)),
@@ -133,16 +133,16 @@ def training_document(results: Sequence[Result], command: str) -> Document:
     }
 
 
-def _against(labels: Sequence[str]) -> str:
+def against(labels: Sequence[str]) -> str:
     """Two optimizers by name, the one that is judged first; more of them by their number."""
     return " against ".join(map(name_of, labels[::-1])) if len(labels) == 2 else f"{len(labels)} optimizers compared"
 
 
-def _subject(labels: Sequence[str]) -> str:
+def subject(labels: Sequence[str]) -> str:
     return f"Does {name_of(labels[1])}" if len(labels) == 2 else "Which optimizers"
 
 
-def _answer_part(answer: Answer) -> dict[str, Any]:
+def answer_part(answer: Answer) -> dict[str, Any]:
     return answer._asdict() | {
         "sentences": list(answer.sentences),
         "parts": [part._asdict() for part in answer.parts],

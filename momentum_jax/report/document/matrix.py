@@ -39,7 +39,7 @@ def matrix_part(compared: Comparison) -> dict[str, Any] | None:
             for m in metrics
         ],
         "pairs": [
-            {"a": a, "b": b, "cells": [[_cell(told.get((a, b, m, p))) for p in protocols] for m in metrics]}
+            {"a": a, "b": b, "cells": [[verdict_cell(told.get((a, b, m, p))) for p in protocols] for m in metrics]}
             for b, a in kept
         ],
         "left_out": len(pairs) - len(kept),
@@ -51,7 +51,7 @@ def _says_nothing(verdict: Verdict) -> bool:
     return verdict.metric == "failed" and verdict.median_a == verdict.median_b
 
 
-def _cell(verdict: Verdict | None) -> dict[str, Any] | None:
+def verdict_cell(verdict: Verdict | None) -> dict[str, Any] | None:
     """A verdict on a against b. Its size is relative to b's median, its `mirrored` size that of b relative to a's."""
     if verdict is None:
         return None

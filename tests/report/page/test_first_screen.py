@@ -3,8 +3,9 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from momentum_jax.report.document import comparison_document, sweep_document, training_document
+from momentum_jax.report.document import comparison_document, sweep_document, tasks_document, training_document
 from momentum_jax.report.page import page
+from tests.comparison.timed import three_tasks
 from tests.report.judged import comparison_among, comparison_of, sweep_of, trained
 from tests.report.page.browsing import Shown
 
@@ -18,6 +19,7 @@ MAKERS = {
     "a comparison in which all failed": lambda: comparison_document(
         comparison_among(["sgd", "momentum"], failed=True), "momentum-jax compare"
     ),
+    "a comparison over tasks": lambda: tasks_document(three_tasks(), {}, {"a": "a/report.html"}),
     "a training": lambda: training_document([trained("momentum", 0.05)], "momentum-jax"),
     "trainings": lambda: training_document([trained("sgd", 0.05), trained("momentum", 0.1)], "momentum-jax"),
     "a sweep": lambda: sweep_document(sweep_of({"momentum": GRID}, (0, 1)), "momentum-jax sweep"),
