@@ -230,7 +230,7 @@ def _sure(compared: Comparison) -> str:
         )
     if not pairs:
         return f"{text}."
-    level, needed = f"{100 * compared.plan['level']:g} %", seeds_needed(compared)
+    level, needed = f"{100 * compared.plan['level']:.3g} %", seeds_needed(compared)
     if fewest < needed:
         return f"{text}; verdicts at {level} need {counted(needed, 'seed')}."
     return f"{text}; all intervals hold at {level}."

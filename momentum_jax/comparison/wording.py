@@ -197,7 +197,7 @@ def note_on_other_searches(
         return None
     return (
         f"the search varies: the best tuning loss of {plan['trials']} other trials would be at most "
-        f"{' and '.join(limits)}, at {100 * level:g} % each"
+        f"{' and '.join(limits)}, at {100 * level:.3g} % each"
     )
 
 
@@ -316,7 +316,7 @@ def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
         return None
     held = f"{counted(pairs, 'pair')} of optimizers in all protocols"
     return (
-        f"verdicts need {needed} seeds, not {seeds}, for {held} at {100 * level:g} %; so there are only medians and "
+        f"verdicts need {needed} seeds, not {seeds}, for {held} at {100 * level:.3g} %; so there are only medians and "
         "ranges"
     )
 
