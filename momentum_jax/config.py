@@ -102,6 +102,12 @@ class Config:
     record_every: int = 1
     loss_after: bool | None = None
 
+    def __new__(cls, *_: Any, **fields: Any) -> "Config":
+        """Refuses a name that is no field, where `__init__` could only raise a TypeError."""
+        for name in fields:
+            check_choice("field of a config", name, [field.name for field in dataclasses.fields(cls)])
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._set(field.name, plain(getattr(self, field.name)))

@@ -1,8 +1,10 @@
 """The description of an experiment: what it accepts, what it says about what it does not, and how it is kept."""
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 import random
 import time
 
@@ -443,6 +445,15 @@ def test_a_mapping_given_for_the_optimizers_is_copied():
     cfg = Config(optimizers=optimizers)
     optimizers["b"] = SGD
     assert list(cfg.optimizers) == ["a"]
+
+
+def test_an_unknown_field_is_named_with_the_nearest_spelling_and_a_config_is_still_copied():
+    with pytest.raises(InputError, match=r"^field of a config: unknown 'iteration'; did you mean 'iterations'\?"):
+        Config(iteration=3)
+    with pytest.raises(InputError, match="did you mean 'batch_size'"):
+        dataclasses.replace(Config(), batchsize=3)
+    cfg = Config(iterations=3)
+    assert copy.deepcopy(cfg) == pickle.loads(pickle.dumps(cfg)) == cfg
 
 
 def test_an_unknown_field_in_a_file_is_named_with_the_nearest_spelling():

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import momentum_jax as mj
+from momentum_jax.comparison.answer import answer_of_training
 from momentum_jax.config import MAX_SEED
 from momentum_jax.results.stacked import OnDemand
 from momentum_jax.space import Trial
@@ -153,6 +154,20 @@ def test_a_training_says_what_was_run_and_how_it_ended():
         "sgd        sgd(learning_rate=0.1235)  0.3 (0.1 to 0.3)  50.00 % (50.00 to 75.00)  1 of 3",
         "sgd: 1 run diverged, the first at iteration 4",
     ]
+
+
+@pytest.mark.parametrize("seeds", [1, 8])
+def test_a_training_of_several_optimizers_begins_with_the_answer_that_the_terminal_gives(seeds):
+    optimizers = {label: mj.OptimizerConfig("sgd", learning_rate=0.1) for label in ("a", "b")}
+    result = make_result(mj.Config(iterations=5, seeds=seeds, optimizers=optimizers), evaluation_iterations=[1, 5])
+    (answer,) = answer_of_training(result).sentences
+    title, *lines = lines_of(result)
+    assert title.startswith("Result of a training on mnist: 2 optimizers")
+    assert " ".join(lines).startswith(answer)
+    assert "Whether b helps" in answer if seeds == 1 else "b" in answer
+    # An interrupted one has none.
+    stopped = dataclasses.replace(result, config=dataclasses.replace(result.config, iterations=9))
+    assert answer not in repr(stopped)
 
 
 def test_an_interrupted_training_says_so_and_has_its_last_losses():

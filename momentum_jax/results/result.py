@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
-from momentum_jax._base.display import as_html, as_text
+from momentum_jax._base.display import Summary, as_html, as_text
 from momentum_jax._base.errors import InputError, check_path, shown
 from momentum_jax._base.reading import reason
 from momentum_jax._base.trees import array_of, flatten, json_bytes, unflatten
@@ -86,10 +86,20 @@ class Result:
     errors: dict[str, dict[tuple[int, int], str]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return as_text(summary_of(self, curves=False))
+        return as_text(self._summary(curves=False))
 
     def _repr_html_(self) -> str:
-        return as_html(summary_of(self, curves=True))
+        return as_html(self._summary(curves=True))
+
+    def _summary(self, *, curves: bool) -> Summary:
+        """The summary, of a finished training of several optimizers with the answer."""
+        from momentum_jax.comparison.answer import answer_of_training
+
+        summary = summary_of(self, curves=curves)
+        finished = len(self.iterations) > 0 and self.iterations[-1] == self.config.iterations - 1
+        if self.trials is not None or len(self.config.optimizers) < 2 or not finished or not self.losses_before:
+            return summary
+        return summary._replace(lines=(" ".join(answer_of_training(self).sentences), *summary.lines))
 
     @property
     def losses(self) -> Mapping[str, Float[np.ndarray, "*trials seeds recorded"]]:
