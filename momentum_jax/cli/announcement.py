@@ -35,6 +35,7 @@ def announcement(cfg: Config, options: Mapping[str, Any], finished: int) -> str:
         + (f"{planned.rerunning} to rerun the best {planned.rerun_trials} ({again}), " if planned.rerunning else "")
         + f"then {planned.judging} to judge ({counted(seeds, 'seed')})"
         + (f"; {finished:,} are there already" if finished else "")
+        + "; at the end it times an iteration of each optimizer"
     ]
     # `compare` itself warns of too few.
     if seeds >= planned.seeds_needed:

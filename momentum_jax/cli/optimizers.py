@@ -15,6 +15,18 @@ DESCRIPTION = "Lists the optimizers: rule, hyperparameters with their defaults a
 _FAMILY_HELP = "prints instead which methods of other papers are a QHM, and which one."
 _SYMBOLS = "p parameters, g gradient, η learning_rate, m momentum, ν nu, β_k the betas, w_k the weights, x the iterates"
 
+_FAMILY_SENTENCE = (
+    "These methods of other papers are QHM, quasi-hyperbolic momentum, with other constants. Below the rule and the "
+    "paper of each, with the paper's symbols, stand:"
+)
+_FAMILY_ROWS = {
+    "as a QHM": "the constants of QHM that give the same steps",
+    "by default": "these constants for the defaults of its arguments",
+    "needs": "what its arguments must satisfy to be a QHM",
+    "parameters": "which of the paper's sequences `params` is",
+    "same start": "the start from which both are equal",
+}
+
 
 def main(argv: Sequence[str], _: float) -> None:
     """Prints every method of this package, or the family of QHM.
@@ -49,7 +61,10 @@ def _print_method(out: Console, method: Method) -> None:
 
 def _print_family(out: Console) -> None:
     methods = available()
-    out.print(f"qhm: {methods['qhm'].rule}")
+    out.print(_FAMILY_SENTENCE, soft_wrap=False)
+    for what, meaning in _FAMILY_ROWS.items():
+        out.print(f"  {what:<12}{meaning}")
+    out.print(f"\nqhm: {methods['qhm'].rule}")
     out.print("  ν = 0 is sgd, ν = 1 momentum and ν = m nesterov, both at the learning rate η·(1 − m)")
     for name, member in FAMILY.items():
         symbols = (f"{key} {symbol}" for key, symbol in member.symbols.items() if key != symbol)

@@ -266,7 +266,7 @@ def best_trials_sentences(
       failed: the labels of optimizers of which every trial failed.
       failures: how many trials and runs failed, such as "2 of 9 trials failed"; "" if none did.
     """
-    lost = f"every trial of {_listed(failed)} failed" if failed else ""
+    lost = f"every trial of {listed(failed)} failed" if failed else ""
     if not best:
         return (sentence(lost or "no run is finished yet"),)
 
@@ -284,15 +284,15 @@ def best_trials_sentences(
 def _beyond(ends: Mapping[str, Sequence[str]], detail: int) -> str:
     """At which ends the best trials lie, a clause for those that lie at the same ones."""
     if not detail:
-        return f"better may lie beyond what was tried for {_listed(list(ends))}"
+        return f"better may lie beyond what was tried for {listed(list(ends))}"
     clauses = [
-        f"the best {'trial' if len(group) == 1 else 'trials'} of {_listed(group)} had the {joined(ends[group[0]])}"
+        f"the best {'trial' if len(group) == 1 else 'trials'} of {listed(group)} had the {joined(ends[group[0]])}"
         for group in _grouped(ends, lambda label: tuple(ends[label]))
     ]
     return f"{joined(clauses)} that was tried, so that better may lie beyond"
 
 
-def _listed(labels: Sequence[str]) -> str:
+def listed(labels: Sequence[str]) -> str:
     """The labels by name, or how many there are of more than three."""
     if len(labels) > _MOST_NAMED:
         return f"{len(labels)} optimizers"

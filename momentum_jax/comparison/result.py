@@ -329,16 +329,16 @@ def notes_on_losers(protocols: Mapping[str, Protocol], plan: Mapping[str, Any], 
     if "tuned" not in protocols:
         return
     tuned = protocols["tuned"].arms
-    for label, arm in tuned.items():
-        better = {
-            phrase_of(name, protocol.title, numbered=False): metrics
-            for name, protocol in protocols.items()
-            if name in ("same", "matched")
-            and label in protocol.arms
-            and (metrics := _metrics_lost(arm, protocol.arms[label], plan, level))
-        }
-        if better:
-            yield note_on_own_arms(label, plan["trials"], better)
+    better = {
+        (label, phrase_of(name, protocol.title, numbered=False)): metrics
+        for label, arm in tuned.items()
+        for name, protocol in protocols.items()
+        if name in ("same", "matched")
+        and label in protocol.arms
+        and (metrics := _metrics_lost(arm, protocol.arms[label], plan, level))
+    }
+    if better:
+        yield note_on_own_arms(plan["trials"], better)
     yield from notes_on_budget(tuned, plan, level)
 
 

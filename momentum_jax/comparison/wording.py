@@ -16,7 +16,7 @@ from momentum_jax.analysis import (
     median_of_trials,
     simultaneous_level,
 )
-from momentum_jax.comparison.answer_sentences import joined, name_of
+from momentum_jax.comparison.answer_sentences import joined, listed, name_of
 from momentum_jax.comparison.metrics import LOSSES, TIMES, metric_of
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.target import LEAST_RUNS
@@ -362,11 +362,13 @@ def notes_on_target(protocols: Mapping[str, Protocol], target: float, record_eve
                 )
 
 
-def note_on_own_arms(label: str, trials: int, better: Mapping[str, Sequence[str]]) -> str:
-    """That a tuned optimizer did worse than itself in protocols without tuning, by phrase with the metrics."""
+def note_on_own_arms(trials: int, better: Mapping[tuple[str, str], Sequence[str]]) -> str:
+    """That tuned optimizers did worse than themselves without tuning: by label and phrase of the protocol, in what."""
+    labels, phrases = (list(dict.fromkeys(own)) for own in zip(*better, strict=True))
     metrics = dict.fromkeys(metric_of(metric).title for own in better.values() for metric in own)
+    its, loses = ("its", "loses to itself") if len(labels) == 1 else ("their", "lose to themselves")
     return (
-        f"{name_of(label)} at its best of {counted(trials, 'trial')} loses to itself {joined(list(better))} "
+        f"{listed(labels)} at {its} best of {counted(trials, 'trial')} {loses} {joined(phrases)} "
         f"({', '.join(metrics)}): the search was too small, or its choice unlucky"
     )
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from momentum_jax.analysis import expected_best, median_interval, median_of_trials, proportion_interval, smooth_curve
 from momentum_jax.comparison.metrics import LOSSES, TIMES, importance, median_of, metric_of
@@ -170,6 +170,7 @@ def tuning_figure(compared: Comparison) -> Figure:
     what = title_of_tuning(compared.plan, loss_unit(tuning))
     above.set(xscale="log", xlabel="Learning rate", ylabel=_wrapped(what))
     above.xaxis.set_major_formatter(plain)
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.set(xlabel="Trials", ylabel=_wrapped(f"expected best {what}"))
     if logarithmic:
         make_logarithmic(below)

@@ -28,6 +28,8 @@ _COLUMNS, _MOST_PANELS = 4, 12
 # Points of a line of equal effective learning rates.
 _STEPS = 200
 _ROUNDING = 1e-9
+# The range of the colours of one loss alone.
+_ONE_COLOUR = 1e-9
 
 ByLabel = Mapping[str, Float[np.ndarray, "trials seeds"]]
 
@@ -97,7 +99,8 @@ def heatmap_figure(
         axes = figure.add_subplot(rows, columns, position)
         lines |= _panel(axes, result, label, shown.medians[label], norm)
     _add_bar(figure, figure.axes, shown, norm)
-    marks = _key(shown, lines=lines)
+    failed = any(result.failed[label].any() for label in drawn)
+    marks = _key(shown, failed=failed, lines=lines)
     figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     if len(drawn) < len(labels):
         figure.suptitle(f"The first {len(drawn)} of {len(labels)} optimizers")
@@ -113,7 +116,7 @@ def draw_heatmap(axes: Axes, result: Result, label: str) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     _add_bar(figure, [axes], shown, norm)
-    marks = _key(shown, lines=lines)
+    marks = _key(shown, failed=bool(result.failed[label].any()), lines=lines)
     above: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2}
     axes.legend(list(marks.values()), list(marks), ncols=3, frameon=False, fontsize="x-small", **above)
     axes.set_title(axes.get_title(), pad=22, parse_math=False)
@@ -127,16 +130,19 @@ def _add_bar(figure: Figure, panels: Sequence[Axes], shown: Shown, norm: Normali
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    elif norm.vmin is not None and norm.vmax is not None and norm.vmax - norm.vmin <= _ONE_COLOUR:
+        bar.set_ticks([norm.vmin], labels=[text_of(float(norm.vmin))])
     bar.set_label(shown.title, parse_math=False)
 
 
-def _key(shown: Shown, *, lines: bool) -> dict[str, Any]:
-    """The marks of the legend, by what they mean."""
+def _key(shown: Shown, *, failed: bool, lines: bool) -> dict[str, Any]:
+    """The marks of the legend that are drawn, by what they mean."""
     marks: dict[str, Any] = {}
     if _any_finite(shown):
         marks["best"] = Line2D([], [], marker="s", markersize=9, linestyle="", color=_BEST, markerfacecolor="none")
         marks["best"].set_markeredgewidth(2)
-    marks["runs failed (grey: most)"] = Patch(facecolor="#dddddd", edgecolor="black", hatch=_HATCH)
+    if failed:
+        marks["runs failed (grey: most)"] = Patch(facecolor="#dddddd", edgecolor="black", hatch=_HATCH)
     if lines:
         marks["same lr/(1 − momentum)"] = tuple(Line2D([], [], **style) for style in _TRACK)
     return marks
@@ -157,7 +163,7 @@ def _norm(shown: Shown) -> Normalize:
     low, high = float(finite.min()), float(finite.max())
     if low > 0 and high / low > 5:
         return LogNorm(low, high)
-    return Normalize(low, high if high > low else low + 1e-9)
+    return Normalize(low, high if high > low else low + _ONE_COLOUR)
 
 
 def _panel(axes: Axes, result: Result, label: str, medians: Float[np.ndarray, " trials"], norm: Normalize) -> bool:

@@ -19,6 +19,7 @@ from momentum_jax.report.document import (
     tasks_document,
     training_document,
 )
+from momentum_jax.report.document.labels import with_short_labels
 from momentum_jax.report.figures import losses_figure, save_figure, write_file
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
@@ -40,7 +41,7 @@ def write_page(shown: Comparison | Sequence[Result], path: pathlib.Path) -> None
     Raises:
       InputError: the file cannot be written, or the results are not of one task.
     """
-    write_file(path, page(_document(shown, command_of(shown))).encode())
+    write_file(path, page(with_short_labels(_document(shown, command_of(shown)))).encode())
 
 
 def write_task_page(shown: TaskComparison, path: pathlib.Path, pages: Mapping[str, str] | None = None) -> None:

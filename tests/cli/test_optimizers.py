@@ -52,7 +52,11 @@ def test_what_a_hyperparameter_may_be_is_what_its_method_accepts():
 
 def test_the_family_of_qhm_is_printed_with_what_its_table_holds(capsys):
     cli.main(["optimizers", "--family"])
-    first, *blocks = capsys.readouterr().out.split("\n\n")
+    opening, first, *blocks = capsys.readouterr().out.split("\n\n")
+    assert opening.startswith("These methods of other papers are QHM, quasi-hyperbolic momentum")
+    # What a row begins with is explained above.
+    rows = {line[2:12].strip() for block in blocks for line in block.splitlines()[2:]}
+    assert rows <= {line[2:12].strip() for line in opening.splitlines() if line.startswith("  ")}
     assert first.startswith(f"qhm: {mj.optimizers.available()['qhm'].rule}\n")
     assert [block.split(":")[0] for block in blocks] == list(mj.optimizers.FAMILY)
     for block, member in zip(blocks, mj.optimizers.FAMILY.values(), strict=True):

@@ -285,9 +285,9 @@ def test_a_comparison_says_how_many_runs_it_trains_and_whether_the_seeds_suffice
     # judged. The space of momentum contains that of sgd.
     assert announced(20) == [
         "trains at most 276 runs of 2,000 iterations: 96 to tune (2 optimizers x 16 trials x 3 seeds), 60 to rerun the "
-        "best 3 (10 seeds), then 120 to judge (20 seeds)",
+        "best 3 (10 seeds), then 120 to judge (20 seeds); at the end it times an iteration of each optimizer",
         "20 seeds to judge with are enough for verdicts at 95 %, which take 8",
     ]
-    assert announced(20, finished=7)[0].endswith(" to judge (20 seeds); 7 are there already")
+    assert announced(20, finished=7)[0].split("; ")[1] == "7 are there already"
     # `compare` itself warns of too few.
     assert len(announced(6)) == 1

@@ -247,6 +247,12 @@ def test_a_tuned_optimizer_that_loses_to_itself_is_warned_of_first():
         "learning rate (loss on the training set): the search was too small, or its choice unlucky"
     )
     assert answer_of(compared).warnings[0] == warning
+    # All are told of in one sentence.
+    three = comparison({"same": ("better",) * 2, "tuned": ("worse",) * 2}, ("sgd", "momentum", "my lion"))
+    assert [note for note in three.notes if "search" in note] == [
+        "momentum and 'my lion' at their best of 24 trials lose to themselves at the same learning rate (loss on the "
+        "training set): the search was too small, or its choice unlucky"
+    ]
     better = comparison({"same": ("no difference found",), "tuned": ("better",)})
     assert not [note for note in better.notes if "search" in note]
 

@@ -114,6 +114,11 @@ def test_figures_fit_a_column_and_are_written_for_screens_and_papers_the_same_ea
     assert min(text.get_size() for f in figures for axes in f.axes for text in axes.get_xticklabels()) >= 6
 
 
+def test_no_tick_stands_between_two_numbers_of_trials():
+    below = tuning_figure(comparison_of(trials=3)).axes[1]
+    assert all(tick == int(tick) for tick in below.get_xticks())
+
+
 def test_a_comparison_has_its_curves_three_metrics_a_figure_and_its_tuning_written(compared, monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(writing, "save_figure", lambda figure, path, *, pdf: written.append(path.name) or [path])

@@ -5,12 +5,14 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 import momentum_jax as mj
 from momentum_jax.report import heatmap_figure
 from momentum_jax.report.document import sweep_document
+from momentum_jax.report.heatmaps import draw_heatmap
 from momentum_jax.results.record import Record
 from momentum_jax.space import Trial
 from tests.results.made import NATS, from_records
@@ -200,3 +202,26 @@ def test_a_label_with_a_dollar_sign_is_no_formula(tmp_path):
     figure = heatmap_figure(result_of(GRID, [3, 2, 1, 4, 5, 6], label=r"$\x$"))
     figure.savefig(tmp_path / "figure.svg")
     assert figure.axes[0].get_title() == r"$\x$"
+
+
+def test_the_legend_has_no_entry_for_failed_runs_where_none_failed():
+    def entries(failed):
+        figure = heatmap_figure(result_of(GRID, [3, 2, 1, 4, 5, 6], failed))
+        axes = Figure().add_subplot()
+        draw_heatmap(axes, result_of(GRID, [3, 2, 1, 4, 5, 6], failed), "momentum")
+        own = [[text.get_text() for text in legend.get_texts()] for legend in (*figure.legends, axes.get_legend())]
+        assert own[0] == own[1]
+        return own[0]
+
+    assert "runs failed (grey: most)" in entries([5])
+    assert entries([]) == ["best", "same lr/(1 − momentum)"]
+
+
+def test_the_colour_bar_of_one_loss_has_its_number():
+    # Of trials that failed and one that did not, and of equal losses.
+    for losses, failed in (([0.25, 1.0, 1.0, 1.0, 1.0, 1.0], range(1, 6)), ([0.25] * 6, ())):
+        figure = heatmap_figure(result_of(GRID, losses, failed))
+        figure.draw_without_rendering()
+        bar = figure.axes[-1]
+        assert [text.get_text() for text in bar.get_yticklabels()] == ["0.25"]
+        assert bar.yaxis.get_offset_text().get_text() == ""

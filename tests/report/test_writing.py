@@ -2,11 +2,15 @@
 
 import dataclasses
 import html
+import json
+import re
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 import momentum_jax as mj
-from tests.report.judged import comparison_of, sweep_of
+from momentum_jax.report import write_page
+from tests.report.judged import comparison_among, comparison_of, sweep_of
 from tests.results.made import make_result
 
 GRID = [{"learning_rate": rate, "momentum": 0.9} for rate in (0.01, 0.1)]
@@ -34,6 +38,24 @@ def test_a_result_writes_its_page_with_the_command_that_repeats_it(make, command
     page = (tmp_path / "new folder" / "page.html").read_text()
     assert page.startswith("<!doctype html>")
     assert f'"command":"{command}' in html.unescape(page)
+
+
+@pytest.mark.filterwarnings("ignore:verdicts need")
+def test_thirty_labels_of_five_thousand_letters_fit_a_page_and_stay_different(tmp_path):
+    labels = ["sgd", *(f"{'x' * 5000}{i}" for i in range(29))]
+    compared = comparison_among(labels, seeds=3)
+    plan = {**compared.plan, "contained": [[a, b] for a in labels for b in labels]}
+    write_page(dataclasses.replace(compared, plan=plan), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    # plotly.js alone has 4.8 MB.
+    assert len(text) - len(get_plotlyjs()) < 1_500_000
+    document = json.loads(re.search(r'id="document">(.*?)</script>', text)[1])
+    assert len(set(document["optimizers"])) == 30
+    assert max(map(len, document["optimizers"])) <= 200
+    assert {part["a"] for part in document["answer"]["parts"]} == set(document["optimizers"][1:])
+    assert list(document["config"]["optimizers"]) == labels
+    # What repeats it needs each label whole.
+    assert labels[7] in document["command"]
 
 
 def test_the_path_of_a_page_may_be_text_and_must_be_one_that_can_be_written(tmp_path):

@@ -8,7 +8,8 @@ function heatScale() {
   const finite = extent(report.heatmaps.flatMap((map) => (map.points?.z ?? map.z.flat()).map(toNumber))) ?? [0, 1];
   const logarithmic = wide(finite, 5);
   const [low, high] = logarithmic ? finite.map(Math.log10) : finite;
-  const ticks = logarithmic ? logTicks(finite) : null;
+  // Of one loss alone there is one number.
+  const ticks = logarithmic ? logTicks(finite) : finite[0] === finite[1] ? [finite[0]] : null;
   return { logarithmic, low, high: high > low ? high : low + 1e-9, ticks };
 }
 
@@ -24,9 +25,9 @@ function valueAxis({ name, values }) {
 
 const numberAxis = ({ name, log }, values) => axis(capital(short(name)) + (log ? ", logarithmic" : ""), log ? logAxis(values) : {});
 
-const lossColours = ({ ticks }) => ({
+const lossColours = ({ ticks, logarithmic }) => ({
   colorscale: "Viridis",
-  colorbar: { ...colourBar(), ...(ticks && { tickvals: ticks.map(Math.log10), ticktext: ticks.map((tick) => show(tick)) }) },
+  colorbar: { ...colourBar(), ...(ticks && { tickvals: logarithmic ? ticks.map(Math.log10) : ticks, ticktext: ticks.map((tick) => show(tick)) }) },
 });
 
 // Draws the trials of a search, which fill no grid, as points, and those of which most runs failed as crosses.
@@ -174,7 +175,8 @@ function failedTrials(z, word) {
     x: places.map(({ i }) => i),
     y: places.map(({ j }) => j),
     text: places.map(() => word),
-    textfont: { color: colour("text"), size: 11 },
+    // A guide line that passes behind the word does not cross it out.
+    textfont: { color: colour("text"), size: 11, shadow: Array(6).fill(`0 0 3px ${colour("unstable")}`).join(", ") },
     hoverinfo: "skip",
   };
 }
@@ -285,15 +287,26 @@ function pointNumbers({ x, y, points }) {
 
 const trialText = (value, failed) => (Number.isNaN(value) ? "not finished" : show(value)) + (failed ? `, ${failed} failed` : "");
 
+// What the marks mean, of those that are drawn.
+function heatmapMarks() {
+  const squares = report.heatmaps.filter((map) => map.z).flatMap((map) => map.z.flatMap((row, j) => row.map((value, i) => [toNumber(value), map.failed?.[j]?.[i] ?? 0])));
+  const points = report.heatmaps.filter((map) => map.points).flatMap((map) => map.points.z.map(toNumber));
+  return [
+    squares.some(([value, failed]) => failed && Number.isFinite(value)) ? "A number in a circle counts failed runs. " : "",
+    squares.some(([value]) => value === Infinity) ? "A grey square with a word or a × is a trial of which most runs failed. " : "",
+    squares.some(([value]) => Number.isNaN(value)) ? "An empty square is not finished. " : "",
+    points.includes(Infinity) ? "A cross is a trial of which most runs failed. " : "",
+  ].join("");
+}
+
 function startHeatmaps() {
   const scale = heatScale();
   const effective = report.heatmaps.some((map) => map.effective);
   byId("heatmaps-legend").textContent =
     `${report.heatmaps_title ?? "Final loss"}: darker is lower${scale.logarithmic ? ", on a logarithmic scale" : ""}. ` +
     "The best trial is framed. " +
-    (report.heatmaps.some((map) => map.z) ? "A number in a circle counts failed runs. A grey square with a word or a × is a trial of which most runs failed; an empty square is not finished." : "") +
-    (report.heatmaps.some((map) => map.points) ? "A cross is a trial of which most runs failed." : "") +
-    (effective ? " Dashed lines join equal effective learning rates, learning rate / (1 − momentum), a decade apart." : "");
+    heatmapMarks() +
+    (effective ? "Dashed lines join equal effective learning rates, learning rate / (1 − momentum), a decade apart." : "");
   const panels = byId("heatmaps-panels");
   // Between two panels the browser paints, but not on paper, which does not wait.
   const draw = async () => {

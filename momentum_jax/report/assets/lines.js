@@ -88,7 +88,7 @@ function drawLines(section, all, off, { name, xTitle, yTitle, xLog, failed }) {
   return plot(`${section}-plot`, name, traces, {
     height: NARROW.matches ? 300 : 380,
     margin: { l: 50, r: 16, t: 16, b: 44 },
-    xaxis: axis(xTitle, xLog ? logAxis(lines.flatMap((line) => line.x)) : { rangemode: "tozero" }),
+    xaxis: axis(xTitle, xLog ? logAxis(lines.flatMap((line) => line.x)) : countAxis(xs)),
     yaxis: axis(lossAxisTitle(yTitle, logarithmic), {
       type: logarithmic ? "log" : "linear",
       range: [bottom, top],
@@ -99,6 +99,9 @@ function drawLines(section, all, off, { name, xTitle, yTitle, xLog, failed }) {
     ...(heights ? edge : { shapes: [], annotations: [] }),
   });
 }
+
+// An axis of whole numbers: between them there is nothing.
+const countAxis = (values) => ({ rangemode: "tozero", ...(Math.max(...values) <= 5 && { dtick: 1 }) });
 
 const lossTitle = () => report.heatmaps_title ?? "Loss";
 

@@ -2,7 +2,11 @@
 
 // Assembles the page: shows the sections that the document has, and leaves the others hidden.
 
+// A few notes are shown at once.
+const MOST_OPEN_NOTES = 3;
+
 function showNotes() {
+  byId("notes-details").open = report.notes.length <= MOST_OPEN_NOTES;
   byId("notes-count").textContent = many(report.notes.length, "note");
   byId("notes-list").append(...report.notes.map((note) => make("li", {}, note)));
 }

@@ -24,6 +24,19 @@ function threeWayScale(arms) {
   return { range, logarithmic, position };
 }
 
+// The scale of each protocol: one for all, unless the values of each would fill less than a quarter of it.
+function threeWayScales(protocols) {
+  const armsOf = (protocol) => (protocol.skipped ? [] : protocol.arms.filter(Boolean));
+  const shared = threeWayScale(protocols.flatMap(armsOf));
+  const widthOn = (protocol) => {
+    const values = armsOf(protocol).flatMap((arm) => [arm.value, arm.low, arm.high, ...arm.values]).map(toNumber);
+    const [low, high] = (extent(values) ?? [1, 1]).map((value) => (shared.logarithmic ? Math.log10(value) : value));
+    return (high - low) / (shared.range[1] - shared.range[0]);
+  };
+  const own = Math.max(...protocols.map(widthOn)) < 0.25;
+  return { own, scales: protocols.map((protocol) => (own && armsOf(protocol).length ? threeWayScale(armsOf(protocol)) : shared)) };
+}
+
 // The labels that get rows, in the document's order.
 function labelsDrawn(metric) {
   const protocols = metric.protocols.filter((protocol) => !protocol.skipped);
@@ -41,18 +54,18 @@ function drawThreeWay() {
   const metric = threeWayMetric();
   const labels = labelsDrawn(metric);
   const protocols = metric.protocols.map((protocol) => ({ ...protocol, arms: labels.map((label) => (protocol.arms ?? []).find((arm) => arm.label === label)) }));
-  const scale = threeWayScale(protocols.flatMap((protocol) => protocol.arms.filter(Boolean)));
-  const panels = panelsOf(protocols, labels.length, isStacked());
-  const title = capital(withUnit(metric.title, metric.unit)) + (scale.logarithmic ? ", logarithmic" : "");
+  const { own, scales } = threeWayScales(protocols);
+  const panels = panelsOf(protocols, labels.length, isStacked(), own);
+  const titled = (scale) => capital(withUnit(metric.title, metric.unit)) + (scale.logarithmic ? ", logarithmic" : "");
   const names = labels.map((label) => shortened(label, isStacked() ? 16 : 24));
   const left = 14 + Math.max(...names.map(widthOf));
   const layout = { height: panels.height, margin: { l: left, r: 56, t: TITLE, b: AXIS }, annotations: [], hovermode: "closest" };
   const traces = [];
   for (const [i, protocol] of protocols.entries()) {
-    const [number, { x, y, labelled, titled, chars }] = [i ? i + 1 : "", panels.places[i]];
+    const [number, { x, y, labelled, chars }, scale] = [i ? i + 1 : "", panels.places[i], scales[i]];
     const write = (text, more) => layout.annotations.push({ text, showarrow: false, xref: "paper", yref: "paper", xanchor: "left", ...more });
     write(`<b>${plain(shortened(capital(protocol.title), chars))}</b>`, { x: x[0], y: y[1], yanchor: "bottom", xshift: x[0] ? 0 : -left });
-    layout[`xaxis${number}`] = axis(titled ? title : "", { domain: x, anchor: `y${number}`, type: scale.logarithmic ? "log" : "linear", range: scale.range, nticks: 5, fixedrange: false, visible: !protocol.skipped, showticklabels: panels.ticked(i) });
+    layout[`xaxis${number}`] = axis(panels.places[i].titled ? titled(scale) : "", { domain: x, anchor: `y${number}`, type: scale.logarithmic ? "log" : "linear", range: scale.range, nticks: 5, fixedrange: false, visible: !protocol.skipped, showticklabels: panels.ticked(i) });
     layout[`yaxis${number}`] = axis("", {
       domain: y,
       anchor: `x${number}`,
@@ -76,15 +89,16 @@ function drawThreeWay() {
       traces.push(...armTraces(protocol, arm, row, scale.position).map((trace) => ({ ...trace, xaxis: `x${number}`, yaxis: `y${number}` })));
     }
   }
-  threeWayWords(metric, labels);
+  threeWayWords(metric, labels, own);
   return plot("three-way-plot", `${capital(metric.title)}, by protocol and optimizer`, traces, layout);
 }
 
-// Above each panel stands its title, this many pixels high, and below the last one the axis.
-const [TITLE, AXIS] = [22, 46];
+// Above each panel stands its title, this many pixels high, and below the last one the axis; below one with a scale of
+// its own its ticks.
+const [TITLE, AXIS, TICKS] = [22, 46, 22];
 
 // Where the panels are: beside each other, or where there is no room, below each other.
-function panelsOf(protocols, rows, stacked) {
+function panelsOf(protocols, rows, stacked, own) {
   const count = protocols.length;
   const height = rows * (rows <= 4 ? 30 : stacked ? 18 : 20) + 8;
   const shown = indices(protocols).filter((i) => !protocols[i].skipped);
@@ -94,12 +108,14 @@ function panelsOf(protocols, rows, stacked) {
     const place = (i) => ({ x: [i * (width + gap), i * (width + gap) + width], y: [0, 1], labelled: i === shown[0], titled: i === shown[0], chars: Math.round(110 / count) });
     return { height: TITLE + height + AXIS, places: indices(protocols).map(place), ticked: () => true };
   }
-  const heights = protocols.map((protocol) => TITLE + (protocol.skipped ? 46 : height));
+  const last = shown.at(-1);
+  const below = protocols.map((protocol, i) => (own && !protocol.skipped && i !== last ? TICKS : 0));
+  const heights = protocols.map((protocol, i) => TITLE + (protocol.skipped ? 46 : height) + below[i]);
   const top = (i) => heights.slice(0, i).reduce((a, b) => a + b, 0);
   // The margin above is the first title.
   const inside = top(count) - TITLE;
-  const place = (i) => ({ x: [0, 1], y: [1 - (top(i + 1) - TITLE) / inside, 1 - top(i) / inside].map((at) => Math.max(0, at)), labelled: true, titled: i === shown.at(-1), chars: 40 });
-  return { height: top(count) + AXIS, places: indices(protocols).map(place), ticked: (i) => i === shown.at(-1) };
+  const place = (i) => ({ x: [0, 1], y: [1 - (top(i + 1) - below[i] - TITLE) / inside, 1 - top(i) / inside].map((at) => Math.max(0, at)), labelled: true, titled: i === last, chars: 40 });
+  return { height: top(count) + AXIS, places: indices(protocols).map(place), ticked: (i) => own || i === last };
 }
 
 // The width of a tick label, in pixels.
@@ -175,7 +191,7 @@ function threeWayTable() {
   return tableOf(withUnit(metric.title, metric.unit), ["Protocol: optimizer", "With", "Estimate", "Low", "High", "Seeds"], rows);
 }
 
-function threeWayWords(metric, labels) {
+function threeWayWords(metric, labels, own) {
   const arms = comparedIn(metric).flatMap((protocol) => protocol.arms);
   const infinite = arms.some((arm) => [arm.value, ...arm.values].some((value) => Math.abs(toNumber(value)) === Infinity));
   const count = new Set(arms.map((arm) => arm.label)).size;
@@ -183,6 +199,7 @@ function threeWayWords(metric, labels) {
     "three-way-caption",
     `Each large mark is the ${metric.name === "failed" ? "proportion" : "median"}, with its value at the right; the bar is its ${report.three_way.bar}, and each dot a seed. ${metric.less_is_better ? "Less" : "More"} is better.` +
       (infinite ? ` A mark at the edge is a run or a median that has no number: ${metric.infinite ?? "infinite"}.` : ""),
+    own ? "Each panel has its own scale, since their ranges are far apart." : "The panels share one scale, so that a small difference looks small.",
     labels.length < count ? `Of ${count} optimizers, the first and the ${labels.length - 1} with the best medians in the last protocol are drawn. The numbers below are of all.` : "",
     ...metric.protocols.filter((protocol) => protocol.skipped).map((protocol) => `${capital(protocol.title)}: not compared: ${protocol.skipped}`),
     report.three_way.note,

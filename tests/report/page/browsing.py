@@ -64,8 +64,8 @@ class Shown:
 
     def axis(self, figure, name):
         read = """([id, name]) => {
-            const {type, range, title} = document.getElementById(id)._fullLayout[name];
-            return {type, range, title: title.text};
+            const {type, range, title, domain, dtick, showticklabels} = document.getElementById(id)._fullLayout[name];
+            return {type, range, title: title.text, domain, dtick, showticklabels};
         }"""
         return self.tab.evaluate(read, [figure, name])
 

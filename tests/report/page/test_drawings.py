@@ -1,11 +1,14 @@
 """What the figures of the page draw, against NumPy in float64."""
 
 import base64
+import itertools
 
 import numpy as np
 import pytest
 
-from tests.report.page.browsing import numbers
+from momentum_jax.report.page import page
+from tests.report import synthetic
+from tests.report.page.browsing import Shown, numbers
 from tests.report.synthetic import OPTIMIZERS, PROTOCOLS
 
 
@@ -164,6 +167,53 @@ def test_protocols_are_compared_by_the_metric_chosen(view, given):
         assert ("no evaluation on the test set" in caption) == (index == 1)
         assert ("no number: never" in caption) == (index == 2)
     view.tab.select_option("#three-way-metric", index=0)
+
+
+@pytest.fixture(scope="module")
+def apart(browser, tmp_path_factory):
+    """A page whose protocols differ by far, with a small sweep in which nothing failed, and four notes."""
+    document = synthetic.document() | {"notes": ["one", "two", "three", "four"]}
+    (metric, *_) = document["three_way"]["metrics"]
+    for factor, protocol in zip((1, 100, 1), metric["protocols"], strict=True):
+        for arm in protocol["arms"]:
+            arm |= {name: factor + arm[name] for name in ("value", "low", "high")}
+            arm["values"] = [factor + value for value in arm["values"]]
+    axes = {name: {"name": name, "values": [0.1, 1.0], "log": False} for name in ("x", "y")}
+    one = {"label": "momentum", **axes, "z": [[0.25] * 2] * 2, "failed": [[0] * 2] * 2, "effective": False}
+    few = {"label": "momentum", "trials": [1, 2], "best": [0.5, 0.25]}
+    document |= {"heatmaps": [one | {"best": [0.1, 0.1]}], "budget": [few]}
+    page_of = Shown(browser, tmp_path_factory.mktemp("page") / "apart.html", page(document))
+    yield page_of
+    assert page_of.problems == []
+
+
+def test_protocols_whose_ranges_are_far_apart_have_a_scale_each_which_is_said(apart):
+    ranges = [apart.axis("three-way-plot", f"xaxis{number}")["range"] for number in ("", 2, 3)]
+    assert ranges[0][1] < ranges[1][0]
+    assert "Each panel has its own scale" in apart.text("#three-way-caption")
+    for number, own in zip(("", 2, 3), ranges, strict=True):
+        x = [x for t in apart.traces("three-way-plot", "seeds") if t["xaxis"] == f"x{number}" for x in t["x"]]
+        assert own[0] <= min(x)
+        assert max(x) <= own[1]
+    apart.tab.set_viewport_size({"width": 390, "height": 800})
+    apart.until("document.getElementById('three-way-plot').layout.yaxis2.domain[1] < 0.9")
+    # Below each panel is room for its ticks.
+    domains = [apart.axis("three-way-plot", f"yaxis{number}")["domain"] for number in ("", 2, 3)]
+    assert all(upper[0] > lower[1] for upper, lower in itertools.pairwise(domains))
+    assert all(apart.axis("three-way-plot", f"xaxis{number}")["showticklabels"] for number in ("", 2, 3))
+
+
+def test_a_small_sweep_explains_no_marks_that_it_has_not_and_has_numbers(apart):
+    legend = apart.text("#heatmaps-legend")
+    assert not any(word in legend for word in ("failed", "finished", "Dashed"))
+    assert apart.tab.evaluate("document.getElementById('heatmap-0-plot').data[0].colorbar.ticktext") == ["0.25"]
+    assert apart.axis("budget-plot", "xaxis")["dtick"] == 1
+
+
+def test_up_to_three_notes_are_shown_and_more_are_counted(view, apart):
+    assert view.tab.locator("#notes-list li").first.is_visible()
+    assert not apart.tab.locator("#notes-list").is_visible()
+    assert apart.text("#notes-count") == "4 notes"
 
 
 def test_a_heatmap_shows_the_losses_the_best_trial_and_what_failed(view, given):
