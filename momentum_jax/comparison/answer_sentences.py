@@ -14,7 +14,7 @@ LONGEST_TITLE = 50
 
 _KINDS: tuple[Kind, ...] = ("helps", "does not help", "no difference found", "cannot be told")
 _NUMBERS = ("three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_MOST_NAMED, _MOST_AFTER = 3, 2
+_MOST_NAMED, _MOST_AFTER, _MOST_INTERVALS = 3, 2, 2
 _LONGEST_NAME, _LONGEST_REASON = 30, 125
 # What is left out of sentences that are too long: first intervals, then numbers in titles and effective learning rates,
 # then reasons.
@@ -177,8 +177,10 @@ def of_several(clauses: Sequence[Clause], title: str) -> tuple[str, ...]:
 def _on_several(clauses: Sequence[Clause], protocols: int, title: str, detail: int) -> list[str]:
     """What is alike in a group of protocols, an entry for each kind and reason."""
     total = len({c.a for c in clauses})
+    if total > _MOST_INTERVALS:
+        clauses = [clause._replace(interval="") for clause in clauses]
     groups = _grouped(clauses, lambda c: (c.kind, c.reason if detail else ""))
-    texts = []
+    texts: list[str] = []
     for group in sorted(groups, key=lambda group: _KINDS.index(group[0].kind)):
         labels = list(dict.fromkeys(c.a for c in group))
         one, kind = len(labels) == 1, group[0].kind
@@ -187,8 +189,8 @@ def _on_several(clauses: Sequence[Clause], protocols: int, title: str, detail: i
             if len(labels) <= _MOST_NAMED and detail
             else (f"{len(labels)} of {total}" if len(labels) < total else f"all {total}")
         )
-        # In several protocols the title would not fit.
-        which = f" in the {title}" if detail else ""
+        # In several protocols the title would not fit, and once is enough.
+        which = f" in the {title}" if detail and not any(title in text for text in texts) else ""
         told = {
             "helps": f"{who} {'helps' if one else 'help'}",
             "does not help": f"{who} {'does' if one else 'do'} not help",
@@ -206,7 +208,7 @@ def _remarks(group: Sequence[Clause], protocols: int, title: str, detail: int) -
         return []
     if group[0].kind == "no difference found":
         # Two intervals can be told apart by the order of the optimizers or protocols, more cannot.
-        of_few = group if len(group) <= 2 else [clause._replace(interval="") for clause in group]
+        of_few = group if len(group) <= _MOST_INTERVALS else [clause._replace(interval="") for clause in group]
         return [remark for remark in [_remarks_on_none(of_few, detail)] if remark]
     if group[0].reason:
         return [group[0].reason]

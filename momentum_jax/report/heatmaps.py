@@ -130,7 +130,7 @@ def _add_bar(figure: Figure, panels: Sequence[Axes], shown: Shown, norm: Normali
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    elif norm.vmin is not None and norm.vmax is not None and norm.vmax - norm.vmin <= _ONE_COLOUR:
+    elif norm.vmin is not None and norm.vmax is not None and norm.vmax - norm.vmin < 2 * _ONE_COLOUR:
         bar.set_ticks([norm.vmin], labels=[text_of(float(norm.vmin))])
     bar.set_label(shown.title, parse_math=False)
 

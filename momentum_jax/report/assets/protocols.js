@@ -100,7 +100,7 @@ const [TITLE, AXIS, TICKS] = [22, 46, 22];
 // Where the panels are: beside each other, or where there is no room, below each other.
 function panelsOf(protocols, rows, stacked, own) {
   const count = protocols.length;
-  const height = rows * (rows <= 4 ? 30 : stacked ? 18 : 20) + 8;
+  const height = rows * (rows <= 4 ? 30 : stacked ? 17 : 20) + 8;
   const shown = indices(protocols).filter((i) => !protocols[i].skipped);
   if (!stacked) {
     const gap = 0.075;
