@@ -373,8 +373,8 @@ def test_fields_of_the_task_mlp_are_refused_for_another_one(field, value):
     with pytest.raises(InputError) as error:
         Config(task="convnet,residual=true", **{field: value})
     assert str(error.value) == (
-        f"{field} is of task 'mlp'; task 'convnet' has channels, batch_norm, residual, dropout, augment, written "
-        "behind its name as in convnet,channels=…"
+        f"{field} is of task 'mlp'; task 'convnet' has channels, batch_norm, residual, dropout, shift, augment, "
+        "written behind its name as in convnet,channels=…"
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import re
 import sys
 import threading
 import time
@@ -272,6 +273,6 @@ def test_a_notebook_gets_one_output_that_is_updated_and_empty_at_the_end():
     assert output["data"] == {"text/plain": "", "text/html": ""}
     shown = [markup for kind, markup in messages if kind in ("display_data", "update_display_data")]
     assert len(shown) > 3
-    assert any(
-        markup.startswith('<progress value="0.500"></progress> &lt;b&gt;training: 2 of 4, 0:00:0') for markup in shown
-    )
+    # On a busy machine one of the three may not be drawn.
+    line = r'<progress value="0\.[257]+0"></progress> &lt;b&gt;training: [123] of 4, 0:0'
+    assert any(re.match(line, markup) for markup in shown)

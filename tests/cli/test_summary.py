@@ -246,7 +246,9 @@ def test_the_readme_lists_the_keys_of_every_document():
     # By key, the kinds of documents that have it.
     listed = {
         key: re.findall(r"\w+", kinds)
-        for keys, kinds in re.findall(r"^\| (`.*?`) \| ([\w, ]+) \|", text.partition("## `status`")[0], re.MULTILINE)
+        for keys, kinds in re.findall(
+            r"^\| (`.*?`) \| ([\w, ]+) \|", text.partition("## `compare-tasks`")[0], re.MULTILINE
+        )
         for key in re.findall(r"`(\w+)`", keys)
     }
     compared, swept = COMPARISONS["two optimizers"](), sweep_of({"a": [{"learning_rate": 0.1}]}, range(3))
