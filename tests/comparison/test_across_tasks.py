@@ -12,7 +12,7 @@ from tests.comparison.small import OPTIMIZERS
 
 TEXTS = ["least_squares,dimensions=4", "least_squares,dimensions=3,mu=0.1"]
 CFG = mj.Config(iterations=40, batch_size=8, seeds=9)
-OPTIONS = {"trials": 2, "tuning_seeds": 2, "space": {"learning_rate": mj.LogUniform(0.01, 0.5)}}
+OPTIONS = {"rerun_seeds": 0, "trials": 2, "tuning_seeds": 2, "space": {"learning_rate": mj.LogUniform(0.01, 0.5)}}
 
 
 @pytest.fixture(scope="module")
