@@ -29,7 +29,8 @@ def test_the_finding_of_a_comparison_begins_with_the_answer_of_its_tuned_optimiz
         in found.finding
     )
     assert found.finding == study.find(found.numbers)
-    assert " A note. " in found.finding
+    assert compared.notes[0] == "a note"
+    assert found.finding.endswith("".join(f" {note[0].upper()}{note[1:]}." for note in compared.notes))
     answers = {
         outcome: study.find(found.numbers | {"outcome": outcome}).partition(":")[0]
         for outcome in ("better", "worse", "equivalent", "no difference found", "no verdict")

@@ -371,7 +371,7 @@ def test_a_cluster_that_is_not_there_is_refused_soon(address):
     began = time.monotonic()
     with pytest.raises(InputError, match=r"cluster .* cannot be reached"):
         mj.sweep(config(), {}, task=noted_parabola("nowhere"), cluster=address)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("address", ["local", "local:", "local:0", "local:two", "local:-1"])
