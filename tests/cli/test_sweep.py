@@ -143,8 +143,7 @@ def test_a_best_trial_on_an_edge_is_warned_of_and_one_within_is_not(sweep):
     edge = sweep(*ONE, "--grid", "learning_rate=0.001,0.01,0.1", "--out", "e")
     assert (
         "The best trial of a had the highest learning rate that was tried, so that better may lie beyond; 1 of 3 runs "
-        "failed, and with them 1 of 3 trials."
-        in " ".join(edge)
+        "failed, and with them 1 of 3 trials." in " ".join(edge)
     )
     within = sweep(*ONE, "--grid", "learning_rate=0.001,0.1,1e30", "--out", "w")
     assert not any("beyond" in line for line in within)
