@@ -19,7 +19,11 @@ _SUITE: dict[str, dict[str, Any]] = {
     },
     "logistic regression": {"task": "logistic", "iterations": 1000},
     "Shakespeare transformer": {"task": "char_transformer", "iterations": 1000, "batch_size": 64},
-    "least squares": {"task": "least_squares,dimensions=64,mu=0.001,noise=0.1", "iterations": 1000, "batch_size": 32},
+    "least squares": {
+        "task": "least_squares,dimensions=64,mu=0.001,spectrum=power,noise=0.1",
+        "iterations": 1000,
+        "batch_size": 32,
+    },
 }
 _FAST: dict[str, dict[str, Any]] = {
     "MNIST MLP": {"iterations": 300, "batch_size": 64},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from momentum_jax._base.errors import InputError, check_integer, check_real
+from momentum_jax._base.errors import InputError, check_choice, check_integer, check_real
 from momentum_jax.tasks._labels import (
     Labelled,
     LabelledTests,
@@ -105,12 +105,24 @@ def _logistic_functions(
     return init, loss, evaluate
 
 
+def _power_law(mu: float, L: float, dimensions: int) -> Float[np.ndarray, " dimensions"]:
+    places = np.arange(1, dimensions + 1)
+    return L * places ** (-math.log(L / mu) / math.log(dimensions))
+
+
+SPECTRA: dict[str, Callable[[float, float, int], Float[np.ndarray, " dimensions"]]] = {
+    "geometric": np.geomspace,
+    "power": _power_law,
+}
+
+
 def least_squares(
     *,
     examples: int = 512,
     dimensions: int = 16,
     mu: float = 0.01,
     L: float = 1.0,
+    spectrum: str = "geometric",
     noise: float = 0.0,
     seed: int = 0,
 ) -> Task:
@@ -122,9 +134,10 @@ def least_squares(
       f(w) = \frac{\sigma^2}{2} + \frac{1}{2} \sum_{i=0}^{d-1} \lambda_i \big(v_i \cdot (w - w^*)\big)^2,
       \qquad \lambda_i = \mu (L/\mu)^{i/(d-1)}
 
-    The curvatures λᵢ are the eigenvalues of X'X/n, evenly spaced on a logarithmic scale, and vᵢ its eigenvectors. The
-    minimum w* is Σ vᵢ, its loss σ²/2. Training starts at w = 0, where each vᵢ·(w − w*) is −1. Gradient descent on all
-    examples (`batch_size=examples` with `sampling="epochs"`) with the rate η has vᵢ·(w − w*) = −(1 − ηλᵢ)ᵗ after t
+    The curvatures λᵢ are the eigenvalues of X'X/n, evenly spaced on a logarithmic scale, and vᵢ its eigenvectors. With
+    the spectrum "power" they follow a power law instead, λᵢ = L·(i + 1)^(−p) with p = ln(L/μ)/ln d, also from L to μ.
+    The minimum w* is Σ vᵢ, its loss σ²/2. Training starts at w = 0, where each vᵢ·(w − w*) is −1. Gradient descent on
+    all examples (`batch_size=examples` with `sampling="epochs"`) with the rate η has vᵢ·(w − w*) = −(1 − ηλᵢ)ᵗ after t
     iterations, and `momentum_jax.analysis.theory` has the rates of momentum.
 
     X is √n·U·diag(√λ)·V', where U and V have orthonormal columns that are drawn at random, and y = X·w* + noise. The
@@ -136,6 +149,7 @@ def least_squares(
       dimensions: d, from 2 to 1000.
       mu: the least curvature, μ > 0.
       L: the largest curvature, L ≥ μ.
+      spectrum: "geometric" or "power".
       noise: σ ≥ 0.
       seed: of the draws.
 
@@ -151,9 +165,10 @@ def least_squares(
     check_real("mu", mu, math.ulp(0.0), math.inf)
     check_real("L", L, mu, math.inf)
     check_real("noise", noise, 0, math.inf)
+    check_choice("spectrum", spectrum, SPECTRA)
     check_integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
-    curvatures = np.geomspace(mu, L, dimensions)
+    curvatures = SPECTRA[spectrum](mu, L, dimensions)
     # The last column is the direction of the noise.
     columns, _ = np.linalg.qr(rng.normal(size=(examples, dimensions + 1)))
     eigenvectors, _ = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))

@@ -38,6 +38,13 @@ def test_the_hessian_has_exactly_the_curvatures_and_the_minimum_is_known(options
     np.testing.assert_allclose(residuals @ residuals / len(y) / 2, settings["noise"] ** 2 / 2, rtol=1e-9, atol=1e-20)
 
 
+def test_curvatures_follow_a_power_law_where_that_is_asked_for():
+    x, _ = least_squares(dimensions=8, mu=0.125, L=2.0, spectrum="power").train
+    # 16 from the largest to the least over 8 places: the exponent is ln 16 / ln 8 = 4/3.
+    expected = 2.0 * np.arange(8, 0, -1) ** (-4 / 3)
+    np.testing.assert_allclose(np.linalg.eigvalsh(x.T @ x / len(x)), expected, rtol=0, atol=1e-10)
+
+
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_gradient_descent_has_the_closed_form(noise):
@@ -175,6 +182,7 @@ def test_gradients_have_the_dtype_of_the_parameters(name, dtype):
         ({"mu": 2.0}, "L must be finite and at least 2, not 1.0"),
         ({"noise": -1.0}, "noise must be finite and at least 0, not -1.0"),
         ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
+        ({"spectrum": "powr"}, "spectrum: unknown 'powr'; did you mean 'power'?"),
     ],
 )
 def test_what_makes_no_least_squares_is_refused(options, said):
