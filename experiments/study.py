@@ -101,13 +101,18 @@ def find(numbers: Mapping[str, Any]) -> str:
     )
 
 
-def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None = None) -> None:
+def run(
+    study: Callable[[argparse.Namespace], Study],
+    argv: Sequence[str] | None = None,
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> None:
     """Runs a study, prints its finding, and writes NAME.json, NAME.png and NAME.svg (which is not committed).
 
     Args:
-      study: a function of the arguments: `fast` (a small study, to see that it runs) and `folder` (where runs may be
-        kept, or None). The docstring of its module is the help.
+      study: a function of the arguments: `fast` (a small study, to see that it runs), `folder` (where runs may be
+        kept, or None) and `out` (where its files go). The docstring of its module is the help.
       argv: the words of the command line. By default those of this process, which then gets one JAX device per core.
+      add_arguments: adds arguments of the study's own.
     """
     file = pathlib.Path(inspect.getfile(study))
     parser = argparse.ArgumentParser(
@@ -116,11 +121,12 @@ def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None
     parser.add_argument("--fast", action="store_true", help="run a small study, to see that it runs")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the figure; by default this one, or runs/fast")
     parser.add_argument("--folder", type=pathlib.Path, help="keep runs here, to continue after an interruption")
+    add_arguments(parser)
     arguments = parser.parse_args(argv)
     if argv is None:
         jax.config.update("jax_num_cpu_devices", cores())
 
-    out = arguments.out or (pathlib.Path("runs/fast") if arguments.fast else HERE)
+    arguments.out = out = arguments.out or (pathlib.Path("runs/fast") if arguments.fast else HERE)
     try:
         # A folder that cannot be written must fail before the study, which may take hours.
         out.mkdir(parents=True, exist_ok=True)
@@ -130,6 +136,10 @@ def run(study: Callable[[argparse.Namespace], Study], argv: Sequence[str] | None
     save_figure(found.figure, out / file.stem)
     for suffix, content in found.files.items():
         write_atomically(out / f"{file.stem}{suffix}", content)
-    text = json.dumps({"finding": found.finding, "numbers": found.numbers}, indent=1, ensure_ascii=False)
-    write_atomically(out / f"{file.stem}.json", f"{text}\n".encode())
+    write_numbers(out / f"{file.stem}.json", found.finding, found.numbers)
     print(found.finding)
+
+
+def write_numbers(file: pathlib.Path, finding: str, numbers: Mapping[str, Any]) -> None:
+    text = json.dumps({"finding": finding, "numbers": numbers}, indent=1, ensure_ascii=False)
+    write_atomically(file, f"{text}\n".encode())
