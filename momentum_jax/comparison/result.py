@@ -222,7 +222,7 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, rerun: Result | None,
         protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
     losses = tuning_losses(tuning, plan["tune_by"])
     notes = [*notes_on_skipped(protocols), *notes_on_search(plan, tuning.config.iterations)]
-    notes += notes_on_tuning(tuning, losses, plan["schedules_replaced"])
+    notes += notes_on_tuning(tuning, losses, plan["schedules_replaced"], plan["space"])
     stages = {"tuning": tuning, **({} if rerun is None else {"rerunning": rerun}), "judging": judged}
     notes += [note for stage, result in stages.items() for note in notes_on_errors(stage, result)]
     options = JudgingOptions(*(head["judging"][name] for name in JudgingOptions._fields))
