@@ -55,7 +55,7 @@ class TaskSummary(NamedTuple):
       sooner: on how many of them the verdict is that a needs fewer iterations to the target.
       later: on how many it is that a needs more.
       undecided: on how many no difference was found.
-      untold: on how many there is no verdict, for lack of seeds or since too many runs missed the target.
+      no_verdict: on how many there is none, for lack of seeds or since too many runs missed the target.
       solved: on how many of them one of the two reaches the target in the median.
       relative_time: the geometric mean over these of a's time over b's, each within [1/4, 4], with the interval of
         `momentum_jax.analysis.interval_over_tasks`: for tasks like these. NaN without tasks, and its ends for fewer
@@ -70,7 +70,7 @@ class TaskSummary(NamedTuple):
     sooner: int
     later: int
     undecided: int
-    untold: int
+    no_verdict: int
     solved: int
     relative_time: Interval
 
@@ -260,7 +260,7 @@ def _entries(
             sooner=sooner,
             later=later,
             undecided=undecided,
-            untold=len(times) - sooner - later - undecided,
+            no_verdict=len(times) - sooner - later - undecided,
             solved=len(solved),
             relative_time=_relative_time(solved, row, level),
         )

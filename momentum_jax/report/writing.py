@@ -56,7 +56,7 @@ def write_task_page(shown: TaskComparison, path: pathlib.Path, pages: Mapping[st
       InputError: the file cannot be written.
     """
     commands = {name: command_of(compared) for name, compared in shown.comparisons.items()}
-    write_file(path, page(tasks_document(shown, commands, pages or {})).encode())
+    write_file(path, page(with_short_labels(tasks_document(shown, commands, pages or {}))).encode())
 
 
 def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:
