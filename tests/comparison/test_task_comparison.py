@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 import momentum_jax as mj
 from momentum_jax.analysis import interval_over_tasks, log_time_ratios
 from momentum_jax.comparison.task_answer import answer_of_tasks
-from momentum_jax.comparison.task_comparison import TIME, task_comparison_of
+from momentum_jax.comparison.task_comparison import TIME, task_comparison_of, with_reference
 from momentum_jax.report.document import tasks_document
 from momentum_jax.report.page import page
 from tests.comparison.timed import sooner, three_tasks, timed
@@ -125,6 +126,19 @@ def test_a_task_without_a_target_is_left_out_and_without_any_nothing_can_be_told
     with pytest.raises(mj.InputError, match="no task has times"):
         none.plot()
     assert "Nothing can be told" in page(tasks_document(none, {}, {}))
+
+
+def test_notes_say_which_tasks_have_no_target_and_what_the_others_rest_on():
+    labels = {"my rule": sooner(1)["sgd"], "momentum": sooner(1)["sgd"]}
+    few = with_reference({"a": timed(labels), "b": timed(labels, target=None)}, 0.95)
+    assert few.notes == (
+        "b has no target and is left out: too many runs of the best trial of 'my rule' failed",
+        "targets rest on 9 reruns of 'my rule'; runs that miss one count as never, and 10 reruns make a target that "
+        "nine of ten runs reach",
+    )
+    assert few.profiles["tuned"].left_out == {"b": "it has no target"}
+    many = timed(labels)
+    assert with_reference({"a": replace(many, plan=many.plan | {"rerun_seeds": list(range(10))})}, 0.95).notes == ()
 
 
 def test_the_profile_is_drawn_as_steps_that_are_a_little_apart(compared):
