@@ -168,7 +168,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     allowed = [name for name in _DEFAULTS if name not in _SET]
     for name in options:
         if name == "target":
-            raise InputError("target is taken from the tuning on each task; mj.compare takes one for a single task")
+            raise InputError("target is taken from reruns on each task; mj.compare takes one for a single task")
         if name not in allowed:
             raise unknown("option of compare", name, allowed)
     judge_by = options.get("judge_by")

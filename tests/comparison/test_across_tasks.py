@@ -207,7 +207,7 @@ def test_an_interrupt_before_anything_is_trained_is_one_of_a_comparison(monkeypa
         (({"a b": "mlp", "a-b": "mlp"}, OPTIMIZERS), {}, "'a b' and 'a-b' would have the same folder, 'a-b'"),
         (({" ": "mlp"}, OPTIMIZERS), {}, "a task's name must be printable text"),
         ((["convent"], OPTIMIZERS), {}, "did you mean 'convnet'"),
-        ((["mlp"], OPTIMIZERS), {"target": 0.1}, "target is taken from the tuning on each task"),
+        ((["mlp"], OPTIMIZERS), {"target": 0.1}, "target is taken from reruns on each task"),
         ((["mlp"], OPTIMIZERS), {"trails": 3}, "did you mean 'trials'"),
         ((["mlp"], OPTIMIZERS), {"judge_by": ["test_loss"]}, "judge_by must hold 'iterations_to_target'"),
         ((["mlp"], OPTIMIZERS), {"level": 1.0}, "level"),
