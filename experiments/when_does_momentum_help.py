@@ -34,11 +34,11 @@ from momentum_jax._base.machine import cores
 from momentum_jax.analysis.curvature import directional_curvatures
 from momentum_jax.analysis.noise import heavy_ball_crossover_batch, heavy_ball_mean_square_limit
 from momentum_jax.analysis.sharpness import top_eigenvector
-from momentum_jax.comparison.across_tasks import folder_of
 from momentum_jax.comparison.counts import planned_runs
 from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.protocols import plan_untuned
 from momentum_jax.comparison.task_comparison import TIME
+from momentum_jax.comparison.task_folder import folder_of
 from momentum_jax.comparison.tuning import plan_search
 from momentum_jax.report import STYLES
 from momentum_jax.report.drawing import make_logarithmic
