@@ -210,7 +210,7 @@ def estimate(point: Point) -> float:
     search = plan_search(cfg, point.space, "sobol", point.setting.trials, 0, 3, 3, 10)
     runs = planned_runs(search, cfg, plan_untuned(cfg, None, None), 0.95)
     trial = Trial(cfg.optimizers[SGD], cfg.batch_size)
-    short = dataclasses.replace(cfg, iterations=min(30, cfg.iterations))
+    short = dataclasses.replace(cfg, iterations=min(100, cfg.iterations))
     rounds = measure_steps(short, {SGD: [trial]}, resolve_task(cfg, None), lambda *_, **__: None)
     return (runs.tuning + runs.rerunning + runs.judging) * cfg.iterations * float(np.median(rounds[SGD][0])) / cores()
 
