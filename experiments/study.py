@@ -16,6 +16,7 @@ import jax
 from matplotlib.figure import Figure
 
 import momentum_jax as mj
+from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import write_atomically
 from momentum_jax._base.machine import cores
 from momentum_jax.analysis import Interval
@@ -132,7 +133,10 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"folder {str(out)!r} cannot be made: {error.strerror}")
-    found = study(arguments)
+    try:
+        found = study(arguments)
+    except InputError as error:
+        parser.error(str(error))
     save_figure(found.figure, out / file.stem)
     for suffix, content in found.files.items():
         write_atomically(out / f"{file.stem}{suffix}", content)

@@ -332,9 +332,11 @@ def tally(found: Sequence[str]) -> str:
 def overall(plain: Mapping[str, Any]) -> str:
     """In how many points the heavy ball is ahead, by protocol; the answer first."""
     tuned, same, matched = (outcomes(plain, protocol, BALL) for protocol in ("tuned", "same", "matched"))
+    ahead = tuned.count("better")
+    answer = "Mostly" if 2 * ahead > len(tuned) else "Sometimes" if ahead else "Not here"
     return (
-        f"Less often than at one learning rate: with each optimizer tuned, the heavy ball is {tally(tuned)}; at the "
-        f"same learning rate it is {tally(same)}, and at the same effective learning rate {tally(matched)}."
+        f"{answer}: with each optimizer tuned, the heavy ball is {tally(tuned)}; at the same learning rate it is "
+        f"{tally(same)}, and at the same effective learning rate {tally(matched)}."
     )
 
 
