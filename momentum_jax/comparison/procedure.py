@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 import tempfile
@@ -15,7 +16,8 @@ from momentum_jax._base.errors import InputError, check_real, plain, shown, unkn
 from momentum_jax._base.progress import Progress, Report, reporting_to
 from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
-from momentum_jax.comparison.counts import PlannedRuns, planned_runs
+from momentum_jax.comparison.budget import Budget, Stopwatch, choose, seeds_that_fit
+from momentum_jax.comparison.counts import ComparisonPlan, PlannedRuns, planned_runs
 from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING, open_head, write_head
 from momentum_jax.comparison.metrics import TIMES
 from momentum_jax.comparison.protocols import (
@@ -58,6 +60,7 @@ def compare(
     space: Space | None = None,
     search: str = "sobol",
     trials: int | None = None,
+    within: float | None = None,
     search_seed: int = 0,
     tuning_seeds: int | Sequence[int] = 3,
     rerun_trials: int = 3,
@@ -99,6 +102,10 @@ def compare(
         logarithmic scale. The best trials lie along a line of equal effective learning rates.
       search: "sobol", "random" or "grid".
       trials: trials of each optimizer in the tuning, 16 by default. A grid must have as many for each optimizer.
+      within: seconds that all of it may take. Trials, seeds and iterations are then chosen by a short pilot: `trials`
+        if they are not given, the seeds to judge with if the config has only one, and fewer iterations than the
+        config's if nothing else fits. `notes` say what was chosen, and which differences it can resolve; a folder keeps
+        it for the same call. See `momentum_jax.comparison.budget`.
       search_seed: the seed of the search's draws.
       tuning_seeds: how many seeds each trial is run with, none of them the config's; or the seeds themselves.
       rerun_trials: how many of each optimizer's trials, the best ones, are run again before one is chosen.
@@ -125,12 +132,12 @@ def compare(
         apply to it, and seconds are not judged.
       layout: as in `train`.
       cluster: as in `sweep`. Iterations are timed on this machine all the same.
-      progress: as in `sweep`, with the phases "tuning", "rerunning", "judging" and "timing" beside "compiling". By
-        default the time left that is shown is that of all of them.
+      progress: as in `sweep`, with the phases "tuning", "rerunning", "judging" and "timing" beside "compiling", and
+        "planning" before them with `within`. By default the time left that is shown is that of all of them.
 
     Raises:
       InputError: something that was given cannot be used, and nothing has been trained; or no trial of any optimizer
-        finished without failing.
+        finished without failing; or the pilot finds `within` too short, and the message says what is needed.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
 
     >>> task = Task(
@@ -145,6 +152,7 @@ def compare(
     >>> print(comparison.verdict("same", "train_loss", "momentum", "sgd").outcome)
     better
     """
+    watch = Stopwatch()
     check_types(cfg, None if isinstance(task, HostTask) else task, progress=progress, folder=folder)
     check_names(cfg.optimizers)
     cfg = _with_labels(cfg, labels)
@@ -157,37 +165,74 @@ def compare(
     own_task = task is not None
     task = _resolved(cfg, task, layout)
     times = [name for name in TIMES if name != "seconds_to_target" or not isinstance(task, HostTask)]
-    tried = plan_search(cfg, space, search, trials, search_seed, tuning_seeds, plain(rerun_trials), rerun_seeds)
-    plan = plan_tuning(cfg, task, tried, validation, tune_by)
-    _check_metrics(options, [*score_names(cfg, task), "mean_loss", "failed", *times])
-    _check_target(options, tried)
-    planned = plan_untuned(cfg, learning_rate, effective_learning_rate)
-    tuning_plan = plan_sweep(plan.cfg, tried.trials, plan.task)
-    # Refuses here what would be refused after the tuning.
-    plan_sweep(cfg, trials_of(cfg.optimizers, planned), task)
-    runs = planned_runs(tried, cfg, planned, options.level)
+    folder = None if folder is None else pathlib.Path(folder)
+
+    def plan_runs(cfg: Config, trials: int | None) -> ComparisonPlan:
+        tried = plan_search(cfg, space, search, trials, search_seed, tuning_seeds, plain(rerun_trials), rerun_seeds)
+        tuning = plan_tuning(cfg, task, tried, validation, tune_by)
+        _check_metrics(options, [*score_names(cfg, task), "mean_loss", "failed", *times])
+        _check_target(options, tried)
+        untuned = plan_untuned(cfg, learning_rate, effective_learning_rate)
+        # Refuses here what would be refused after the tuning.
+        plan_sweep(cfg, trials_of(cfg.optimizers, untuned), task)
+        runs = planned_runs(tried, cfg, untuned, options.level)
+        return ComparisonPlan(cfg, tuning, untuned, plan_sweep(tuning.cfg, tried.trials, tuning.task), runs)
+
+    told, budget = {}, None
+    if within is not None:
+        _check_within(within, cluster)
+        make = functools.partial(make_workers, None, None, layout, task)
+        choice = choose(plain(within), cfg, trials, plan_runs, make, folder, progress, options.level, watch)
+        cfg, trials, told, budget = choice.cfg, choice.trials, {"within": choice.told}, choice.budget
+    plan = plan_runs(cfg, trials)
     rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
     texts = {name: None if rate is None else _text_of_rate(rate) for name, rate in rates.items()}
     with reporting_to(progress) as report, contextlib.ExitStack() as stack:
-        stages = plan_stages(report, cfg, runs, timed=not isinstance(task, HostTask))
+        stages = plan_stages(report, cfg, plan.runs, timed=not isinstance(task, HostTask))
         workers = stack.enter_context(make_workers(cluster, None, layout, task))
         is_kept = folder is not None
-        folder = pathlib.Path(folder) if folder is not None else stack.enter_context(temporary_folder())
-        head = stack.enter_context(open_head(folder, plan.values | texts | {"own_task": own_task}))
-        _warn_of_few_seeds(cfg, runs, options.level)
-        tuning = run_sweep(tuning_plan, workers, stages.report_of("tuning"), folder / TUNING)
-        rerun = _run_again(plan, tuning, workers, stages, folder) if tried.rerun_seeds else None
-        planned |= plan_tuned(plan, rerun or tuning)
-        trials_to_judge = _trials_to_judge(cfg, planned)
-        head |= {"judging": options._asdict(), "protocols": _positions(planned, trials_to_judge)}
-        write_head(folder, head)
-        judging_plan = plan_sweep(cfg, trials_to_judge, task)
-        judged = run_sweep(judging_plan, workers, stages.report_of("judging"), folder / JUDGING)
-        if "seconds_per_step" not in head and not isinstance(task, HostTask):
-            head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
-            write_head(folder, head)
-        results = (tuning, rerun, judged)
+        folder = stack.enter_context(temporary_folder()) if folder is None else folder
+        head = stack.enter_context(open_head(folder, plan.tuning.values | texts | {"own_task": own_task} | told))
+        _warn_of_few_seeds(cfg, plan.runs, options.level)
+        results = _train(plan, task, options, workers, stages, folder, head, budget, watch)
         return comparison_of(head, *(results if is_kept else (result and result.in_memory() for result in results)))
+
+
+def _train(
+    plan: ComparisonPlan,
+    task: Task | HostTask,
+    options: JudgingOptions,
+    workers: Workers,
+    stages: Stages,
+    folder: pathlib.Path,
+    head: dict[str, Any],
+    budget: Budget | None,
+    watch: Stopwatch,
+) -> tuple[Result, Result | None, Result]:
+    """Tunes, runs the best trials again, judges and times, and writes to the head what it finds.
+
+    Returns:
+      The results of the tuning, of the reruns if there are any, and of the judging.
+    """
+    cfg = plan.cfg
+    tuning = run_sweep(plan.sweep, workers, stages.report_of("tuning"), folder / TUNING)
+    rerun = _run_again(plan.tuning, tuning, workers, stages, folder) if plan.tuning.search.rerun_seeds else None
+    planned = plan.untuned | plan_tuned(plan.tuning, rerun or tuning)
+    trials_to_judge = _trials_to_judge(cfg, planned)
+    if budget is not None:
+        cfg = dataclasses.replace(cfg, seeds=cfg.seed_tuple[: seeds_that_fit(budget, watch.seconds)])
+        head["plan"]["config"] = cfg.to_json()
+    head |= {"judging": options._asdict(), "protocols": _positions(planned, trials_to_judge)}
+    write_head(folder, head)
+    judging_plan = plan_sweep(cfg, trials_to_judge, task)
+    judged = run_sweep(judging_plan, workers, stages.report_of("judging"), folder / JUDGING)
+    if "seconds_per_step" not in head and not isinstance(task, HostTask):
+        head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
+        write_head(folder, head)
+    if budget is not None:
+        head["seconds"] = watch.seconds
+        write_head(folder, head)
+    return tuning, rerun, judged
 
 
 def _run_again(plan: TuningPlan, tuning: Result, workers: Workers, stages: Stages, folder: pathlib.Path) -> Result:
@@ -212,6 +257,12 @@ def _check_rates(learning_rate: float | Schedule | None, effective: float | None
         check_real("learning_rate", learning_rate, 0, math.inf)
     if effective is not None:
         check_real("effective_learning_rate", effective, 1e-300, math.inf)
+
+
+def _check_within(within: float, cluster: str | None) -> None:
+    check_real("within", within, 1, math.inf)
+    if cluster is not None:
+        raise InputError("within is for runs on this machine; with a cluster give trials, seeds and iterations")
 
 
 def _text_of_rate(rate: float | Schedule) -> str:
