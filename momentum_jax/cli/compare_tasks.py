@@ -11,12 +11,14 @@ from momentum_jax._base.display import counted
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
     SEEDS,
+    WITHIN_HELP,
     flag,
     optimizers_flag,
     optimizers_of,
     output_flags,
     parse,
     repeated_flag,
+    seconds_of,
     switch,
 )
 from momentum_jax.cli.documents import print_json, tasks_document
@@ -55,17 +57,18 @@ _OPTIMIZERS = {
 }
 _TASK = "a task as in --task of momentum-jax compare, once for each; by default those of the suite."
 _GRID = "what the tuning varies, as in momentum-jax compare; by default as there."
-_FOLDER = "folder for all tasks and the page; by default runs/tasks, or runs/tasks-fast."
+_FOLDER = "folder for all tasks and the page; by default runs/tasks, and -fast or the time of --within behind it."
 _FLAGS = [
     switch("fast", "three short tasks and a small budget: two minutes on two cores."),
     repeated_flag("tasks", _TASK, name="task", metavar="TASK"),
     optimizers_flag("by default sgd and momentum."),
-    flag("seeds", SEEDS, (10,), "the seeds to judge with, or how many of them."),
+    flag("seeds", SEEDS, None, "the seeds to judge with, or how many of them; by default 10."),
     flag("iterations", int | None, None, "parameter updates of each run; by default each task has its own number."),
     flag("batch_size", int | None, None, "examples in each batch, likewise."),
     repeated_flag("grid", _GRID, metavar="[LABEL.]NAME=VALUES"),
     flag("search", Literal["random", "sobol", "grid"] | None, None, "how the trials are chosen."),
     flag("trials", int | None, None, "trials of each optimizer on each task; by default 8 with --fast, or else 16."),
+    flag("within", str | None, None, WITHIN_HELP, metavar="TIME"),
     flag("search_seed", int | None, None, "seed of the search's draws."),
     flag("tuning_seeds", int | None, None, "runs of each trial, with seeds that the judging does not use."),
     flag("level", float, 0.95, "confidence level of all verdicts by one metric together."),
@@ -85,7 +88,8 @@ def main(argv: Sequence[str], _: float) -> None:
       KeyboardInterrupt: Ctrl-C; with a message if any run is finished.
     """
     arguments = parse(argv, "momentum-jax compare-tasks", DESCRIPTION, _FLAGS)
-    folder = arguments.out or pathlib.Path("runs") / ("tasks-fast" if arguments.fast else "tasks")
+    name = "-".join(["tasks", *(["fast"] if arguments.fast else []), *([arguments.within] if arguments.within else [])])
+    folder = arguments.out or pathlib.Path("runs") / name
     compared = _compare(arguments, folder)
     with having_saved("the runs are", folder):
         for name, own in compared.comparisons.items():
@@ -106,7 +110,9 @@ def _compare(arguments: Any, folder: pathlib.Path) -> TaskComparison:
     tasks = {text: Config(task=text) for text in arguments.tasks} or suite(fast=arguments.fast)
     tasks = {name: replace(cfg, **changes) for name, cfg in tasks.items()}
     options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
-    if arguments.fast:
+    if arguments.within is not None:
+        options["within"] = seconds_of(arguments.within)
+    elif arguments.fast:
         options = {"trials": _FAST_TRIALS} | options
     if arguments.grid:
         options["space"] = space_of([parse_axis(text) for text in arguments.grid], optimizers)
@@ -115,7 +121,7 @@ def _compare(arguments: Any, folder: pathlib.Path) -> TaskComparison:
         return compare_tasks(
             tasks,
             optimizers,
-            cfg=Config(seeds=arguments.seeds),
+            cfg=None if arguments.seeds is None else Config(seeds=arguments.seeds),
             level=arguments.level,
             folder=folder,
             layout=arguments.layout,

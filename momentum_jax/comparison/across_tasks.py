@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import math
 import pathlib
 import re
 import warnings
@@ -14,7 +15,8 @@ from momentum_jax._base.errors import InputError, check_path, check_real, plain,
 from momentum_jax._base.progress import Progress
 from momentum_jax.analysis import simultaneous_level
 from momentum_jax.comparison.arms import arm_of
-from momentum_jax.comparison.folder import HEAD
+from momentum_jax.comparison.budget import Stopwatch
+from momentum_jax.comparison.folder import HEAD, seconds_within
 from momentum_jax.comparison.metrics import TIMES
 from momentum_jax.comparison.procedure import compare, temporary_folder
 from momentum_jax.comparison.result import Comparison
@@ -37,6 +39,7 @@ def compare_tasks(
     *,
     cfg: Config | None = None,
     level: float = 0.95,
+    within: float | None = None,
     folder: str | pathlib.Path | None = None,
     progress: Progress | Literal[False] | None = None,
     **options: Any,
@@ -57,6 +60,9 @@ def compare_tasks(
         of all tasks, such as 10. By default `Config(seeds=10)`. Its optimizers are not used.
       level: the confidence level of all verdicts by one metric together, over all tasks (Bonferroni), and of intervals
         over tasks.
+      within: seconds that all of it may take. The tasks get equal parts of it, and what a task leaves goes to those
+        after it. `compare` chooses trials, seeds and iterations of each task, seeds also without `cfg`. A task that is
+        in the folder keeps its part and its plan.
       folder: where the runs are kept, in one folder for each task, named after it; by default nowhere. The same call
         goes on from there. A call with more tasks or seeds uses what is there.
       progress: as in `compare`, for each task anew.
@@ -68,8 +74,10 @@ def compare_tasks(
         without failing.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
     """
-    configs, given = _read(tasks, optimizers, Config(seeds=10) if cfg is None else cfg)
+    configs, given = _read(tasks, optimizers, Config(seeds=10 if within is None else 1) if cfg is None else cfg)
     check_real("level", level, 0.5, 1, below_high=True)
+    if within is not None:
+        check_real("within", within, 1, math.inf)
     _check_options(options)
     each = simultaneous_level(plain(level), len(configs))
     comparisons: dict[str, Comparison] = {}
@@ -77,8 +85,13 @@ def compare_tasks(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder()) if folder is None else _checked_folder(folder)
         for name, of_task in configs.items():
-            own = {"level": each, "folder": folder / folder_of(name), "task": given[name]}
+            own: dict[str, Any] = {"level": each, "folder": folder / folder_of(name), "task": given[name]}
+            if within is not None:
+                watch, kept = Stopwatch(), seconds_within(own["folder"])
+                own["within"] = max(1.0, within / (len(configs) - len(runs))) if kept is None else kept
             comparisons[name], runs[name] = _compare(of_task, options | own, progress)
+            if within is not None:
+                within -= watch.seconds if kept is None else kept
     return task_comparison_of(comparisons, plain(level), list(_notes(comparisons, runs)))
 
 
