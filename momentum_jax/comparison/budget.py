@@ -28,7 +28,7 @@ from momentum_jax.sweeps.plan import HostPlan, SweepPlan, plan_sweep
 from momentum_jax.sweeps.workers import Workers
 from momentum_jax.tasks import HostTask
 from momentum_jax.training.cost import runs_of_measuring
-from momentum_jax.training.loop import CHUNK
+from momentum_jax.training.loop import CHUNK, Interrupted
 
 LEAST_ITERATIONS = 100
 MOST_TRIALS, MOST_SEEDS = 64, 30
@@ -166,8 +166,12 @@ def choose(
     if given_trials is None:
         largest = plan_runs(largest.cfg, MOST_TRIALS)
     ladder = ladder_of(given_trials, given_seeds, largest.runs.seeds_needed)
-    with reporting_to(progress) as report, make_workers() as workers:
-        budget = fit(within, largest, ladder, workers, report, level, watch)
+    try:
+        with reporting_to(progress) as report, make_workers() as workers:
+            budget = fit(within, largest, ladder, workers, report, level, watch)
+    except Interrupted:
+        # The runs of the pilot are not the comparison's.
+        raise Interrupted(None, 0) from None
     seeds = cfg.seed_tuple if given_seeds else tuple(range(budget.seeds))
     told = asked | {
         "seeds": budget.seeds,

@@ -192,6 +192,17 @@ def test_an_interrupted_comparison_goes_on_with_its_plan_to_the_same_bits(clock,
     assert repr(mj.Comparison.load(options["folder"]).verdicts) == repr(whole.verdicts)
 
 
+def test_a_pilot_that_is_interrupted_hands_out_and_leaves_nothing(clock, options):
+    def stop(phase, done, total, note=""):
+        if phase == "planning" and done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as stopped:
+        mj.compare(CFG, **options, progress=stop)
+    assert (stopped.value.result, clock.pilots) == (None, 1)
+    assert not options["folder"].exists()
+
+
 def test_a_folder_with_another_time_or_without_one_is_refused_before_a_pilot(clock, options, tmp_path):
     def refused(words, **changes):
         with pytest.raises(mj.InputError, match=words):
