@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 import momentum_jax as mj
+from momentum_jax._base.progress import no_progress
 from momentum_jax.comparison import across_tasks, budget, procedure
 from momentum_jax.comparison.budget import Budget, Costs, resolved_difference, seeds_that_fit
 from momentum_jax.comparison.folder import read_plan
 from momentum_jax.comparison.wording import notes_on_time
+from momentum_jax.space import Trial
 from momentum_jax.sweeps.driver import run_sweep
+from momentum_jax.sweeps.plan import plan_sweep
+from momentum_jax.sweeps.workers import LocalDevices
 from momentum_jax.training.loop import Interrupted
 from tests.comparison.small import OPTIMIZERS, SPACE
 from tests.sweeps import host_runs
@@ -159,6 +163,14 @@ def test_where_the_runs_of_the_pilot_fail_nothing_is_said_of_what_can_be_resolve
     with pytest.raises(StoppedError):
         mj.compare(cfg, within=10_000, **OPTIONS, folder=tmp_path)
     assert read_plan(tmp_path)["within"]["resolves"] is None
+
+
+def test_a_run_that_diverges_is_trained_to_the_end_of_its_chunk():
+    optimizers = OPTIMIZERS | {"sgd": mj.OptimizerConfig("sgd", learning_rate=1e9)}
+    cfg = dataclasses.replace(CFG, iterations=150, seeds=2, optimizers=optimizers)
+    trials = {label: (Trial(own, 16),) for label, own in optimizers.items()}
+    plan = plan_sweep(cfg, trials, OPTIONS["task"])
+    assert budget._timed_sweep(plan, LocalDevices(None, "auto"), no_progress).iterations == 2 * (100 + 150)
 
 
 @pytest.fixture
