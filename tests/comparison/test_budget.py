@@ -47,13 +47,14 @@ class StoppedError(Exception):
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that each sweep turns by its costs, after the pilot by `slower` times as much."""
-    clock = types.SimpleNamespace(now=100.0, slower=1.0, pilots=0, stopped=False)
+    clock = types.SimpleNamespace(now=100.0, slower=1.0, pilots=[], stopped=False)
 
     def costing(slower):
         def timed(plan, workers, report, *folder):
             if folder and clock.stopped:
                 raise StoppedError
-            clock.pilots += not folder
+            if not folder:
+                clock.pilots.append(plan.cfg.iterations)
             runs = sum(map(len, plan.trials.values())) * len(plan.cfg.seed_tuple)
             clock.now += slower() * COSTS.beginning
             report("runs", 0, runs, "", whole=0.0)
@@ -173,6 +174,28 @@ def test_a_run_that_diverges_is_trained_to_the_end_of_its_chunk():
     assert budget._timed_sweep(plan, LocalDevices(None, "auto"), no_progress).iterations == 2 * (100 + 150)
 
 
+def test_the_second_sweep_of_the_pilot_takes_a_twentieth_of_the_time(clock, planned):
+    # The first has 16 runs of 1.5 s, and 72 s are three times as much.
+    planned(1440, dataclasses.replace(CFG, iterations=1000))
+    assert clock.pilots == [100, 300]
+
+
+@pytest.mark.parametrize(
+    ("second", "costs"),
+    [
+        # 100 more iterations of 16 runs take 16 s more, and 8 of the first 24 s do not grow.
+        ((40.0, 3200), Costs(2.0, 0.01, 0.5)),
+        # What grows more than in proportion has no evaluation, and what does not grow is all iterations.
+        ((60.0, 3200), Costs(2.0, 60 / 3200, 0.0)),
+        ((20.0, 3200), Costs(2.0, 20 / 3200, 0.0)),
+        ((20.0, 1600), Costs(2.0, 20 / 1600, 0.0)),
+    ],
+)
+def test_costs_are_those_of_the_line_through_two_sweeps(second, costs):
+    first, longer = (budget._Timed(None, *own) for own in ((2.0, 24.0, 1600), (1.0, *second)))
+    assert budget._costs(first, longer, 16) == pytest.approx(costs)
+
+
 @pytest.fixture
 def options(tmp_path):
     return {"within": enough_for(8, 10) + 0.1, **OPTIONS, "folder": tmp_path / "c"}
@@ -184,13 +207,13 @@ def test_an_interrupted_comparison_goes_on_with_its_plan_to_the_same_bits(clock,
             raise KeyboardInterrupt
 
     whole = mj.compare(CFG, **options)
-    assert (clock.pilots, whole.plan["trials"], len(whole.config.seeds)) == (2, 8, 10)
+    assert (clock.pilots, whole.plan["trials"], len(whole.config.seeds)) == ([100, 200], 8, 10)
     other = options | {"folder": tmp_path / "other"}
     with pytest.raises(Interrupted):
         mj.compare(CFG, **other, progress=stop)
     resumed = mj.compare(CFG, **other)
     # The second folder had a pilot of its own, and the call that went on had none.
-    assert clock.pilots == 4
+    assert clock.pilots == 2 * [100, 200]
     assert resumed.plan == whole.plan
     for one, two in zip(
         (whole.tuning, whole.rerun, *whole.judged), (resumed.tuning, resumed.rerun, *resumed.judged), strict=True
@@ -211,7 +234,7 @@ def test_a_pilot_that_is_interrupted_hands_out_and_leaves_nothing(clock, options
 
     with pytest.raises(Interrupted) as stopped:
         mj.compare(CFG, **options, progress=stop)
-    assert (stopped.value.result, clock.pilots) == (None, 1)
+    assert (stopped.value.result, clock.pilots) == (None, [100])
     assert not options["folder"].exists()
 
 
@@ -233,7 +256,7 @@ def test_a_folder_with_another_time_or_without_one_is_refused_before_a_pilot(clo
     refused(r"within\.seconds is null", folder=tmp_path / "timeless")
     (tmp_path / "file").touch()
     refused("holds files that are not a comparison", folder=tmp_path)
-    assert clock.pilots == 2
+    assert len(clock.pilots) == 2
 
 
 def test_where_the_tuning_is_slower_than_the_pilot_fewer_seeds_judge_but_never_fewer_than_verdicts_take(clock, options):
@@ -287,7 +310,7 @@ def test_notes_say_what_was_cut_and_what_took_too_long():
 def test_what_cannot_be_is_refused_before_the_pilot(clock, change, words):
     with pytest.raises(mj.InputError, match=words):
         mj.compare(CFG, **OPTIONS | change)
-    assert clock.pilots == 0
+    assert not clock.pilots
 
 
 @pytest.mark.exhaustive
