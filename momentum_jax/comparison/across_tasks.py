@@ -61,8 +61,8 @@ def compare_tasks(
       level: the confidence level of all verdicts by one metric together, over all tasks (Bonferroni), and of intervals
         over tasks.
       within: seconds that all of it may take. The tasks get equal parts of it, and what a task leaves goes to those
-        after it. `compare` chooses trials, seeds and iterations of each task, seeds also without `cfg`. A task that is
-        in the folder keeps its part and its plan.
+        after it. For each task `compare` chooses trials, seeds and iterations: the seeds if `cfg` is not given or has
+        only one. A task that is in the folder keeps its part and its plan.
       folder: where the runs are kept, in one folder for each task, named after it; by default nowhere. The same call
         goes on from there. A call with more tasks or seeds uses what is there.
       progress: as in `compare`, for each task anew.
