@@ -266,7 +266,8 @@ def predict(costs: Costs, runs: PlannedRuns, cfg: Config, *, timed: bool) -> dic
     """The seconds that each stage of a comparison takes.
 
     A stage of R runs of N iterations takes beginning + R · (N · iteration + E · evaluation). Runs that are judged are
-    evaluated every `evaluate_every` iterations, all runs at the end.
+    evaluated every `evaluate_every` iterations, all runs at the end. Each stage may have to compile programs of its
+    own, since fewer iterations make larger batches of runs.
 
     Args:
       costs: of the runs.
