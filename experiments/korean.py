@@ -11,10 +11,13 @@ from contour_paths import PAIRS
 from gallery import read
 
 HERE = pathlib.Path(__file__).parent
+# The form of a protocol's title, and its name here.
 PROTOCOLS = {
-    "same learning rate": "같은 학습률 {}",
-    "same effective learning rate": "같은 유효 학습률 {}",
-    "each at its best of": "각각 튜닝(시도 {}번)",
+    r"same learning rate, (.+)": "같은 학습률 {}",
+    r"same effective learning rate, (.+)": "같은 유효 학습률 {}",
+    r"each at its best of (\d+) trials?": "각각 튜닝(시도 {}번)",
+    r"each at its best of (\d+) own trials?": "각각 튜닝(자체 시도 {}번)",
+    r"each at its best of (\d+) own and up to (\d+) shared trials": "각각 튜닝(자체 시도 {}번, 공유 시도 최대 {}번)",
 }
 # The name of a metric in a verdict, its name here, and whether lower is better.
 METRICS = {
@@ -52,9 +55,15 @@ def verdicts() -> str:
 
 
 def protocol(title: str) -> str:
-    """The name of a protocol whose title is such as "same learning rate, 0.01" or "each at its best of 24 trials"."""
-    name, number = found(rf"^(\D+?),? ({NUMBER})(?: trials)?$", title)
-    return PROTOCOLS[name].format(number)
+    """The name of a protocol whose title is such as "same learning rate, 0.01" or "each at its best of 24 trials".
+
+    Raises:
+      ValueError: the title has another form.
+    """
+    for form, name in PROTOCOLS.items():
+        if match := re.fullmatch(form, title):
+            return name.format(*match.groups())
+    raise ValueError(f"no protocol has such a title: {title}")
 
 
 def verdict(sentence: str) -> tuple[str, ...]:

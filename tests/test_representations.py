@@ -212,6 +212,15 @@ def test_no_history_of_a_sweeps_folder_is_read_to_show_it(evaluated):
         assert unread._repr_html_() == result._repr_html_()
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_training_without_the_histories_of_some_optimizers_is_shown_without_the_answer(evaluated):
+    whole = make_result(evaluations=make_result().evaluations if evaluated else {})
+    part = dataclasses.replace(whole, losses_before={"sgd": whole.losses_before["sgd"]})
+    check_shown(part)
+    assert set(lines_of(whole)) - set(lines_of(part)) >= set(answer_of_training(whole).sentences[:1])
+    assert part._repr_html_().count("<svg") == 1
+
+
 def test_a_comparison_shows_its_answer_and_its_verdicts_on_the_training_loss_first(compared):
     lines = lines_of(compared)
     assert lines[0].startswith("Comparison of sgd, <b>momentum</b> on mnist: 8 seeds")

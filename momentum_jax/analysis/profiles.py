@@ -164,7 +164,7 @@ def interval_over_tasks(
         raise ValueError("a mean over tasks needs at least one task, and runs of each")
     if not 0 < level < 1:
         raise ValueError(f"a confidence level must lie between 0 and 1, not at {level}")
-    value = float(np.mean([measure(_medians(of_task)[:, None])[0] for of_task in times]))
+    value = float(np.mean([measure(np.median(of_task, axis=1)[:, None])[0] for of_task in times]))
     if n < LEAST_TASKS:
         return Interval(value, math.nan, math.nan, level)
     rng = np.random.default_rng(0)
@@ -179,13 +179,7 @@ def _resampled_medians(
     times: Float[np.ndarray, "optimizers seeds"], resamples: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "optimizers resamples"]:
     seeds = times.shape[1]
-    return _medians(times[:, rng.integers(seeds, size=(resamples, seeds))])
-
-
-def _medians(times: Float[np.ndarray, "... seeds"]) -> Float[np.ndarray, "..."]:
-    """Over the last axis; +inf where one of the middle two is."""
-    ordered, n = np.sort(times, axis=-1), times.shape[-1]
-    return np.asarray((ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2)
+    return np.asarray(np.median(times[:, rng.integers(seeds, size=(resamples, seeds))], axis=-1))
 
 
 def _times(times: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from momentum_jax.cli.terminal import printing
-from momentum_jax.comparison.across_tasks import folder_of
 from momentum_jax.comparison.answer import Answer, answer_of, best_of_sweep
 from momentum_jax.comparison.arms import Arm, arm_of
 from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.task_comparison import TaskComparison
+from momentum_jax.comparison.task_folder import folder_of
 from momentum_jax.report import PAGE
 from momentum_jax.report.document.numbers import json_number
 from momentum_jax.results.result import Result

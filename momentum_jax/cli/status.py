@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from momentum_jax._base.display import counted
+from momentum_jax._base.display import clip, counted
 from momentum_jax._base.errors import InputError
 from momentum_jax._base.files import is_locked
 from momentum_jax.cli.arguments import json_switch, parse, positional
@@ -14,6 +14,7 @@ from momentum_jax.cli.documents import print_json
 from momentum_jax.cli.terminal import console
 from momentum_jax.cli.train import CHECKPOINT
 from momentum_jax.comparison import folder as comparison
+from momentum_jax.comparison.task_folder import TASKS, folder_of, read_tasks_head
 from momentum_jax.results.head import HEAD, read_head
 from momentum_jax.results.parts import count_runs
 from momentum_jax.results.result import Result
@@ -23,7 +24,7 @@ from momentum_jax.training.checkpoint import lock_path, read_checkpoint
 
 DESCRIPTION = (
     "Shows how far the sweep, the training or the comparison in a folder is: of a sweep the runs finished and failed, "
-    "speed, memory, and the time that is left; of a training the iterations."
+    "speed, memory, and the time that is left; of a training the iterations; of a comparison the same of its sweeps."
 )
 
 
@@ -48,15 +49,19 @@ def main(argv: Sequence[str], _: float) -> None:
 def _status(folder: pathlib.Path) -> dict[str, Any]:
     """How far what is in a folder is: its "kind", its "state" and what is counted."""
     if os.path.exists(folder / comparison.HEAD):
-        begun = [
-            name
-            for name in (comparison.TUNING, comparison.RERUNNING, comparison.JUDGING)
-            if (folder / name / HEAD).exists()
-        ]
-        return {"kind": "comparison", "stages": {name: _status_of_sweep(folder / name) for name in begun}}
+        return {"kind": "comparison", "stages": _status_of_stages(folder)}
+    if os.path.exists(folder / TASKS):
+        names = read_tasks_head(folder)["tasks"]
+        return {"kind": "tasks", "tasks": {name: _status_of_stages(folder / folder_of(name)) for name in names}}
     if any(os.path.exists(folder / name) for name in (SUMMARY, CHECKPOINT, lock_path(folder / CHECKPOINT).name)):
         return {"kind": "training", **_status_of_training(folder)}
     return {"kind": "sweep", **_status_of_sweep(folder)}
+
+
+def _status_of_stages(folder: pathlib.Path) -> dict[str, Any]:
+    """How far each stage of a comparison is that has begun."""
+    stages = (comparison.TUNING, comparison.RERUNNING, comparison.JUDGING)
+    return {name: _status_of_sweep(folder / name) for name in stages if (folder / name / HEAD).exists()}
 
 
 def _status_of_training(folder: pathlib.Path) -> dict[str, Any]:
@@ -100,8 +105,17 @@ def _lines_of_training(status: Mapping[str, Any]) -> list[str]:
 
 
 def _lines_of_comparison(status: Mapping[str, Any]) -> list[str]:
-    stages = status["stages"].items()
-    return [f"{name}: {line}" for name, stage in stages for line in _lines_of_sweep(stage)] or [
+    return _lines_of_stages(status["stages"])
+
+
+def _lines_of_tasks(status: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{clip(name, 40)}: {line}" for name, stages in status["tasks"].items() for line in _lines_of_stages(stages)
+    ]
+
+
+def _lines_of_stages(stages: Mapping[str, Any]) -> list[str]:
+    return [f"{name}: {line}" for name, stage in stages.items() for line in _lines_of_sweep(stage)] or [
         "nothing is trained yet"
     ]
 
@@ -120,4 +134,9 @@ def _lines_of_sweep(status: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-_LINES = {"training": _lines_of_training, "comparison": _lines_of_comparison, "sweep": _lines_of_sweep}
+_LINES = {
+    "training": _lines_of_training,
+    "comparison": _lines_of_comparison,
+    "tasks": _lines_of_tasks,
+    "sweep": _lines_of_sweep,
+}

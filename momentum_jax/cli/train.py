@@ -41,8 +41,9 @@ check Momentum against.
     momentum-jax --optimizer a=nesterov,learning_rate=0.01,momentum=0.9 \\
                  --optimizer "b=sgd,learning_rate=step_decay(init_value=0.1,transition_steps=500,decay_rate=0.5)"
 
-Other commands, each with --help: momentum-jax sweep (grids of runs), status (progress of a run), compare (does
-momentum help here), report (a page of results), paths (optimizers on a landscape), optimizers (a list).
+Other commands, each with --help: momentum-jax sweep (grids of runs), compare (does momentum help here), compare-tasks
+(and on several tasks), report (a page of results), status (progress of a run), paths (optimizers on a landscape),
+optimizers (a list). Without one it is momentum-jax train.
 
 Exit codes: 0 finished, 1 the tables could not be printed (the result is saved), 2 an argument cannot be used or a file
 cannot be written (the message says what was saved), 130 interrupted (what was finished is saved, and the same command

@@ -4,6 +4,7 @@ Exports `compare`, `compare_results`, `Comparison` and `answer_of`; `compare_tas
 `answer_of_tasks` do the same over several tasks. Each step has a file:
 
 - `procedure.py`: `compare`, the steps in their order;
+- `planning.py`: what `compare` is given, checked and planned;
 - `protocols.py`: how optimizers are set beside each other, by learning rate or by effective learning rate;
 - `counts.py`: how many runs that will be;
 - `budget.py`: how many fit into a time;
@@ -16,6 +17,7 @@ Exports `compare`, `compare_results`, `Comparison` and `answer_of`; `compare_tas
 - `folder.py`: `comparison.json`;
 - `summary.py`: what is shown of a comparison;
 - `across_tasks.py`, `task_comparison.py`, `task_answer.py`: `compare_tasks`, its profiles and summary, and its answer;
+- `task_folder.py`: `tasks.json`;
 - `suite.py`: tasks to compare on.
 
 Nothing here trains by itself: the runs are those of `sweep`, and of `train` where iterations are timed.

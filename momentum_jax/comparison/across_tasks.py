@@ -1,38 +1,40 @@
-"""`compare_tasks(tasks, optimizers)`: `compare` on each of several tasks, each with a target from its tuning."""
+"""`compare_tasks(tasks, optimizers)`: `compare` on each of several tasks, each with a target from its reruns."""
 
 import contextlib
 import dataclasses
+import functools
 import inspect
-import math
 import pathlib
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from momentum_jax._base.display import counted
 from momentum_jax._base.errors import InputError, check_path, check_real, plain, shown, unknown
 from momentum_jax._base.progress import Progress
 from momentum_jax.analysis import simultaneous_level
-from momentum_jax.comparison.arms import arm_of
-from momentum_jax.comparison.budget import Stopwatch
-from momentum_jax.comparison.folder import HEAD, seconds_within
-from momentum_jax.comparison.metrics import TIMES
-from momentum_jax.comparison.procedure import compare, temporary_folder
+from momentum_jax.comparison.budget import Stopwatch, check_within, choose, chosen_before
+from momentum_jax.comparison.folder import HEAD, open_head, seconds_within
+from momentum_jax.comparison.planning import PlannedComparison, plan_comparison
+from momentum_jax.comparison.procedure import compare, run_comparison, temporary_folder
 from momentum_jax.comparison.result import Comparison
-from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss
-from momentum_jax.comparison.task_comparison import TIME, TaskComparison, task_comparison_of
-from momentum_jax.comparison.tuning import choices
+from momentum_jax.comparison.task_comparison import TIME, TaskComparison, with_reference
+from momentum_jax.comparison.task_folder import folder_of, write_tasks_head
 from momentum_jax.config import Config
 from momentum_jax.optimizers.description import OptimizerConfig
 from momentum_jax.tasks import HostTask, Task
+from momentum_jax.training.loop import interruptible
 
 AnyTask = str | Config | Task | HostTask
-# What is set for each task.
-_SET = ("cfg", "labels", "folder", "task", "target", "level", "progress")
-_LONGEST_NAME = 100
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(compare).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+# What is set for each task, and what is no part of its plan.
+_SET = ("folder", "task", "target", "level", "progress")
+_UNPLANNED = ("task", "within", "cluster")
 
 
+@interruptible()
 def compare_tasks(
     tasks: Mapping[str, AnyTask] | Sequence[str],
     optimizers: Mapping[str, OptimizerConfig],
@@ -46,11 +48,12 @@ def compare_tasks(
 ) -> TaskComparison:
     """Compares optimizers on several tasks: which one reaches each task's target first, and how far behind are others?
 
-    `compare` runs on each task. The target of a task comes from the reruns of the first optimizer, the reference: the
-    lowest loss, rounded up to two digits, that 90 % of the runs of its best trial reach in three quarters of the
-    iterations. So no run that is judged has chosen it. Performance profiles (Dolan and Moré, 2002) and the score of
-    AlgoPerf summarise the times. The summary holds each optimizer against the first: on how many tasks it is sooner,
-    and the mean over tasks of its relative time, with an interval by a bootstrap over tasks and seeds.
+    `compare` runs on each task, after all of them have been checked. The target of a task comes from the first
+    optimizer, the reference: the lowest loss, rounded up to two digits, that 90 % of the reruns of its best trial reach
+    in three quarters of the iterations; without reruns, 90 % of the tuning runs. So no run that is judged has chosen
+    it. Performance profiles (Dolan and Moré, 2002) and the score of AlgoPerf summarise the times. The summary holds
+    each optimizer against the first: on how many tasks it is sooner, and the mean over tasks of its relative time, with
+    an interval by a bootstrap over tasks and seeds.
 
     Args:
       tasks: by name, a text as in `Config(task=…)`, a `Task`, a `HostTask`, or a `Config` of which all but the
@@ -64,7 +67,7 @@ def compare_tasks(
         after it. For each task `compare` chooses trials, seeds and iterations: the seeds if `cfg` is not given or has
         only one. A task that is in the folder keeps its part and its plan.
       folder: where the runs are kept, in one folder for each task, named after it; by default nowhere. The same call
-        goes on from there. A call with more tasks or seeds uses what is there.
+        goes on from there. A call with more tasks or seeds uses what is there. `TaskComparison.load` reads it.
       progress: as in `compare`, for each task anew.
       **options: of `compare`, for every task: `space`, `search`, `trials`, `tuning_seeds`, `judge_by`, `cluster` and so
         on.
@@ -74,77 +77,67 @@ def compare_tasks(
         without failing.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
     """
-    configs, given = _read(tasks, optimizers, Config(seeds=10 if within is None else 1) if cfg is None else cfg)
-    check_real("level", level, 0.5, 1, below_high=True)
-    if within is not None:
-        check_real("within", within, 1, math.inf)
-    _check_options(options)
-    each = simultaneous_level(plain(level), len(configs))
+    trials, layout, cluster = options.get("trials"), options.get("layout", "auto"), options.get("cluster")
+    check_within(within, cluster)
+    cfg = Config(seeds=10 if within is None else 1) if cfg is None else cfg
+    plans = _plans(tasks, optimizers, cfg, level, options, progress)
+    planned = {}
+    for name, plan in plans.items():
+        with _naming(name):
+            planned[name] = plan()
     comparisons: dict[str, Comparison] = {}
-    runs: dict[str, int] = {}
+    is_kept = folder is not None
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder()) if folder is None else _checked_folder(folder)
-        for name, of_task in configs.items():
-            own: dict[str, Any] = {"level": each, "folder": folder / folder_of(name), "task": given[name]}
+        if folder is None:
+            folder = stack.enter_context(temporary_folder())
+        else:
+            folder = _checked_folder(folder, planned, plans, within, trials)
+        write_tasks_head(folder, list(planned), plain(level))
+        for name, of_task in planned.items():
+            own, budget = folder / folder_of(name), None
             if within is not None:
-                watch, kept = Stopwatch(), seconds_within(own["folder"])
-                own["within"] = max(1.0, within / (len(configs) - len(runs))) if kept is None else kept
-            comparisons[name], runs[name] = _compare(of_task, options | own, progress)
+                watch, kept = Stopwatch(), seconds_within(own)
+                part = max(1.0, within / (len(planned) - len(comparisons))) if kept is None else kept
+                with _naming(name):
+                    of_task, budget = choose(part, trials, of_task, plans[name], layout, own, progress, watch)
+            compared = run_comparison(of_task, own, layout, cluster, progress, budget, by_reference=True)
+            comparisons[name] = compared if is_kept else compared.in_memory()
             if within is not None:
                 within -= watch.seconds if kept is None else kept
-    return task_comparison_of(comparisons, plain(level), list(_notes(comparisons, runs)))
+    return with_reference(comparisons, plain(level))
 
 
-def _notes(comparisons: Mapping[str, Comparison], runs: Mapping[str, int]) -> Iterator[str]:
-    """On tasks without a target, and on targets that rest on few runs."""
-    first = next(iter(next(iter(comparisons.values())).config.optimizers))
-    for name in runs:
-        if not runs[name]:
-            yield f"{name} has no target and is left out: too many runs of the best trial of {first} failed"
-    fewest = min(filter(None, runs.values()), default=LEAST_RUNS)
-    if fewest < LEAST_RUNS:
-        yield (
-            f"targets rest on {counted(fewest, 'tuning run')} of {first}; runs that miss one count as never, and "
-            f"{LEAST_RUNS} tuning runs make a target that nine of ten runs reach"
-        )
+def _plans(
+    tasks: Mapping[str, AnyTask] | Sequence[str],
+    optimizers: Mapping[str, OptimizerConfig],
+    cfg: Config,
+    level: float,
+    options: Mapping[str, Any],
+    progress: Progress | Literal[False] | None,
+) -> dict[str, Callable[..., PlannedComparison]]:
+    """By name of the task, what checks and plans its comparison, or with another `cfg` and `trials` one like it.
 
-
-def folder_of(name: str) -> str:
-    """The name of a task's folder.
-
-    >>> folder_of("convnet,channels=(8, 16)")
-    'convnet-channels-8-16'
+    Raises:
+      InputError: something that was given cannot be used.
     """
-    return re.sub(r"[^A-Za-z0-9]+", "-", name)[:_LONGEST_NAME].strip("-").lower() or "task"
+    configs, own_tasks = _read(tasks, optimizers, cfg)
+    check_real("level", level, 0.5, 1, below_high=True)
+    _check_options(options)
+    own = {"level": simultaneous_level(plain(level), len(configs)), "progress": progress}
+    settings = {name: value for name, value in {**_DEFAULTS, **options, **own}.items() if name not in _UNPLANNED}
+    return {
+        name: functools.partial(plan_comparison, cfg=of_task, labels=(), task=own_tasks[name], **settings)
+        for name, of_task in configs.items()
+    }
 
 
-def _compare(
-    cfg: Config, options: Mapping[str, Any], progress: Progress | Literal[False] | None
-) -> tuple[Comparison, int]:
-    """The comparison on one task, with times to its target; and how many runs this rests on, 0 if there is none."""
-    judge_by = options.get("judge_by")
-    # A target is known after the tuning only, and times cannot be asked for by name without one.
-    others = None if judge_by is None else [name for name in judge_by if name not in TIMES] or None
-    compared = compare(cfg, **{**options, "judge_by": others}, progress=progress)
-    target, runs = _target(compared)
-    if target is None:
-        return dataclasses.replace(compared, target=None), 0
-    with warnings.catch_warnings():
-        # The first call has warned already. Nothing is left to train.
-        warnings.simplefilter("ignore")
-        return compare(cfg, **options, target=target, progress=False), runs
-
-
-def _target(compared: Comparison) -> tuple[float | None, int]:
-    """The loss that the first optimizer's best trial reached in reruns or the tuning, and the number of its runs."""
-    result, plan = compared.rerun or compared.tuning, compared.plan
-    assert result is not None
-    chosen = choices(result, plan["tune_by"], plan["contained"])
-    first = next(iter(compared.config.optimizers))
-    if first not in chosen:
-        return None, 0
-    best = arm_of(result, *chosen[first])
-    return reachable_loss([best], result.config), len(best.seeds)
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Says in what is refused which task it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"task {name!r}: {error}") from error
 
 
 def _read(
@@ -186,18 +179,34 @@ def _check_name(name: object, before: Sequence[str]) -> None:
             raise InputError(f"tasks {other!r} and {name!r} would have the same folder, {folder_of(name)!r}")
 
 
-def _checked_folder(folder: str | pathlib.Path) -> pathlib.Path:
+def _checked_folder(
+    folder: str | pathlib.Path,
+    planned: Mapping[str, PlannedComparison],
+    plans: Mapping[str, Callable[..., PlannedComparison]],
+    within: float | None,
+    trials: int | None,
+) -> pathlib.Path:
+    """The folder, unless it or that of one of the tasks holds something else."""
     check_path("folder", folder)
-    if (pathlib.Path(folder) / HEAD).exists():
+    folder = pathlib.Path(folder)
+    if (folder / HEAD).exists():
         raise InputError(f"output folder {str(folder)!r} holds a comparison on one task; choose another folder")
-    return pathlib.Path(folder)
+    for name, of_task in planned.items():
+        own = folder / folder_of(name)
+        asked: PlannedComparison | None = of_task
+        if within is not None:
+            asked = chosen_before(seconds_within(own) or within, trials, of_task, plans[name], own)
+        if asked is not None and own.exists():
+            with open_head(own, asked.values):
+                pass
+    return folder
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    allowed = [name for name in inspect.signature(compare).parameters if name not in _SET]
+    allowed = [name for name in _DEFAULTS if name not in _SET]
     for name in options:
         if name == "target":
-            raise InputError("target is taken from the tuning on each task; mj.compare takes one for a single task")
+            raise InputError("target is taken from reruns on each task; mj.compare takes one for a single task")
         if name not in allowed:
             raise unknown("option of compare", name, allowed)
     judge_by = options.get("judge_by")

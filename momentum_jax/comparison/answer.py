@@ -274,7 +274,8 @@ def _warnings(compared: Comparison) -> Iterator[str]:
     with_runs = {name: protocol for name, protocol in compared.protocols.items() if protocol.arms}
     yield from notes_on_losers(with_runs, compared.plan, _level(compared))
     if compared.tuning is not None:
-        yield from notes_on_tuning(compared.tuning, tuning_losses(compared.tuning, compared.plan["tune_by"]), ())
+        losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
+        yield from notes_on_tuning(compared.tuning, losses, (), compared.plan["space"])
         yield from notes_on_errors("tuning", compared.tuning)
     yield from notes_on_runs(with_runs)
     yield from notes_on_failures(with_runs, compared.config.iterations)

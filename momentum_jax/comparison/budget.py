@@ -1,7 +1,6 @@
 """`compare(within=…)`: chooses trials, seeds and iterations that fit into a time, by a short pilot."""
 
 import bisect
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -13,19 +12,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from momentum_jax._base.display import counted
-from momentum_jax._base.errors import InputError
+from momentum_jax._base.errors import InputError, check_real, plain
 from momentum_jax._base.progress import Progress, Report, reporting_to
 from momentum_jax.analysis import median_half_width, simultaneous_level
 from momentum_jax.comparison.arms import arm_of
-from momentum_jax.comparison.counts import ComparisonPlan, PlannedRuns, fewer_runs
+from momentum_jax.comparison.counts import PlannedRuns, fewer_runs
 from momentum_jax.comparison.folder import check_same, read_plan
 from momentum_jax.comparison.metrics import median
+from momentum_jax.comparison.planning import PlannedComparison
 from momentum_jax.config import Config
 from momentum_jax.results.result import Result
 from momentum_jax.space import Trial
 from momentum_jax.sweeps.driver import run_sweep
 from momentum_jax.sweeps.plan import HostPlan, SweepPlan, plan_sweep
-from momentum_jax.sweeps.workers import Workers
+from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import HostTask
 from momentum_jax.training.cost import runs_of_measuring
 from momentum_jax.training.loop import CHUNK, Interrupted
@@ -86,6 +86,7 @@ class Budget(NamedTuple):
       metric: whose differences the pilot tells of, "train_loss" where the task evaluates it, or else "mean_loss".
       resolves: the difference of it, as a proportion of the median, that the plan can resolve; see
         `resolved_difference`. None if the pilot cannot tell.
+      watch: runs since the comparison began.
     """
 
     within: float
@@ -97,6 +98,7 @@ class Budget(NamedTuple):
     predicted: dict[str, float]
     metric: str
     resolves: float | None
+    watch: Stopwatch
 
 
 class _Timed(NamedTuple):
@@ -108,78 +110,108 @@ class _Timed(NamedTuple):
     iterations: int
 
 
-class Choice(NamedTuple):
-    """What is run within a time.
+def check_within(within: float | None, cluster: str | None) -> None:
+    """Refuses a time that is too short for anything, or runs elsewhere than on this machine.
 
-    Attributes:
-      cfg: with the seeds to judge with and the iterations.
-      trials: of each optimizer in the tuning.
-      told: what a folder keeps of the choice, as JSON.
-      budget: what was chosen now; None if a folder had it from an earlier call.
+    Raises:
+      InputError: they are.
     """
-
-    cfg: Config
-    trials: int
-    told: dict[str, Any]
-    budget: Budget | None
+    if within is None:
+        return
+    check_real("within", within, 1, math.inf)
+    if cluster is not None:
+        raise InputError("within is for runs on this machine; with a cluster give trials, seeds and iterations")
 
 
 def choose(
     within: float,
-    cfg: Config,
     trials: int | None,
-    plan_runs: Callable[[Config, int | None], ComparisonPlan],
-    make_workers: Callable[[], contextlib.AbstractContextManager[Workers]],
-    folder: pathlib.Path | None,
+    planned: PlannedComparison,
+    plan: Callable[..., PlannedComparison],
+    layout: str,
+    folder: pathlib.Path,
     progress: Progress | Literal[False] | None,
-    level: float,
     watch: Stopwatch,
-) -> Choice:
+) -> tuple[PlannedComparison, Budget | None]:
     """Chooses what fits into a time by a pilot, or takes what the folder has from an earlier call.
 
     Args:
       within: the time, in seconds.
-      cfg: its iterations are the most; its seeds are kept if there are several.
       trials: of each optimizer; kept if they are given.
-      plan_runs: gives the plan with a config and a number of trials, checked.
-      make_workers: gives what trains the pilot.
-      folder: of the comparison, if it has one.
+      planned: the comparison as asked for. Its iterations are the most; its seeds are kept if there are several.
+      plan: `plan_comparison` of the same with another config and other `trials`.
+      layout: as in `train`.
+      folder: of the comparison.
       progress: as in `compare`.
-      level: the confidence level of all intervals of a metric together.
       watch: runs since the comparison began.
+
+    Returns:
+      What is to be run, with "within" among its values; and what was chosen now, None if an earlier call has chosen.
 
     Raises:
       InputError: there is too little time, a plan cannot be used, or the folder holds something else.
       Interrupted: a KeyboardInterrupt.
     """
-    given = {"trials": trials, "seeds": list(cfg.seed_tuple), "iterations": cfg.iterations}
-    asked = {"seconds": float(within), "asked": given}
-    if folder is not None and (stored := read_plan(folder)) is not None:
-        told = stored.get("within", {})
-        check_same(folder, {"within": {name: told.get(name) for name in asked}}, {"within": asked})
-        seeds, iterations = tuple(stored["config"]["seeds"]), stored["config"]["iterations"]
-        return Choice(dataclasses.replace(cfg, seeds=seeds, iterations=iterations), stored["trials"], told, None)
+    stored = chosen_before(within, trials, planned, plan, folder)
+    if stored is not None:
+        return stored, None
     # One seed is what a config has by default, and gives no verdict.
-    given_seeds = len(cfg.seed_tuple) if len(cfg.seed_tuple) > 1 else None
-    largest = plan_runs(cfg if given_seeds else dataclasses.replace(cfg, seeds=MOST_SEEDS), trials)
-    given_trials = None if trials is None and largest.tuning.search.kind != "grid" else largest.runs.trials
-    if given_trials is None:
-        largest = plan_runs(largest.cfg, MOST_TRIALS)
+    given_seeds = len(planned.cfg.seed_tuple) if len(planned.cfg.seed_tuple) > 1 else None
+    given_trials = None if trials is None and planned.tuning.search.kind != "grid" else planned.runs.trials
+    largest = plan(
+        cfg=planned.cfg if given_seeds else dataclasses.replace(planned.cfg, seeds=MOST_SEEDS),
+        trials=MOST_TRIALS if given_trials is None else trials,
+    )
     ladder = ladder_of(given_trials, given_seeds, largest.runs.seeds_needed)
     try:
-        with reporting_to(progress) as report, make_workers() as workers:
-            budget = fit(within, largest, ladder, workers, report, level, watch)
+        with reporting_to(progress) as report, make_workers(None, None, layout, planned.task) as workers:
+            budget = fit(within, largest, ladder, workers, report, watch)
     except Interrupted:
         # The runs of the pilot are not the comparison's.
         raise Interrupted(None, 0) from None
-    seeds = cfg.seed_tuple if given_seeds else tuple(range(budget.seeds))
-    told = asked | {
+    seeds = planned.cfg.seed_tuple if given_seeds else tuple(range(budget.seeds))
+    cfg = dataclasses.replace(planned.cfg, seeds=seeds, iterations=budget.iterations)
+    told = _asked(within, trials, planned.cfg) | {
         "seeds": budget.seeds,
         "predicted": budget.pilot + sum(budget.predicted.values()),
         "metric": budget.metric,
         "resolves": budget.resolves,
     }
-    return Choice(dataclasses.replace(cfg, seeds=seeds, iterations=budget.iterations), budget.trials, told, budget)
+    return _with(plan(cfg=cfg, trials=budget.trials), told), budget
+
+
+def chosen_before(
+    within: float,
+    trials: int | None,
+    planned: PlannedComparison,
+    plan: Callable[..., PlannedComparison],
+    folder: pathlib.Path,
+) -> PlannedComparison | None:
+    """What an earlier call has chosen for the same, as the folder has it; None if the folder is empty or not there.
+
+    The arguments are those of `choose`.
+
+    Raises:
+      InputError: the folder holds something else.
+    """
+    stored = read_plan(folder)
+    if stored is None:
+        return None
+    asked, told = _asked(within, trials, planned.cfg), stored.get("within", {})
+    check_same(folder, {"within": {name: told.get(name) for name in asked}}, {"within": asked})
+    seeds, iterations = tuple(stored["config"]["seeds"]), stored["config"]["iterations"]
+    cfg = dataclasses.replace(planned.cfg, seeds=seeds, iterations=iterations)
+    return _with(plan(cfg=cfg, trials=stored["trials"]), told)
+
+
+def _asked(within: float, trials: int | None, cfg: Config) -> dict[str, Any]:
+    given = {"trials": plain(trials), "seeds": list(cfg.seed_tuple), "iterations": cfg.iterations}
+    return {"seconds": float(within), "asked": given}
+
+
+def _with(planned: PlannedComparison, told: dict[str, Any]) -> PlannedComparison:
+    """The comparison, with what a folder keeps of the choice."""
+    return planned._replace(values=planned.values | {"within": told})
 
 
 def ladder_of(trials: int | None, seeds: int | None, needed: int) -> list[tuple[int, int]]:
@@ -198,11 +230,10 @@ def ladder_of(trials: int | None, seeds: int | None, needed: int) -> list[tuple[
 
 def fit(
     within: float,
-    largest: ComparisonPlan,
+    largest: PlannedComparison,
     ladder: Sequence[tuple[int, int]],
     workers: Workers,
     report: Report,
-    level: float,
     watch: Stopwatch,
 ) -> Budget:
     """Chooses the largest plan of a ladder that a pilot predicts to fit into a time.
@@ -216,7 +247,6 @@ def fit(
       ladder: trials of each optimizer and seeds to judge with, the fewest first.
       workers: what trains the pilot.
       report: told of "planning".
-      level: the confidence level of all intervals of a metric together.
       watch: runs since the comparison began.
 
     Raises:
@@ -248,7 +278,7 @@ def fit(
                 f"of each optimizer and {counted(rung[1], 'seed')}, needs it for {counted(least, 'iteration')}"
             )
     metric, spread = _spread(pilot)
-    resolves = resolved_difference(spread, rung[1], simultaneous_level(level, largest.runs.pairs))
+    resolves = resolved_difference(spread, rung[1], simultaneous_level(largest.options.level, largest.runs.pairs))
     return Budget(
         within=within,
         trials=rung[0],
@@ -259,6 +289,7 @@ def fit(
         predicted=predicted(rung, iterations),
         metric=metric,
         resolves=resolves,
+        watch=watch,
     )
 
 
@@ -326,7 +357,7 @@ def seeds_that_fit(budget: Budget, seconds: float) -> int:
     return min(budget.seeds, max(budget.least_seeds, int(left / (slower * budget.predicted["judging"] / budget.seeds))))
 
 
-def _pilot(within: float, largest: ComparisonPlan, workers: Workers, report: Report) -> tuple[Costs, Result]:
+def _pilot(within: float, largest: PlannedComparison, workers: Workers, report: Report) -> tuple[Costs, Result]:
     """What runs cost, and the longer of the two sweeps, with seeds of their own, that tell.
 
     Each has 8 runs of each optimizer, at the same effective learning rate where all have one. The first has 100

@@ -1,4 +1,4 @@
-"""What a comparison does: how many runs it trains, and whether its seeds suffice for verdicts."""
+"""How many runs a comparison trains, and whether its seeds suffice for verdicts, before anything is trained."""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from momentum_jax.analysis import least_for_median, simultaneous_level
 from momentum_jax.comparison.protocols import PlannedProtocol, trials_of
-from momentum_jax.comparison.tuning import Search, TuningPlan
+from momentum_jax.comparison.tuning import Search
 from momentum_jax.config import Config
-from momentum_jax.sweeps.plan import HostPlan, SweepPlan
 
 
 class PlannedRuns(NamedTuple):
@@ -35,24 +34,6 @@ class PlannedRuns(NamedTuple):
     judging: int
     pairs: int
     seeds_needed: int
-
-
-class ComparisonPlan(NamedTuple):
-    """What a comparison is to do, checked before anything is trained.
-
-    Attributes:
-      cfg: with the seeds to judge with.
-      tuning: what to tune, and how.
-      untuned: the protocols that need no tuning.
-      sweep: of the tuning.
-      runs: how many there are.
-    """
-
-    cfg: Config
-    tuning: TuningPlan
-    untuned: dict[str, PlannedProtocol]
-    sweep: SweepPlan | HostPlan
-    runs: PlannedRuns
 
 
 def planned_runs(search: Search, cfg: Config, untuned: Mapping[str, PlannedProtocol], level: float) -> PlannedRuns:

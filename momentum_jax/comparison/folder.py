@@ -17,6 +17,8 @@ from momentum_jax._base.files import lock, remove_left_behind, write_atomically
 from momentum_jax._base.reading import read_sealed, reason, seal
 from momentum_jax._base.trees import json_bytes
 from momentum_jax.results.fingerprint import first_difference
+from momentum_jax.results.head import HEAD as SWEEP
+from momentum_jax.results.parts import count_runs
 
 HEAD, TUNING, RERUNNING, JUDGING = "comparison.json", "tuning", "rerunning", "judging"
 # 5: with the best trials run again.
@@ -140,6 +142,11 @@ def read_head(folder: pathlib.Path) -> dict[str, Any]:
       InputError: there is none, or it is damaged or has another format.
     """
     return read_sealed(folder / HEAD, "comparison", FORMAT, _SCHEMA)
+
+
+def has_judged_runs(folder: pathlib.Path) -> bool:
+    """Whether a run of the judging is finished in the folder of a comparison, if it is one."""
+    return (folder / JUDGING / SWEEP).exists() and count_runs(folder / JUDGING)[0] > 0
 
 
 def write_head(folder: pathlib.Path, head: Mapping[str, Any]) -> None:

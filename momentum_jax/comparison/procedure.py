@@ -3,54 +3,43 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from momentum_jax._base.errors import InputError, check_real, plain, shown, unknown
+from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.progress import Progress, Report, reporting_to
 from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
-from momentum_jax.comparison.budget import Budget, Stopwatch, choose, seeds_that_fit
-from momentum_jax.comparison.counts import ComparisonPlan, PlannedRuns, planned_runs
+from momentum_jax.comparison.budget import Budget, Stopwatch, check_within, choose, seeds_that_fit
+from momentum_jax.comparison.counts import PlannedRuns
 from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING, open_head, write_head
-from momentum_jax.comparison.metrics import TIMES
-from momentum_jax.comparison.protocols import (
-    PlannedProtocol,
-    Protocol,
-    plan_untuned,
-    trials_of,
+from momentum_jax.comparison.planning import (
+    PlannedComparison,
+    check_metrics,
+    check_several,
+    check_target,
+    judging_options,
+    plan_comparison,
 )
-from momentum_jax.comparison.result import Comparison, JudgingOptions, comparison_of, judge_protocols
+from momentum_jax.comparison.protocols import PlannedProtocol, Protocol, trials_of
+from momentum_jax.comparison.result import Comparison, comparison_of, judge_protocols, reference_target
 from momentum_jax.comparison.stages import Stages, plan_stages
-from momentum_jax.comparison.target import LEAST_RUNS, reachable_loss
-from momentum_jax.comparison.tuning import (
-    Search,
-    TuningPlan,
-    best_few,
-    plan_search,
-    plan_tuned,
-    plan_tuning,
-    score_names,
-)
+from momentum_jax.comparison.target import reachable_loss
+from momentum_jax.comparison.tuning import TuningPlan, best_few, plan_tuned
 from momentum_jax.comparison.wording import note_on_few_seeds, note_on_given_target
 from momentum_jax.config import Config
-from momentum_jax.optimizers.description import OptimizerConfig, Schedule, value_text
+from momentum_jax.optimizers.description import OptimizerConfig, Schedule
 from momentum_jax.results.result import Result
 from momentum_jax.space import Space, Trial
 from momentum_jax.sweeps.driver import run_sweep
-from momentum_jax.sweeps.host import refuse_given
 from momentum_jax.sweeps.plan import plan_sweep
 from momentum_jax.sweeps.workers import Workers, make_workers
 from momentum_jax.tasks import HostTask, Task
 from momentum_jax.training.cost import measure_steps
 from momentum_jax.training.loop import Interrupted, interruptible
-from momentum_jax.training.validate import check_names, check_types, resolve_task
 
 
 @interruptible()
@@ -153,86 +142,91 @@ def compare(
     better
     """
     watch = Stopwatch()
-    check_types(cfg, None if isinstance(task, HostTask) else task, progress=progress, folder=folder)
-    check_names(cfg.optimizers)
-    cfg = _with_labels(cfg, labels)
-    options = _judging_options(judge_by, target, margin, level)
-    # Numbers of NumPy become Python's.
-    trials, validation, learning_rate, effective_learning_rate = map(
-        plain, (trials, validation, learning_rate, effective_learning_rate)
+    check_within(within, cluster)
+    plan = functools.partial(
+        plan_comparison,
+        labels=labels,
+        space=space,
+        search=search,
+        search_seed=search_seed,
+        tuning_seeds=tuning_seeds,
+        rerun_trials=rerun_trials,
+        rerun_seeds=rerun_seeds,
+        validation=validation,
+        tune_by=tune_by,
+        learning_rate=learning_rate,
+        effective_learning_rate=effective_learning_rate,
+        judge_by=judge_by,
+        target=target,
+        margin=margin,
+        level=level,
+        folder=folder,
+        task=task,
+        layout=layout,
+        progress=progress,
     )
-    _check_rates(learning_rate, effective_learning_rate)
-    own_task = task is not None
-    task = _resolved(cfg, task, layout)
-    times = [name for name in TIMES if name != "seconds_to_target" or not isinstance(task, HostTask)]
-    folder = None if folder is None else pathlib.Path(folder)
-
-    def plan_runs(cfg: Config, trials: int | None) -> ComparisonPlan:
-        tried = plan_search(cfg, space, search, trials, search_seed, tuning_seeds, plain(rerun_trials), rerun_seeds)
-        tuning = plan_tuning(cfg, task, tried, validation, tune_by)
-        _check_metrics(options, [*score_names(cfg, task), "mean_loss", "failed", *times])
-        _check_target(options, tried)
-        untuned = plan_untuned(cfg, learning_rate, effective_learning_rate)
-        # Refuses here what would be refused after the tuning.
-        plan_sweep(cfg, trials_of(cfg.optimizers, untuned), task)
-        runs = planned_runs(tried, cfg, untuned, options.level)
-        return ComparisonPlan(cfg, tuning, untuned, plan_sweep(tuning.cfg, tried.trials, tuning.task), runs)
-
-    told, budget = {}, None
-    if within is not None:
-        _check_within(within, cluster)
-        make = functools.partial(make_workers, None, None, layout, task)
-        choice = choose(plain(within), cfg, trials, plan_runs, make, folder, progress, options.level, watch)
-        cfg, trials, told, budget = choice.cfg, choice.trials, {"within": choice.told}, choice.budget
-    plan = plan_runs(cfg, trials)
-    rates = {"learning_rate": learning_rate, "effective_learning_rate": effective_learning_rate}
-    texts = {name: None if rate is None else _text_of_rate(rate) for name, rate in rates.items()}
-    with reporting_to(progress) as report, contextlib.ExitStack() as stack:
-        stages = plan_stages(report, cfg, plan.runs, timed=not isinstance(task, HostTask))
-        workers = stack.enter_context(make_workers(cluster, None, layout, task))
-        is_kept = folder is not None
-        folder = stack.enter_context(temporary_folder()) if folder is None else folder
-        head = stack.enter_context(open_head(folder, plan.tuning.values | texts | {"own_task": own_task} | told))
-        _warn_of_few_seeds(cfg, plan.runs, options.level)
-        results = _train(plan, task, options, workers, stages, folder, head, budget, watch)
-        return comparison_of(head, *(results if is_kept else (result and result.in_memory() for result in results)))
+    planned = plan(cfg, trials=trials)
+    check_target(planned.options, planned.tuning.search)
+    with contextlib.ExitStack() as stack:
+        kept = pathlib.Path(folder) if folder is not None else stack.enter_context(temporary_folder())
+        budget = None
+        if within is not None:
+            planned, budget = choose(within, trials, planned, plan, layout, kept, progress, watch)
+        compared = run_comparison(planned, kept, layout, cluster, progress, budget)
+        return compared if folder is not None else compared.in_memory()
 
 
-def _train(
-    plan: ComparisonPlan,
-    task: Task | HostTask,
-    options: JudgingOptions,
-    workers: Workers,
-    stages: Stages,
+def run_comparison(
+    planned: PlannedComparison,
     folder: pathlib.Path,
-    head: dict[str, Any],
-    budget: Budget | None,
-    watch: Stopwatch,
-) -> tuple[Result, Result | None, Result]:
-    """Tunes, runs the best trials again, judges and times, and writes to the head what it finds.
+    layout: str,
+    cluster: str | None,
+    progress: Progress | Literal[False] | None,
+    budget: Budget | None = None,
+    *,
+    by_reference: bool = False,
+) -> Comparison:
+    """Tunes, trains and judges what is planned, in a folder; see `compare`.
 
-    Returns:
-      The results of the tuning, of the reruns if there are any, and of the judging.
+    Args:
+      planned: the comparison.
+      folder: where the runs are kept, and read from when they are asked for.
+      layout: as in `train`.
+      cluster: as in `sweep`.
+      progress: as in `compare`.
+      budget: what was chosen to keep within a time; None if there is none, or an earlier call has chosen.
+      by_reference: whether the target is that of the first optimizer alone, see `reference_target`.
+
+    Raises:
+      InputError: the folder cannot be used, or no trial of any optimizer finished without failing.
+      Interrupted: a KeyboardInterrupt.
     """
-    cfg = plan.cfg
-    tuning = run_sweep(plan.sweep, workers, stages.report_of("tuning"), folder / TUNING)
-    rerun = _run_again(plan.tuning, tuning, workers, stages, folder) if plan.tuning.search.rerun_seeds else None
-    planned = plan.untuned | plan_tuned(plan.tuning, rerun or tuning)
-    trials_to_judge = _trials_to_judge(cfg, planned)
-    if budget is not None:
-        cfg = dataclasses.replace(cfg, seeds=cfg.seed_tuple[: seeds_that_fit(budget, watch.seconds)])
-        head["plan"]["config"] = cfg.to_json()
-    head |= {"judging": options._asdict(), "protocols": _positions(planned, trials_to_judge)}
-    write_head(folder, head)
-    judging_plan = plan_sweep(cfg, trials_to_judge, task)
-    judged = run_sweep(judging_plan, workers, stages.report_of("judging"), folder / JUDGING)
-    if "seconds_per_step" not in head and not isinstance(task, HostTask):
-        head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
+    cfg, task, plan, options = planned.cfg, planned.task, planned.tuning, planned.options
+    with reporting_to(progress) as report, contextlib.ExitStack() as stack:
+        stages = plan_stages(report, cfg, planned.runs, timed=not isinstance(task, HostTask))
+        workers = stack.enter_context(make_workers(cluster, None, layout, task))
+        head = stack.enter_context(open_head(folder, planned.values))
+        _warn_of_few_seeds(cfg, planned.runs, options.level)
+        tuning = run_sweep(planned.sweep, workers, stages.report_of("tuning"), folder / TUNING)
+        rerun = _run_again(plan, tuning, workers, stages, folder) if plan.search.rerun_seeds else None
+        protocols = planned.untuned | plan_tuned(plan, rerun or tuning)
+        trials_to_judge = _trials_to_judge(cfg, protocols)
+        if by_reference:
+            options = options._replace(target=reference_target(rerun or tuning, planned.values))
+        if budget is not None:
+            cfg = dataclasses.replace(cfg, seeds=cfg.seed_tuple[: seeds_that_fit(budget, budget.watch.seconds)])
+            head["plan"]["config"] = cfg.to_json()
+        head |= {"judging": options._asdict(), "protocols": _positions(protocols, trials_to_judge)}
         write_head(folder, head)
-    if budget is not None:
-        head["seconds"] = watch.seconds
-        write_head(folder, head)
-    return tuning, rerun, judged
+        judging_plan = plan_sweep(cfg, trials_to_judge, task)
+        judged = run_sweep(judging_plan, workers, stages.report_of("judging"), folder / JUDGING)
+        if "seconds_per_step" not in head and not isinstance(task, HostTask):
+            head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
+            write_head(folder, head)
+        if budget is not None:
+            head["seconds"] = budget.watch.seconds
+            write_head(folder, head)
+        return comparison_of(head, tuning, rerun, judged)
 
 
 def _run_again(plan: TuningPlan, tuning: Result, workers: Workers, stages: Stages, folder: pathlib.Path) -> Result:
@@ -240,34 +234,6 @@ def _run_again(plan: TuningPlan, tuning: Result, workers: Workers, stages: Stage
     best = best_few(tuning, plan.tune_by, plan.search.rerun_trials)
     cfg = dataclasses.replace(plan.cfg, seeds=plan.search.rerun_seeds)
     return run_sweep(plan_sweep(cfg, best, plan.task), workers, stages.report_of("rerunning"), folder / RERUNNING)
-
-
-def _resolved(cfg: Config, task: Task | HostTask | None, layout: str) -> Task | HostTask:
-    """The task that is compared on, checked."""
-    if not isinstance(task, HostTask):
-        return resolve_task(cfg, task)
-    refuse_given(layout=None if layout == "auto" else layout)
-    if task.data != "train":
-        raise InputError(f"compare tunes on tuning data and judges on train; leave out data={task.data!r}")
-    return task
-
-
-def _check_rates(learning_rate: float | Schedule | None, effective: float | None) -> None:
-    if learning_rate is not None and not isinstance(learning_rate, Schedule):
-        check_real("learning_rate", learning_rate, 0, math.inf)
-    if effective is not None:
-        check_real("effective_learning_rate", effective, 1e-300, math.inf)
-
-
-def _check_within(within: float, cluster: str | None) -> None:
-    check_real("within", within, 1, math.inf)
-    if cluster is not None:
-        raise InputError("within is for runs on this machine; with a cluster give trials, seeds and iterations")
-
-
-def _text_of_rate(rate: float | Schedule) -> str:
-    """The text of a rate; 1 and 1.0 are the same one."""
-    return value_text(rate if isinstance(rate, Schedule) else float(rate))
 
 
 @contextlib.contextmanager
@@ -313,7 +279,7 @@ def compare_results(
     for result in results:
         if not isinstance(result, Result):
             raise InputError(f"compare_results takes results of mj.train, not {shown(result)}")
-    options = _judging_options(judge_by, target, margin, level)
+    options = judging_options(judge_by, target, margin, level)
     check_same_task(results)
     optimizers: dict[str, OptimizerConfig] = {}
     arms: dict[str, Arm] = {}
@@ -324,9 +290,9 @@ def compare_results(
                 raise InputError(f"two results have an optimizer with the label {label!r}")
             optimizers[label] = optimizer
             arms[label] = arm_of(result, label, None)
-    _check_several(optimizers)
+    check_several(optimizers)
     config = dataclasses.replace(results[0].config, optimizers=optimizers)
-    _check_metrics(options, {name for arm in arms.values() for name in arm.values} | {"iterations_to_target"})
+    check_metrics(options, {name for arm in arms.values() for name in arm.values} | {"iterations_to_target"})
     protocols = {"given": Protocol("as configured", arms, None)}
     notes = []
     if target is None and options.times:
@@ -394,64 +360,11 @@ def _check_finished_training(result: Result) -> None:
         )
 
 
-def _with_labels(cfg: Config, labels: Sequence[str]) -> Config:
-    for label in labels:
-        if not isinstance(label, str):
-            raise InputError(
-                f'labels are given one by one, such as compare(cfg, "sgd", "momentum"), not {shown(label)}'
-            )
-        if label not in cfg.optimizers:
-            raise unknown("optimizer's label", label, cfg.optimizers)
-    chosen = {label: cfg.optimizers[label] for label in labels or cfg.optimizers}
-    _check_several(chosen)
-    return dataclasses.replace(cfg, optimizers=chosen)
-
-
-def _check_several(optimizers: Mapping[str, OptimizerConfig]) -> None:
-    if len(optimizers) < 2:
-        raise InputError(f"a comparison needs two or more optimizers, not only {next(iter(optimizers))!r}")
-
-
-def _judging_options(
-    judge_by: Sequence[str] | None, target: float | None, margin: float | None, level: float
-) -> JudgingOptions:
-    if judge_by is not None:
-        several = isinstance(judge_by, list | tuple) and all(isinstance(name, str) for name in judge_by)
-        if not (several and judge_by):
-            raise InputError(
-                f'judge_by must be one or more metrics by name, such as ["test_loss"], not {shown(judge_by)}'
-            )
-    if target is not None:
-        check_real("target", target, -math.inf, math.inf)
-    if margin is not None:
-        check_real("margin", margin, 0, np.inf)
-    check_real("level", level, 0.5, 1, below_high=True)
-    options = JudgingOptions(None if judge_by is None else list(judge_by), plain(target), plain(margin), plain(level))
-    if target is not None and not options.times:
-        raise InputError(f"target {target!r} is used by none of the metrics in judge_by, {', '.join(judge_by or ())}")
-    return options
-
-
-def _check_metrics(options: JudgingOptions, known: Iterable[str]) -> None:
-    known = set(known)
-    for name in options.judge_by or ():
-        if name not in known:
-            raise unknown("metric to judge by", name, known)
-
-
-def _check_target(options: JudgingOptions, search: Search) -> None:
-    seeds = len(search.rerun_seeds or search.tuning_seeds)
-    if options.judge_by is not None and options.times and options.target is None and seeds < LEAST_RUNS:
-        raise InputError(
-            f"judge_by: {options.times[0]} needs a target, or {LEAST_RUNS} rerun seeds to take one from, not {seeds}"
-        )
-
-
 def _warn_of_few_seeds(cfg: Config, runs: PlannedRuns, level: float) -> None:
     """Warns, before anything is trained, if there will be no verdicts."""
     few = note_on_few_seeds(len(cfg.seed_tuple), runs.pairs, level)
     if few is not None:
-        warnings.warn(few, stacklevel=4)
+        warnings.warn(few, stacklevel=5)
 
 
 def _trials_to_judge(cfg: Config, planned: Mapping[str, PlannedProtocol]) -> dict[str, tuple[Trial, ...]]:

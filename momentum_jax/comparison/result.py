@@ -104,6 +104,19 @@ class Comparison:
         there = {f"{v.protocol}, {v.metric}, {v.a}, {v.b}" for v in self.verdicts}
         raise unknown("verdict", f"{protocol}, {metric}, {a}, {b}", there)
 
+    def in_memory(self) -> "Comparison":
+        """The same comparison with all histories in memory, so that its folder may go.
+
+        Raises:
+          InputError: they are not in the folder any more, or cannot be read.
+        """
+        return dataclasses.replace(
+            self,
+            tuning=self.tuning and self.tuning.in_memory(),
+            rerun=self.rerun and self.rerun.in_memory(),
+            judged=tuple(result.in_memory() for result in self.judged),
+        )
+
     def table(self) -> Any:
         """The verdicts as a `pyarrow.Table`, one row each.
 
@@ -158,24 +171,27 @@ class Comparison:
           InputError: there is no comparison, its tuning is unfinished, or its runs are of another task.
         """
         check_path("folder", folder)
-        folder = pathlib.Path(folder)
-        head = read_head(folder)
-        if not {"protocols", "judging"} <= set(head):
-            raise InputError(
-                f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there"
-            )
-        config, again = head["plan"]["config"], head["plan"]["rerun_seeds"]
-        results = {name: Result.load(folder / name) for name in (TUNING, *([RERUNNING] if again else []), JUDGING)}
-        # The judging has its own seeds, if a call with others ended before it began.
-        judged = list(results[JUDGING].config.seed_tuple)
-        seeds = {TUNING: head["plan"]["tuning_seeds"], RERUNNING: again, JUDGING: judged}
-        for name, result in results.items():
-            asked = config | {"seeds": seeds[name], "evaluate_every": result.config.evaluate_every}
-            difference = first_difference(result.config.to_json(), asked)
-            if difference is not None:
-                raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
-        _check_head(folder, head, results[JUDGING])
-        return comparison_of(head, results[TUNING], results.get(RERUNNING), results[JUDGING])
+        return load_comparison(pathlib.Path(folder))
+
+
+def load_comparison(folder: pathlib.Path, level: float | None = None) -> Comparison:
+    """Reads a comparison from its folder, see `Comparison.load`; with a level, it is judged anew by that."""
+    head = read_head(folder)
+    if not {"protocols", "judging"} <= set(head):
+        raise InputError(f"the tuning in {str(folder)!r} is unfinished; the same call to compare goes on from there")
+    config, again = head["plan"]["config"], head["plan"]["rerun_seeds"]
+    results = {name: Result.load(folder / name) for name in (TUNING, *([RERUNNING] if again else []), JUDGING)}
+    # The judging has its own seeds, if a call with others ended before it began.
+    judged = list(results[JUDGING].config.seed_tuple)
+    seeds = {TUNING: head["plan"]["tuning_seeds"], RERUNNING: again, JUDGING: judged}
+    for name, result in results.items():
+        asked = config | {"seeds": seeds[name], "evaluate_every": result.config.evaluate_every}
+        difference = first_difference(result.config.to_json(), asked)
+        if difference is not None:
+            raise InputError(f"{str(folder / name)!r} is not of this comparison: {difference}")
+    _check_head(folder, head, results[JUDGING])
+    judging = head["judging"] | ({} if level is None else {"level": level})
+    return comparison_of(head | {"judging": judging}, results[TUNING], results.get(RERUNNING), results[JUDGING])
 
 
 def _check_head(folder: pathlib.Path, head: Mapping[str, Any], judged: Result) -> None:
@@ -224,7 +240,7 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, rerun: Result | None,
     losses = tuning_losses(tuning, plan["tune_by"])
     notes = [*notes_on_time(plan, head.get("seconds")), *notes_on_skipped(protocols)]
     notes += notes_on_search(plan, tuning.config.iterations)
-    notes += notes_on_tuning(tuning, losses, plan["schedules_replaced"])
+    notes += notes_on_tuning(tuning, losses, plan["schedules_replaced"], plan["space"])
     stages = {"tuning": tuning, **({} if rerun is None else {"rerunning": rerun}), "judging": judged}
     notes += [note for stage, result in stages.items() for note in notes_on_errors(stage, result)]
     options = JudgingOptions(*(head["judging"][name] for name in JudgingOptions._fields))
@@ -246,6 +262,15 @@ def _target_of_tuning(result: Result, plan: Mapping[str, Any]) -> tuple[float | 
     if loss is None or runs < LEAST_RUNS:
         return None, [note_on_no_target(runs, loss)]
     return loss, []
+
+
+def reference_target(result: Result, plan: Mapping[str, Any]) -> float | None:
+    """The loss that the best trial of the first optimizer reaches in reruns or the tuning, see `reachable_loss`.
+
+    It is None if too many of its runs failed.
+    """
+    first, chosen = next(iter(result.config.optimizers)), choices(result, plan["tune_by"], plan["contained"])
+    return reachable_loss([arm_of(result, *chosen[first])], result.config) if first in chosen else None
 
 
 def judge_protocols(

@@ -18,8 +18,8 @@ LEAST_RUNS = 10
 def reachable_loss(arms: Iterable[Arm], cfg: Config) -> float | None:
     """The lowest loss, rounded up to two digits, that 90 % of the runs of every arm reach in ¾ of the iterations.
 
-    It is taken from the runs of the tuning. The last quarter of the iterations is slack, so that few of the runs that
-    are judged, which have other seeds, miss it. None if more than 10 % of an arm's runs failed.
+    It is taken from the reruns, or without any from the tuning. The last quarter of the iterations is slack, so that
+    few of the runs that are judged, which have other seeds, miss it. None if more than 10 % of an arm's runs failed.
     """
     early = recorded_iterations(cfg) < 0.75 * cfg.iterations
     lowest = []

@@ -55,16 +55,17 @@ def _on_verdicts(profile: Profile, entries: list[TaskSummary]) -> str:
 def _rest(entry: TaskSummary) -> str:
     rest = [f"later on {entry.later or 'none'}"]
     rest += [f"without a difference found on {entry.undecided}"] if entry.undecided else []
-    rest += [f"without a verdict on {entry.untold}"] if entry.untold else []
+    rest += [f"without a verdict on {entry.no_verdict}"] if entry.no_verdict else []
     return ", ".join(rest)
 
 
 def _on_time(entries: list[TaskSummary]) -> str:
     """The relative times with their intervals, and what these rest on."""
-    first, tasks = name_of(entries[0].b), min(entry.solved for entry in entries)
-    if not tasks:
-        return "neither of them reaches the target of a task"
-    times = [_time(entry, named=len(entries) > 1) for entry in entries[:_MOST_NAMED]]
+    first, solved = name_of(entries[0].b), [entry for entry in entries if entry.solved]
+    if not solved:
+        return f"{'neither' if len(entries) == 1 else 'none'} of them reaches the target of a task"
+    tasks = min(entry.solved for entry in solved)
+    times = [_time(entry, named=len(entries) > 1) for entry in solved[:_MOST_NAMED]]
     where = f"over {counted(tasks, 'task')}"
     if len(entries) == 1:
         text = f"{where} it needs {times[0]} times the iterations of {first}"
@@ -83,7 +84,8 @@ def _time(entry: TaskSummary, *, named: bool) -> str:
 
 def _part(entry: TaskSummary) -> ProtocolAnswer:
     if not entry.solved:
-        return ProtocolAnswer(entry.protocol, entry.title, entry.a, entry.b, "cannot be told", "no task has times")
+        why = "neither reaches the target of a task" if entry.tasks else "no task has times"
+        return ProtocolAnswer(entry.protocol, entry.title, entry.a, entry.b, "cannot be told", why)
     low, high = entry.relative_time.low, entry.relative_time.high
     kind: Kind = "no difference found"
     if math.isnan(low):

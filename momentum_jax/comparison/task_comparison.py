@@ -10,13 +10,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from momentum_jax._base.display import Row, Summary, as_html, as_text, clip
-from momentum_jax._base.errors import check_choice, check_path
-from momentum_jax.analysis import Interval, interval_over_tasks, log_time_ratios, performance_ratios, task_scores
+from momentum_jax._base.display import Row, Summary, as_html, as_text, clip, counted
+from momentum_jax._base.errors import InputError, check_choice, check_path
+from momentum_jax.analysis import (
+    Interval,
+    interval_over_tasks,
+    log_time_ratios,
+    performance_ratios,
+    simultaneous_level,
+    task_scores,
+)
 from momentum_jax.analysis.profiles import LIMIT
+from momentum_jax.comparison.answer_sentences import name_of
+from momentum_jax.comparison.folder import has_judged_runs
 from momentum_jax.comparison.metrics import median
 from momentum_jax.comparison.protocols import Protocol
-from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.result import Comparison, load_comparison
+from momentum_jax.comparison.target import LEAST_RUNS
+from momentum_jax.comparison.task_folder import folder_of, read_tasks_head
 
 TIME = "iterations_to_target"
 
@@ -55,7 +66,7 @@ class TaskSummary(NamedTuple):
       sooner: on how many of them the verdict is that a needs fewer iterations to the target.
       later: on how many it is that a needs more.
       undecided: on how many no difference was found.
-      untold: on how many there is no verdict, for lack of seeds or since too many runs missed the target.
+      no_verdict: on how many there is none, for lack of seeds or since too many runs missed the target.
       solved: on how many of them one of the two reaches the target in the median.
       relative_time: the geometric mean over these of a's time over b's, each within [1/4, 4], with the interval of
         `momentum_jax.analysis.interval_over_tasks`: for tasks like these. NaN without tasks, and its ends for fewer
@@ -70,7 +81,7 @@ class TaskSummary(NamedTuple):
     sooner: int
     later: int
     undecided: int
-    untold: int
+    no_verdict: int
     solved: int
     relative_time: Interval
 
@@ -147,6 +158,28 @@ class TaskComparison:
             check_choice("protocol", protocol, list(self.profiles))
         return plot_profile(self, ax, protocol)
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "TaskComparison":
+        """Reads what `compare_tasks` left in a folder. A note names the tasks that no run is judged on yet.
+
+        Raises:
+          InputError: there is no comparison over tasks, or none of its tasks has runs that are judged.
+        """
+        check_path("folder", folder)
+        folder = pathlib.Path(folder)
+        head = read_tasks_head(folder)
+        tasks, level = head["tasks"], head["level"]
+        judged = [name for name in tasks if has_judged_runs(folder / folder_of(name))]
+        if not judged:
+            raise InputError(f"no run is judged yet on the tasks in {str(folder)!r}; the same call goes on from there")
+        # By the level of the last call, since an earlier one may have had fewer tasks.
+        each = simultaneous_level(level, len(tasks))
+        comparisons = {name: load_comparison(folder / folder_of(name), each) for name in judged}
+        if len({tuple(compared.config.optimizers) for compared in comparisons.values()}) > 1:
+            raise InputError(f"the comparisons in {str(folder)!r} are of different optimizers")
+        unfinished = [f"{name} is not judged yet and is left out" for name in tasks if name not in judged]
+        return with_reference(comparisons, level, unfinished)
+
 
 def _row(entry: TaskSummary) -> Row:
     time = relative_time_text(entry.relative_time)
@@ -165,6 +198,32 @@ def relative_time_text(time: Interval) -> str:
     if abs(math.log(time.value)) > 0.999 * math.log(LIMIT):
         return f"{LIMIT:g} or more" if time.value > 1 else f"{1 / LIMIT:g} or less"
     return f"{time.value:.2f}" if math.isnan(time.low) else f"{time.value:.2f} ({time.low:.2f} to {time.high:.2f})"
+
+
+def with_reference(comparisons: Mapping[str, Comparison], level: float, notes: Sequence[str] = ()) -> TaskComparison:
+    """`task_comparison_of` comparisons whose targets are those of the first optimizer, with notes on these."""
+    known = {
+        name: compared if compared.plan["target"] is not None else dataclasses.replace(compared, target=None)
+        for name, compared in comparisons.items()
+    }
+    return task_comparison_of(known, level, [*notes, *_notes_on_targets(known)])
+
+
+def _notes_on_targets(comparisons: Mapping[str, Comparison]) -> Iterator[str]:
+    """On tasks without a target, and on targets that rest on few runs."""
+    some = next(iter(comparisons.values()))
+    first = name_of(next(iter(some.config.optimizers)))
+    for name, compared in comparisons.items():
+        if compared.target is None:
+            yield f"{name} has no target and is left out: too many runs of the best trial of {first} failed"
+    runs, kind = len(some.plan["rerun_seeds"]), "rerun"
+    if not runs:
+        runs, kind = len(some.plan["tuning_seeds"]), "tuning run"
+    if runs < LEAST_RUNS and any(compared.target is not None for compared in comparisons.values()):
+        yield (
+            f"targets rest on {counted(runs, kind)} of {first}; runs that miss one count as never, and "
+            f"{LEAST_RUNS} {kind}s make a target that nine of ten runs reach"
+        )
 
 
 def task_comparison_of(
@@ -260,7 +319,7 @@ def _entries(
             sooner=sooner,
             later=later,
             undecided=undecided,
-            untold=len(times) - sooner - later - undecided,
+            no_verdict=len(times) - sooner - later - undecided,
             solved=len(solved),
             relative_time=_relative_time(solved, row, level),
         )

@@ -17,7 +17,7 @@ from momentum_jax.analysis import (
     simultaneous_level,
 )
 from momentum_jax.comparison.answer_sentences import joined, listed, name_of
-from momentum_jax.comparison.metrics import LOSSES, TIMES, metric_of
+from momentum_jax.comparison.metrics import TIMES, metric_of, unit_of
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.target import LEAST_RUNS
 from momentum_jax.comparison.verdict import Verdict
@@ -25,10 +25,12 @@ from momentum_jax.optimizers.effective import effective_learning_rate_of, has_ef
 from momentum_jax.optimizers.registry import is_bound
 from momentum_jax.results.result import Result
 from momentum_jax.results.tables import in_words, text_of, varying_hyperparameters, with_unit
-from momentum_jax.space import EFFECTIVE, Trial
+from momentum_jax.space import EFFECTIVE, Trial, Uniform, parse_axis
 
 _NOT_FINITE = "reached a loss that is not finite"
 _NO_BETTER = "ended no better than a constant prediction"
+SpaceTexts = Mapping[str, Mapping[str, str]]
+"""By label and name, what a tuning searched, as a plan has it."""
 
 
 def title_of(metric: str, target: float | None) -> str:
@@ -43,7 +45,7 @@ def title_of_tuning(plan: Mapping[str, Any], loss_unit: str) -> str:
     title = metric.title.replace("on the test set", "on held-out examples")
     if not metric.less_is_better:
         return f"1 − {title}"
-    return with_unit(title, loss_unit if plan["tune_by"] in LOSSES else "")
+    return with_unit(title, unit_of(plan["tune_by"], loss_unit))
 
 
 def format_value(metric: str, value: float) -> str:
@@ -148,12 +150,15 @@ def notes_on_skipped(protocols: Mapping[str, Protocol]) -> Iterator[str]:
 
 
 def notes_on_tuning(
-    tuning: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]], schedules_replaced: Sequence[str]
+    tuning: Result,
+    losses: Mapping[str, Float[np.ndarray, "trials seeds"]],
+    schedules_replaced: Sequence[str],
+    space: SpaceTexts,
 ) -> Iterator[str]:
     """What a reader must know of the tuning: replaced schedules, best trials on an edge, unfinished runs."""
     for label in schedules_replaced:
         yield f"tuning: constants from the space replace the schedule of {name_of(label)}"
-    for warning in warnings_of_trials(tuning, losses):
+    for warning in warnings_of_trials(tuning, losses, space):
         yield f"tuning: {warning}"
     if any(missing.any() for missing in tuning.missing.values()):
         yield "the tuning is unfinished; the best trials are the best of those that have runs"
@@ -172,8 +177,8 @@ def notes_on_search(plan: Mapping[str, Any], iterations: int) -> Iterator[str]:
     for outer in optimizers:
         inner = [b for a, b in plan["contained"] if a == outer]
         if inner:
-            shared = f"the {len(inner) * trials} trials of {', '.join(inner)}"
-            yield f"tuning: {outer} chose also among {shared}, which its space contains"
+            shared = f"the {len(inner) * trials} trials of {', '.join(map(name_of, inner))}"
+            yield f"tuning: {name_of(outer)} chose also among {shared}, which its space contains"
 
 
 def note_on_other_searches(
@@ -192,7 +197,7 @@ def note_on_other_searches(
         medians = median_of_trials(own, tuning.failed[label], tuning.missing[label])
         limit = best_of_another_search(medians, level)
         if np.isfinite(limit):
-            limits.append(f"{limit:.4g} with {label} (here {medians.min():.4g})")
+            limits.append(f"{limit:.4g} with {name_of(label)} (here {medians.min():.4g})")
     if plan["search"] == "grid" or not limits:
         return None
     return (
@@ -209,12 +214,15 @@ def notes_on_errors(stage: str, result: Result) -> Iterator[str]:
         yield f"{stage}: {runs} raised an error and failed, the first: {first}"
 
 
-def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]]) -> Iterator[str]:
+def warnings_of_trials(
+    result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]], space: SpaceTexts | None = None
+) -> Iterator[str]:
     """Warnings that the best trial of a sweep lies on the edge of what was tried, or that every trial failed.
 
     Args:
       result: what `sweep` returned.
       losses: by label; the best trial has the least median over seeds.
+      space: what was searched, or None if it is not known.
     """
     assert result.trials is not None
     for label, trials in result.trials.items():
@@ -224,26 +232,51 @@ def warnings_of_trials(result: Result, losses: Mapping[str, Float[np.ndarray, "t
         if not np.isfinite(medians).any():
             yield f"{name_of(label)}: every trial failed: {reason_of_failures(result, label)}"
             continue
-        for name, (end, value) in open_ends(trials, int(np.argmin(medians))).items():
+        own = None if space is None else space[label]
+        for name, (end, value) in open_ends(trials, int(np.argmin(medians)), own).items():
             yield (
                 f"{name_of(label)}: the best trial has the {end} {in_words(name)} that was tried, {text_of(value)}; "
                 "what is better may lie beyond it"
             )
 
 
-def open_ends(trials: Sequence[Trial], best: int) -> dict[str, tuple[str, float]]:
+def open_ends(
+    trials: Sequence[Trial], best: int, space: Mapping[str, str] | None = None
+) -> dict[str, tuple[str, float]]:
     """`ends_of_axes` of the best trial, without values that no other could exceed, such as a momentum of 0.
 
-    Where each trial has a learning rate of its own and something else varies too, ends are those of the effective
-    learning rate: along a line of equal ones the best trial may well have the lowest learning rate.
+    With a space, ends are those of what was searched: the first or last of the values, or in a range a value in the
+    outer quarter, on its scale, that no trial lies beyond.
+
+    Without one, each trial may have a learning rate of its own while something else varies too. Then ends are those of
+    the effective learning rate: along a line of equal ones the best trial may well have the lowest learning rate.
+
+    Args:
+      trials: of one optimizer.
+      best: the position of the best trial.
+      space: by name, what was searched, as `text_of_axis` writes it; None if it is not known.
     """
     axes = varying_hyperparameters(trials)
     rates = axes.get("learning_rate", [])
-    if len(axes) > 1 and len(set(rates)) == len(trials) and all(map(_has_rate, trials)):
-        del axes["learning_rate"]
-        axes[EFFECTIVE] = [effective_learning_rate_of("", trial.optimizer) for trial in trials]
+    of_its_own = len(axes) > 1 and len(set(rates)) == len(trials) and all(map(_has_rate, trials))
+    if of_its_own if space is None else EFFECTIVE in space:
+        axes.pop("learning_rate", None)
+        # To the digits of a range, since the learning rate was computed from it.
+        axes[EFFECTIVE] = [float(f"{effective_learning_rate_of('', trial.optimizer):.12g}") for trial in trials]
     ends = ends_of_axes(axes, best)
+    if space is not None:
+        ends = {name: end for name, end in ends.items() if name in space and _is_end(space[name], *end)}
     return {name: end for name, end in ends.items() if not is_bound(trials[best].optimizer, name, end[1])}
+
+
+def _is_end(axis: str, end: str, value: float) -> bool:
+    """Whether a value is at the "lowest" or "highest" end of the text of an axis."""
+    _, values = parse_axis(f"axis={axis}")
+    if isinstance(values, Uniform):
+        return value <= values.at(0.25) if end == "lowest" else value >= values.at(0.75)
+    # Two values or more: one alone has nothing to either side that was left out.
+    numbers = sorted(set(filter(is_number, values)))
+    return len(numbers) > 1 and value == (numbers[0] if end == "lowest" else numbers[-1])
 
 
 def _has_rate(trial: Trial) -> bool:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from momentum_jax._base.errors import InputError
 from momentum_jax.comparison.result import Comparison
+from momentum_jax.comparison.task_answer import decisive_protocol
 from momentum_jax.comparison.task_comparison import TaskComparison
 from momentum_jax.comparison.tuning import tuning_losses
 from momentum_jax.comparison.wording import title_of_tuning
@@ -23,6 +24,7 @@ from momentum_jax.report.document.labels import with_short_labels
 from momentum_jax.report.figures import losses_figure, save_figure, write_file
 from momentum_jax.report.heatmaps import heatmap_figure
 from momentum_jax.report.page import page
+from momentum_jax.report.profiles import profile_figure
 from momentum_jax.report.sensitivity import has_heatmap, sweep_figure
 from momentum_jax.results.result import Result
 from momentum_jax.results.summary import loss_unit
@@ -56,10 +58,10 @@ def write_task_page(shown: TaskComparison, path: pathlib.Path, pages: Mapping[st
       InputError: the file cannot be written.
     """
     commands = {name: command_of(compared) for name, compared in shown.comparisons.items()}
-    write_file(path, page(tasks_document(shown, commands, pages or {})).encode())
+    write_file(path, page(with_short_labels(tasks_document(shown, commands, pages or {}))).encode())
 
 
-def write_figures(shown: Comparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:
+def write_figures(shown: Comparison | TaskComparison | Sequence[Result], folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes the figures for a paper as PNG, SVG and PDF, and returns their paths.
 
     Raises:
@@ -81,8 +83,11 @@ def _document(shown: Comparison | Sequence[Result], command: str) -> Document:
     return sweep_document(sweeps[0], command) if sweeps else training_document(shown, command)
 
 
-def _figures(shown: Comparison | Sequence[Result]) -> dict[str, Figure]:
+def _figures(shown: Comparison | TaskComparison | Sequence[Result]) -> dict[str, Figure]:
     """The figures by the stem of their file names."""
+    if isinstance(shown, TaskComparison):
+        decisive = decisive_protocol(shown)
+        return {} if decisive is None else {"profile": profile_figure(shown, decisive)}
     if isinstance(shown, Comparison):
         return _comparison_figures(shown)
     return dict(

@@ -97,7 +97,8 @@ class Result:
 
         summary = summary_of(self, curves=curves)
         finished = len(self.iterations) > 0 and self.iterations[-1] == self.config.iterations - 1
-        if self.trials is not None or len(self.config.optimizers) < 2 or not finished or not self.losses_before:
+        whole = set(self.config.optimizers) <= set(self.losses_before)
+        if self.trials is not None or len(self.config.optimizers) < 2 or not finished or not whole:
             return summary
         return summary._replace(lines=(" ".join(answer_of_training(self).sentences), *summary.lines))
 

@@ -113,7 +113,7 @@ def _columns(result: "Result") -> list[_Column]:
     columns = []
     if result.train_loss:
         columns.append(_Column("training loss", _by_trial(result, result.train_loss)))
-    elif result.losses_before and not isinstance(result.losses_before, OnDemand):
+    elif set(result.config.optimizers) <= set(result.losses_before) and not isinstance(result.losses_before, OnDemand):
         last = {label: losses[..., -1] for label, losses in result.losses_before.items()}
         columns.append(_Column("last loss before an update", _by_trial(result, last)))
     if result.test_accuracy:

@@ -14,7 +14,6 @@ from momentum_jax.cli import compare
 from momentum_jax.cli.arguments import config_flags, config_of, parse
 from momentum_jax.comparison import procedure
 from momentum_jax.comparison.answer import answer_of, seeds_needed
-from momentum_jax.comparison.budget import Choice
 from momentum_jax.comparison.wording import format_value
 
 SMALL = ["--hidden-sizes", "8", "--iterations", "20", "--batch-size", "16"]
@@ -197,10 +196,12 @@ def test_the_plan_that_fits_into_a_time_is_said_before_the_training(main, capsys
     def train(*_, **__):
         raise mj.InputError("training begins")
 
-    def choose(within, cfg, trials, *_):
+    def choose(within, trials, planned, plan, *_):
+        cfg = planned.cfg
         given = {"trials": trials, "seeds": list(cfg.seed_tuple), "iterations": cfg.iterations}
         told = {"seconds": within, "asked": given, "seeds": 9, "predicted": 450.0, "metric": "train_loss"}
-        return Choice(dataclasses.replace(cfg, seeds=9, iterations=15), 4, told | {"resolves": 0.04}, None)
+        chosen = plan(cfg=dataclasses.replace(cfg, seeds=9, iterations=15), trials=4)
+        return chosen._replace(values=chosen.values | {"within": told | {"resolves": 0.04}}), None
 
     monkeypatch.setattr(procedure, "run_sweep", train)
     monkeypatch.setattr(procedure, "choose", choose)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -22,7 +23,7 @@ def asked(main, monkeypatch):
         return three_tasks()
 
     monkeypatch.setattr(command, "compare_tasks", compare_tasks)
-    monkeypatch.setattr(command, "write_page", lambda shown, path: path.parent.mkdir(parents=True))
+    monkeypatch.setattr(command, "write_page", lambda shown, path: path.parent.mkdir(parents=True, exist_ok=True))
     return calls
 
 
@@ -32,11 +33,13 @@ def test_the_answer_is_printed_and_the_page_links_to_that_of_each_task(asked, ma
     answer = answer_of_tasks(three_tasks())
     assert all(sentence in out.splitlines() for sentence in (*answer.sentences, answer.sure))
     assert ["c", "40", "never"] in [line.split() for line in out.splitlines()]
-    assert out.splitlines()[-1] == "written: runs/tasks-fast/ with report.html: 3 tasks, with a page each"
-    page = pathlib.Path("runs/tasks-fast/report.html").read_text()
+    ((tasks, optimizers, options),) = asked
+    folder = options["folder"]
+    assert re.fullmatch(r"runs/tasks-[0-9a-f]{8}", str(folder))
+    assert out.splitlines()[-1] == f"written: {folder}/ with report.html: 3 tasks, with a page each"
+    page = (folder / "report.html").read_text()
     assert '"page":"a/report.html"' in page
     assert answer.sentences[0] in page
-    ((tasks, optimizers, options),) = asked
     assert tasks == suite(fast=True)
     assert list(optimizers) == ["sgd", "momentum"]
     assert options["trials"] == 8
@@ -45,21 +48,15 @@ def test_the_answer_is_printed_and_the_page_links_to_that_of_each_task(asked, ma
     _, (_, _, options) = asked
     assert (options["within"], options["cfg"]) == (7200, None)
     assert "trials" not in options
+    # Another time has another folder.
+    assert str(options["folder"]) == f"{folder}-2h"
 
 
 def test_tasks_budget_and_space_are_those_that_are_given_and_json_is_one_document(asked, main, capsys):
     rules = ["--optimizer", "a=sgd,learning_rate=0.1", "--optimizer", "b=momentum,learning_rate=0.1"]
     budget = [
-        "--iterations",
-        "50",
-        "--seeds",
-        "3",
-        "--trials",
-        "4",
-        "--grid",
-        "learning_rate=0.1,1",
-        "--search",
-        "grid",
+        *("--iterations", "50", "--seeds", "3", "--trials", "4", "--rerun-trials", "2", "--rerun-seeds", "5"),
+        *("--grid", "learning_rate=0.1,1", "--search", "grid"),
     ]
     main(["compare-tasks", "--task", "mlp", "--task", "logistic", *rules, *budget, "--json", "--out", "o"])
     document = json.loads(capsys.readouterr().out)
@@ -72,6 +69,29 @@ def test_tasks_budget_and_space_are_those_that_are_given_and_json_is_one_documen
     assert list(optimizers) == ["a", "b"]
     assert options["space"] == {"learning_rate": (0.1, 1)}
     assert (options["cfg"].seeds, options["trials"], options["search"]) == ((0, 1, 2), 4, "grid")
+    assert (options["rerun_trials"], options["rerun_seeds"]) == (2, 5)
+    # Those that the README lists.
+    text = pathlib.Path(command.__file__).with_name("README.md").read_text()
+    table = text.partition("## `compare-tasks`")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    assert {key for cell in cells for key in re.findall(r"`(\w+)`", cell)} == document.keys()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["--task", "mlp"],
+        ["--iterations", "3"],
+        ["--seeds", "4"],
+        ["--optimizer", "a=sgd,learning_rate=0.1", "--optimizer", "b=sgd,learning_rate=0.2"],
+    ],
+)
+def test_what_is_compared_has_a_folder_of_its_own_whatever_the_order_of_the_tasks(changes, asked, main):
+    usual, reordered = (["--task", a, "--task", b] for a, b in (("mlp", "logistic"), ("logistic", "mlp")))
+    for arguments in (usual, reordered, changes if "--task" in changes else [*usual, *changes]):
+        main(["compare-tasks", *arguments, "--quiet"])
+    first, again, other = (options["folder"] for _, _, options in asked)
+    assert first == again != other
 
 
 def test_the_suite_is_all_kinds_of_tasks_and_leaves_out_what_is_not_there(monkeypatch, tmp_path):

@@ -233,6 +233,8 @@ def test_every_field_of_the_config_is_a_flag_explained_in_the_help(main, capsys)
         flag = {"optimizers": "optimizer"}.get(field.name, field.name).replace("_", "-")
         assert re.search(rf"^\W*--{flag}[ ,]", text, re.MULTILINE), flag
     assert "parameter updates of each run" in text
+    words = set(re.findall(r"[\w-]+", text.partition("Other commands")[2].partition("Exit codes")[0]))
+    assert set(cli.COMMANDS) <= words
 
 
 @pytest.mark.parametrize(

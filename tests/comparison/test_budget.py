@@ -273,7 +273,7 @@ def test_where_the_tuning_is_slower_than_the_pilot_fewer_seeds_judge_but_never_f
 
 
 def test_seeds_that_were_given_judge_however_slow_the_runs_are():
-    given = Budget(100.0, 4, 20, 20, 200, 10.0, {"tuning": 20.0, "judging": 40.0}, "train_loss", None)
+    given = Budget(100.0, 4, 20, 20, 200, 10.0, {"tuning": 20.0, "judging": 40.0}, "train_loss", None, None)
     assert seeds_that_fit(given, 99.0) == 20
     assert seeds_that_fit(given._replace(least_seeds=8), 40.0) == 20
     # The tuning took twice its time, so that a seed takes 4 s, and 50 s are left.
@@ -328,15 +328,17 @@ def test_a_training_loop_of_ones_own_is_planned_too_without_a_timing(clock, monk
 def test_tasks_get_equal_parts_and_what_one_leaves_goes_to_those_after_it(monkeypatch, tmp_path):
     clock, given = types.SimpleNamespace(now=0.0), []
 
-    def compare(cfg, options, progress):
-        given.append((cfg.seed_tuple, options["within"]))
+    def choose(within, trials, planned, *_):
+        given.append((planned.cfg.seed_tuple, within))
+        return planned, None
+
+    def run_comparison(*_, **__):
         clock.now += 40.0
-        return cfg, 1
 
     monkeypatch.setattr(budget, "now", lambda: clock.now)
-    monkeypatch.setattr(across_tasks, "_compare", compare)
-    monkeypatch.setattr(across_tasks, "_notes", lambda *_: [])
-    monkeypatch.setattr(across_tasks, "task_comparison_of", lambda *_: None)
+    monkeypatch.setattr(across_tasks, "choose", choose)
+    monkeypatch.setattr(across_tasks, "run_comparison", run_comparison)
+    monkeypatch.setattr(across_tasks, "with_reference", lambda *_: None)
     tasks = dict.fromkeys("abc", OPTIONS["task"])
     mj.compare_tasks(tasks, OPTIMIZERS, within=300, folder=tmp_path)
     assert given == [((0,), 100.0), ((0,), 130.0), ((0,), 220.0)]
@@ -345,3 +347,27 @@ def test_tasks_get_equal_parts_and_what_one_leaves_goes_to_those_after_it(monkey
     given.clear()
     mj.compare_tasks(tasks, OPTIMIZERS, within=300, folder=tmp_path, cfg=dataclasses.replace(CFG, seeds=9))
     assert given == [(tuple(range(9)), 100.0), (tuple(range(9)), 100.0), (tuple(range(9)), 160.0)]
+
+
+def test_the_plans_of_tasks_are_checked_before_the_pilot_of_the_first_and_gone_on_with(clock, tmp_path):
+    options = {"within": 10_000, **OPTIONS, "cfg": CFG, "folder": tmp_path / "t"}
+    tasks = dict.fromkeys("ab", options.pop("task"))
+
+    def refused(words, **changes):
+        with pytest.raises(mj.InputError, match=words):
+            mj.compare_tasks(tasks, OPTIMIZERS, **options | changes)
+
+    clock.stopped = True
+    refused("task 'a': within must be about", within=60)
+    clock.pilots.clear()
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            mj.compare_tasks(tasks, OPTIMIZERS, **options)
+    plan = read_plan(tmp_path / "t" / "a")
+    assert (plan["within"]["seconds"], plan["trials"]) == (5000, 64)
+    (tmp_path / "t" / "a").rename(tmp_path / "t" / "b")
+    refused(r"b' holds another comparison: within\.asked\.trials is null, not 3", trials=3)
+    refused(r"b' holds another comparison: search_seed is 0, not 1", search_seed=1)
+    refused("within is for runs on this machine", cluster="auto")
+    refused("within must be finite and at least 1, not 0", within=0)
+    assert clock.pilots == [100, 200]

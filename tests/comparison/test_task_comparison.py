@@ -1,5 +1,9 @@
 """Profiles, summary and answer of comparisons on several tasks, against the times of their runs."""
 
+import json
+import re
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ from matplotlib.figure import Figure
 import momentum_jax as mj
 from momentum_jax.analysis import interval_over_tasks, log_time_ratios
 from momentum_jax.comparison.task_answer import answer_of_tasks
-from momentum_jax.comparison.task_comparison import TIME, task_comparison_of
+from momentum_jax.comparison.task_comparison import TIME, task_comparison_of, with_reference
 from momentum_jax.report.document import tasks_document
 from momentum_jax.report.page import page
 from tests.comparison.timed import sooner, three_tasks, timed
@@ -44,7 +48,7 @@ def test_the_summary_counts_verdicts_and_has_the_mean_of_the_relative_time(compa
     assert (entry.a, entry.b, entry.tasks) == ("momentum", "sgd", 3)
     outcomes = [own.verdict("tuned", TIME, "momentum", "sgd").outcome for own in compared.comparisons.values()]
     assert outcomes == ["better", "better", "worse"]
-    assert (entry.sooner, entry.later, entry.undecided, entry.untold) == (2, 1, 0, 0)
+    assert (entry.sooner, entry.later, entry.undecided, entry.no_verdict) == (2, 1, 0, 0)
     logarithm = interval_over_tasks(times_of(compared), lambda medians: log_time_ratios(medians[1], medians[0]))
     assert entry.relative_time.value == pytest.approx(np.exp(logarithm.value))
     # A mean of ratios within 1/4 and 4 is one as well.
@@ -95,11 +99,22 @@ def test_tasks_on_which_both_miss_the_target_say_nothing_of_the_time():
     never = {"sgd": [None] * 10, "momentum": [None] * 10}
     compared = task_comparison_of({"a": timed(sooner(0.5)), "b": timed(never)}, 0.95)
     (entry, _) = compared.summary
-    assert (entry.tasks, entry.solved, entry.untold) == (2, 1, 1)
+    assert (entry.tasks, entry.solved, entry.no_verdict) == (2, 1, 1)
     assert entry.relative_time.value == pytest.approx(0.5)
     none = answer_of_tasks(task_comparison_of({"b": timed(never)}, 0.95))
     assert none.sentences[1] == "Neither of them reaches the target of a task."
-    assert {part.kind for part in none.parts} == {"cannot be told"}
+    assert {(part.kind, part.why) for part in none.parts} == {
+        ("cannot be told", "neither reaches the target of a task")
+    }
+
+
+def test_of_three_optimizers_those_that_never_reach_a_target_are_left_out_of_the_times():
+    never = [None] * 10
+    none = answer_of_tasks(task_comparison_of({"a": timed({"sgd": never, "momentum": never, "adam": never})}, 0.95))
+    assert none.sentences[1] == "None of them reaches the target of a task."
+    one = {"sgd": never, "adam": never, "momentum": sooner(1)["momentum"]}
+    text = answer_of_tasks(task_comparison_of({"a": timed(one)}, 0.95)).sentences[1]
+    assert text.startswith("Over 1 task the iterations needed are 0.25 or less with momentum times those of sgd")
 
 
 def test_a_task_without_a_target_is_left_out_and_without_any_nothing_can_be_told():
@@ -111,6 +126,19 @@ def test_a_task_without_a_target_is_left_out_and_without_any_nothing_can_be_told
     with pytest.raises(mj.InputError, match="no task has times"):
         none.plot()
     assert "Nothing can be told" in page(tasks_document(none, {}, {}))
+
+
+def test_notes_say_which_tasks_have_no_target_and_what_the_others_rest_on():
+    labels = {"my rule": sooner(1)["sgd"], "momentum": sooner(1)["sgd"]}
+    few = with_reference({"a": timed(labels), "b": timed(labels, target=None)}, 0.95)
+    assert few.notes == (
+        "b has no target and is left out: too many runs of the best trial of 'my rule' failed",
+        "targets rest on 9 reruns of 'my rule'; runs that miss one count as never, and 10 reruns make a target that "
+        "nine of ten runs reach",
+    )
+    assert few.profiles["tuned"].left_out == {"b": "it has no target"}
+    many = timed(labels)
+    assert with_reference({"a": replace(many, plan=many.plan | {"rerun_seeds": list(range(10))})}, 0.95).notes == ()
 
 
 def test_the_profile_is_drawn_as_steps_that_are_a_little_apart(compared):
@@ -137,3 +165,18 @@ def test_the_page_has_the_profile_the_verdicts_by_task_and_the_commands(compared
     (pair,) = document["matrix"]["pairs"]
     assert [row[-1]["outcome"] for row in pair["cells"]] == ["better", "better", "worse"]
     assert document["command"] == "# a\nmomentum-jax compare"
+
+
+def test_long_labels_are_short_in_the_page_and_those_of_one_length_keep_their_order(tmp_path):
+    labels = [f"{'x' * 250}{letter}" for letter in "cab"]
+    times = {label: sooner(1)["sgd"] for label in labels}
+    task_comparison_of({"comparison": timed(times), "b": timed(times)}, 0.95).report(tmp_path / "page.html")
+    written = (tmp_path / "page.html").read_text(encoding="utf-8")
+    document = json.loads(re.search(r'id="document">(.*?)</script>', written)[1])
+    short = [f"{'x' * 190}…", f"{'x' * 190}… (2)", f"{'x' * 190}… (3)"]
+    assert document["optimizers"] == short
+    assert [line["label"] for line in document["profile"]["protocols"][0]["lines"]] == short
+    # In full in its config, and nowhere else but in the commands.
+    assert list(document["config"]["comparison"]["optimizers"]) == labels
+    del document["config"], document["command"]
+    assert labels[0] not in json.dumps(document)

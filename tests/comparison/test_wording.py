@@ -18,6 +18,7 @@ from momentum_jax.comparison.wording import (
     notes_on_runs,
     notes_on_skipped,
     notes_on_target,
+    notes_on_tuning,
     open_ends,
     title_of,
     title_of_tuning,
@@ -237,6 +238,45 @@ def test_the_ends_of_a_search_along_effective_learning_rates_are_those_of_these(
     # The learning rates of a grid come more than once.
     grid = [trial(rate, momentum) for rate in (0.5, 1.0) for momentum in (0.0, 0.5, 0.9)]
     assert open_ends(grid, 4) == {"learning_rate": ("highest", 1.0)}
+
+
+def test_the_ends_of_what_was_searched_are_those_of_the_space():
+    def trial(rate, momentum):
+        return Trial(mj.OptimizerConfig("momentum", learning_rate=rate, momentum=momentum), 128)
+
+    # The third has the highest learning rate, and by far the highest effective one.
+    trials = [trial(0.05, 0.5), trial(0.3, 0.2), trial(0.5, 0.9)]
+    momentum, rate = ("highest", 0.9), ("highest", 0.5)
+    assert open_ends(trials, 2).keys() == {"momentum", "effective_learning_rate"}
+    assert open_ends(trials, 2, {"learning_rate": "0.01:1.0:log", "momentum": "0.0:0.99:lin"}) == {
+        "learning_rate": rate,
+        "momentum": momentum,
+    }
+    # Three quarters of the way from 0.01 to 100, by the logarithm, are 10.
+    assert open_ends(trials, 2, {"learning_rate": "0.01:100.0:log"}) == {}
+    assert open_ends(trials, 0, {"learning_rate": "0.01:100.0:log"}) == {"learning_rate": ("lowest", 0.05)}
+    # Some of the values that were listed were not drawn.
+    assert open_ends(trials, 2, {"momentum": "0.2,0.5,0.9"}) == {"momentum": momentum}
+    assert open_ends(trials, 2, {"momentum": "0.2,0.5,0.9,0.99"}) == {}
+    # Four trials along a line of equal effective learning rates.
+    line = [trial(0.1 * (1 - m), m) for m in (0.3, 0.6, 0.7, 0.9)]
+    assert open_ends(line, 3, {"effective_learning_rate": "0.1", "momentum": "0.0:0.99:lin"}) == {"momentum": momentum}
+    # Computed back from the learning rates, some of these differ in the last digit.
+    grid = [trial(rate * (1 - m), m) for rate in (0.1, 0.7) for m in (0.2, 0.3, 0.6, 0.9)]
+    for best in range(4):
+        ends = open_ends(grid, best, {"effective_learning_rate": "0.1,0.7"})
+        assert ends == {"effective_learning_rate": ("lowest", 0.1)}
+
+
+def test_the_warnings_of_a_comparison_are_on_what_was_searched():
+    draws = {label: [{"learning_rate": 10.0**-i, "momentum": 0.0} for i in (3, 2, 1)] for label in "ab"}
+    tuning = sweep_of(draws, (8, 9))
+    losses = {label: own[..., -1] for label, own in tuning.evaluations["train_loss"].items()}
+    space = {"a": {"learning_rate": "0.001:0.1:log"}, "b": {"learning_rate": "0.001:1000.0:log"}}
+    (warning,) = notes_on_tuning(tuning, losses, (), space)
+    assert warning == (
+        "tuning: a: the best trial has the highest learning rate that was tried, 0.1; what is better may lie beyond it"
+    )
 
 
 def test_a_note_says_what_the_best_of_another_search_could_be_unless_it_was_a_grid():

@@ -34,7 +34,7 @@ def timed(times, *, target=TARGET, level=0.95):
     judged = from_records(cfg, {label: [runs] for label in times}, np.arange(ITERATIONS), [], {}, trials)
     protocols = {name: Protocol(title, arms, None) for name, title in TITLES.items()}
     options = JudgingOptions(None, target, None, level)
-    plan = {"contained": [], "trials": 4, "tune_by": "test_loss"}
+    plan = {"contained": [], "trials": 4, "tune_by": "test_loss", "tuning_seeds": [50], "rerun_seeds": list(range(9))}
     return judge_protocols(cfg, protocols, options, target, judged=(judged,), tuning=None, plan=plan, notes=[])
 
 

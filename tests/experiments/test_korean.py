@@ -4,11 +4,16 @@ import json
 import pathlib
 import re
 import shlex
+from types import SimpleNamespace
 
 import contour_paths
 import korean
 import pytest
 import update_readme
+
+import momentum_jax as mj
+from momentum_jax.comparison import tuning
+from momentum_jax.comparison.protocols import plan_untuned
 
 PAGE = pathlib.Path(korean.__file__).with_name("README.ko.md")
 LINES = [line.partition("#")[0].strip() for line in re.findall(r"^ {4}(.+)$", PAGE.read_text(), re.MULTILINE)]
@@ -96,6 +101,29 @@ def test_what_is_better_is_told_by_the_metric():
 def test_a_verdict_of_another_form_is_no_silent_row(sentence):
     with pytest.raises(ValueError, match="is not in"):
         korean.verdict(sentence)
+
+
+def test_every_protocol_has_a_name_with_its_numbers(monkeypatch):
+    monkeypatch.setattr(tuning, "choices", lambda _, __, pairs: {"momentum": ("sgd", len(pairs))})
+    monkeypatch.setattr(tuning, "_trials", lambda *_: {})
+
+    def titles(trials, contained):
+        search = SimpleNamespace(contained=contained)
+        plan = SimpleNamespace(search=search, values={"trials": trials}, tune_by="", cfg=mj.Config())
+        return [protocol.title for protocol in tuning.plan_tuned(plan, None).values()]
+
+    untuned = [protocol.title for protocol in plan_untuned(mj.Config(), None, None).values()]
+    every = [*untuned, *titles(24, [["momentum", "sgd"]]), *titles(24, []), *titles(1, [])]
+    assert list(map(korean.protocol, every)) == [
+        "같은 학습률 0.01",
+        "같은 유효 학습률 0.1",
+        "각각 튜닝(자체 시도 24번, 공유 시도 최대 24번)",
+        "각각 튜닝(자체 시도 24번)",
+        "각각 튜닝(시도 24번)",
+        "각각 튜닝(시도 1번)",
+    ]
+    with pytest.raises(ValueError, match="no protocol has such a title: at their worst"):
+        korean.protocol("at their worst")
 
 
 def test_a_claim_that_holds_in_part_is_said_to_hold_in_part():

@@ -52,7 +52,8 @@ def comparison_document(compared: Comparison, command: str) -> Document:
     stages = {f"training {i}": result for i, result in enumerate(compared.judged, 1)}
     if compared.tuning is not None:
         losses = tuning_losses(compared.tuning, compared.plan["tune_by"])
-        document |= trials_part(compared.tuning, losses, title_of_tuning(compared.plan, loss_unit(compared.tuning)))
+        title = title_of_tuning(compared.plan, loss_unit(compared.tuning))
+        document |= trials_part(compared.tuning, losses, title, compared.plan["space"])
         if "tuned" in compared.protocols:
             curves = read_trial_curves(compared.tuning, {})
             document |= trial_curves_part(compared.tuning, curves, compared.protocols["tuned"].title)

@@ -17,17 +17,23 @@ def with_short_labels(document: Mapping[str, Any]) -> dict[str, Any]:
     if not short:
         return dict(document)
     shown = {key: value if key in _WHOLE else _replaced(value, short) for key, value in document.items()}
-    # A comparison's plan has the labels of each pair.
     config = document["config"]
-    plan = {"comparison": _replaced(config["comparison"], short)} if "comparison" in config else {}
-    return shown | {"config": config | plan}
+    if document["kind"] == "tasks":
+        return shown | {"config": {task: _with_short_plan(own, short) for task, own in config.items()}}
+    return shown | {"config": _with_short_plan(config, short)}
+
+
+def _with_short_plan(config: Mapping[str, Any], short: Mapping[str, str]) -> dict[str, Any]:
+    """A config whose comparison's plan, which has the labels of each pair, has short ones."""
+    return {key: _replaced(value, short) if key == "comparison" else value for key, value in config.items()}
 
 
 def _shortened(labels: Sequence[str]) -> dict[str, str]:
     """By long label, its beginning, with a number where two begin alike."""
     short: dict[str, str] = {}
     taken = {label for label in labels if len(label) <= _LONGEST}
-    for label in sorted(set(labels) - taken, key=len, reverse=True):
+    # Labels of one length keep their order.
+    for label in sorted((label for label in labels if label not in taken), key=len, reverse=True):
         number = 1
         while (text := f"{label[: _LONGEST - 10]}…{f' ({number})' if number > 1 else ''}") in taken:
             number += 1

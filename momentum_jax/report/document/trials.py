@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from momentum_jax._base.display import clip
 from momentum_jax.analysis import expected_best, median_of_trials, tolerated_range
-from momentum_jax.comparison.wording import open_ends
+from momentum_jax.comparison.wording import SpaceTexts, open_ends
 from momentum_jax.report.document.numbers import evenly, json_number, short_number
 from momentum_jax.report.document.parallel import parallel_of
 from momentum_jax.report.drawing import is_log
@@ -25,13 +25,19 @@ _SPOKEN_OF, _LONGEST_NAME = 4, 40
 _TOLERATED = 1.1
 
 
-def trials_part(result: Result, losses: Mapping[str, Float[np.ndarray, "trials seeds"]], what: str) -> dict[str, Any]:
+def trials_part(
+    result: Result,
+    losses: Mapping[str, Float[np.ndarray, "trials seeds"]],
+    what: str,
+    space: SpaceTexts | None = None,
+) -> dict[str, Any]:
     """Heatmaps, parallel coordinates, sensitivity to the learning rate and the expected best of a number of trials.
 
     Args:
       result: of a sweep.
       losses: by label; less is better.
       what: the name of that loss, with its unit.
+      space: what was searched, or None if it is not known.
     """
     assert result.trials is not None
     title = what[0].upper() + what[1:]
@@ -47,7 +53,8 @@ def trials_part(result: Result, losses: Mapping[str, Float[np.ndarray, "trials s
         numeric = numeric_of(varying)
         if len(numeric) >= 2:
             coordinates = dict(itertools.islice(numeric.items(), 2))
-            heatmaps.append(_heatmap(label, coordinates, medians, finished, failed, trials, most))
+            own = None if space is None else space[label]
+            heatmaps.append(_heatmap(label, coordinates, medians, finished, failed, trials, own, most))
         if len(varying) >= 2:
             parallel.append(parallel_of(label, varying, medians, finished, failed, most))
         if "learning_rate" in numeric:
@@ -77,6 +84,7 @@ def _heatmap(
     finished: Bool[np.ndarray, " trials"],
     failed: Int[np.ndarray, " trials"],
     trials: Sequence[Trial],
+    space: Mapping[str, str] | None,
     most: int,
 ) -> dict[str, Any]:
     """A matrix if the trials fill a grid, otherwise points. Of trials at one point the best is shown."""
@@ -87,7 +95,7 @@ def _heatmap(
             best.setdefault((x[i], y[i]), i)
     xs, ys = sorted(set(x)), sorted(set(y))
     first = next(iter(best.values()))
-    ends = open_ends(trials, first) if np.isfinite(medians[first]) else {}
+    ends = open_ends(trials, first, space) if np.isfinite(medians[first]) else {}
     heatmap: dict[str, Any] = {
         "label": label,
         "effective": (x_name, y_name) == LEADING,
