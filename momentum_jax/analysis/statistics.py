@@ -150,7 +150,7 @@ def median_half_width(n: int, level: float) -> float:
       Blom, Statistical estimates and transformed beta-variables, 1958.
 
     >>> round(median_half_width(12, 0.95), 3), median_half_width(5, 0.95)
-    (0.793, nan)
+    (0.792, nan)
     """
     expected = scipy.special.ndtri((np.arange(1, n + 1) - 3 / 8) / (n + 1 / 4))
     return median_interval(expected, level=level).high
