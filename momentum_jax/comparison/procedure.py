@@ -129,6 +129,7 @@ def compare(
         finished without failing; or the pilot finds `within` too short, and the message says what is needed.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
 
+    >>> import numpy as np
     >>> task = Task(
     ...     init=lambda key: np.zeros([], np.float32),
     ...     loss=lambda params, batch: ((params - batch) ** 2).mean(),
