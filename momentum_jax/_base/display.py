@@ -129,6 +129,16 @@ def counted(n: int, noun: str, several: str = "") -> str:
     return f"{n:,} {noun if n == 1 else several or noun + 's'}"
 
 
+def time_text(seconds: float) -> str:
+    """A time in its largest unit.
+
+    >>> time_text(45.2), time_text(492), time_text(7200)
+    ('45.2 s', '8.2 min', '2 h')
+    """
+    size, unit = next(((size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds >= 2 * size), (1, "s"))
+    return f"{seconds / size:.3g} {unit}"
+
+
 def inert(text: str) -> str:
     r"""A text in which no character does anything but show: others are escaped as in Python.
 

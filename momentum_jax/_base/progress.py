@@ -17,8 +17,9 @@ Progress = Callable[..., None]
 """A function `progress(phase, done, total)`, in sweeps and comparisons `progress(phase, done, total, note)`.
 
 The phase is "compiling", "training" or "evaluating", "runs" in a sweep, and "tuning", "rerunning", "judging" or
-"timing" in a comparison. `done` and `total` count its units: iterations, runs (of which `done` may hold parts) or
-rounds, and in "compiling" the size of what is compiled. The note of a sweep tells speed, failures and memory.
+"timing" in a comparison, which with `within` begins with "planning". `done` and `total` count its units: iterations,
+runs (of which `done` may hold parts) or rounds, and in "compiling" the size of what is compiled. The note of a sweep
+tells speed, failures and memory.
 """
 
 Report = Callable[..., None]
@@ -60,7 +61,7 @@ def show_progress(headline: str | Callable[[], str] = "", *, quiet: bool = False
     """Shows in the block what is reported: a bar in notebooks and on terminals, elsewhere a line every ten seconds.
 
     A bar begins after two seconds and vanishes at the end. The headline is printed at the first report, since the
-    arguments have been checked by then.
+    arguments have been checked by then. One that is still empty is asked for again at the next report.
     """
     screen = None if quiet else _screen()
     if screen is None:
@@ -190,8 +191,8 @@ class Display:
     def __call__(
         self, phase: str, done: float, total: float, note: str = "", *, whole: float | None = None, pauses: int = 0
     ) -> None:
-        if self._headline:
-            headline, self._headline = self._headline() if callable(self._headline) else self._headline, ""
+        if headline := self._headline() if callable(self._headline) else self._headline:
+            self._headline = ""
             with _without_a_reader():
                 self._screen.say(headline)
         self._estimate = self._estimate.after(self._clock(), whole, pauses)

@@ -27,6 +27,10 @@ SEEDS = int | tuple[int, ...]
 _SEEDS_HELP = (
     "the seeds; one number n stands for the seeds 0 … n−1, and one with a comma, such as 5, for that seed alone."
 )
+WITHIN_HELP = (
+    "time that all of it may take, such as 90s, 10m or 2h: a pilot chooses --trials and --seeds where they are not "
+    "given, and fewer --iterations if nothing else fits."
+)
 _NUMBERS = {int: "an integer", float: "a number"}
 # In fewer than five columns tyro's help never ends.
 _LEAST_COLUMNS = 40
@@ -242,6 +246,21 @@ def optimizers_of(texts: Iterable[str]) -> dict[str, OptimizerConfig]:
             raise InputError(f"--optimizer: the label {label!r} is given twice")
         optimizers[label] = optimizer
     return optimizers
+
+
+def seconds_of(text: str) -> float:
+    """Reads the value of `--within`, a number with its unit, as seconds.
+
+    Raises:
+      InputError: it cannot be read.
+
+    >>> seconds_of("90s"), seconds_of("10m"), seconds_of("1.5h")
+    (90.0, 600.0, 5400.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None:
+        raise InputError(f"--within must be a time such as 90s, 10m or 2h, not {shown(text)}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def config_of(arguments: Any) -> Config:

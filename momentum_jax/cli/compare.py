@@ -17,6 +17,7 @@ from momentum_jax.cli.announcement import announcement
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
     SEEDS,
+    WITHIN_HELP,
     config_flags,
     config_of,
     flag,
@@ -24,6 +25,7 @@ from momentum_jax.cli.arguments import (
     output_flags,
     parse,
     repeated_flag,
+    seconds_of,
 )
 from momentum_jax.cli.documents import comparison_document, print_json
 from momentum_jax.cli.jax_setup import set_up_jax
@@ -31,7 +33,7 @@ from momentum_jax.cli.summary import print_answer, table_label, written
 from momentum_jax.cli.terminal import console, having_saved, print_table
 from momentum_jax.comparison import procedure as comparison
 from momentum_jax.comparison.answer import Answer, answer_of, decisive_metric, seeds_needed
-from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING
+from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING, read_plan
 from momentum_jax.comparison.metrics import median_of
 from momentum_jax.comparison.result import Comparison
 from momentum_jax.comparison.wording import format_value, title_of
@@ -52,6 +54,7 @@ arguments: plain SGD and Momentum on MNIST.
 
     momentum-jax compare --seeds 20
     momentum-jax compare --seeds 20 --grid effective_learning_rate=0.01:1:log --grid momentum.momentum=0:0.99:revlog
+    momentum-jax compare --within 10m
 
 Finished runs are kept in a folder, and the same command continues from there. The page is report.html in it.
 
@@ -69,6 +72,7 @@ _FLAGS = [
     repeated_flag("grid", _GRID, metavar="[LABEL.]NAME=VALUES"),
     flag("search", Literal["random", "sobol", "grid"], "sobol", "how the trials are chosen."),
     flag("trials", int | None, None, "trials of each optimizer in the tuning; by default 16, or all of a grid."),
+    flag("within", str | None, None, WITHIN_HELP, metavar="TIME"),
     flag("search_seed", int, 0, "seed of the search's draws."),
     flag("tuning_seeds", SEEDS, (3,), "runs of each trial, with seeds that the judging does not use; or these seeds."),
     flag("rerun_trials", int, 3, "trials of each optimizer, the best, that are run again before one is chosen."),
@@ -110,7 +114,8 @@ def main(argv: Sequence[str], _: float) -> None:
     fields = [*config_flags("by default sgd and momentum."), *_FLAGS, *output_flags(_FOLDER)]
     arguments = parse(argv, "momentum-jax compare", DESCRIPTION, fields)
     cfg = config_of(arguments)
-    folder = arguments.out or pathlib.Path("runs") / f"{folder_name(cfg)}-comparison-{cfg.digest[:8]}"
+    name = f"{folder_name(cfg)}-comparison-{cfg.digest[:8]}"
+    folder = arguments.out or pathlib.Path("runs") / (f"{name}-{arguments.within}" if arguments.within else name)
     compared = _compare(cfg, arguments, folder)
     with having_saved("the runs are", folder):
         write_page(compared, folder / PAGE)
@@ -129,10 +134,16 @@ def _compare(cfg: Config, arguments: Any, folder: pathlib.Path) -> Comparison:
     options = {name: getattr(arguments, name) for name in _OPTIONS} | {
         "space": space_of(axes, compared.optimizers) if axes else None,
         "learning_rate": None if arguments.learning_rate is None else _rate_of(arguments.learning_rate),
+        "within": None if arguments.within is None else seconds_of(arguments.within),
     }
 
     def headline() -> str:
-        return f"{task_title(cfg)}: {', '.join(labels)}\n{announcement(compared, options, _finished_runs(folder))}"
+        plan = None if arguments.within is None else read_plan(folder)
+        if arguments.within is not None and plan is None:
+            # A pilot is choosing it.
+            return ""
+        said = announcement(compared, options, _finished_runs(folder), plan)
+        return f"{task_title(cfg)}: {', '.join(labels)}\n{said}"
 
     with show_progress(headline, quiet=arguments.quiet) as progress, _warnings_in_one_line():
         try:

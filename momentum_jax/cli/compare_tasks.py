@@ -12,12 +12,14 @@ from momentum_jax._base.reading import digest_of
 from momentum_jax.cli.arguments import (
     LAYOUT_HELP,
     SEEDS,
+    WITHIN_HELP,
     flag,
     optimizers_flag,
     optimizers_of,
     output_flags,
     parse,
     repeated_flag,
+    seconds_of,
     switch,
 )
 from momentum_jax.cli.documents import print_json, tasks_document
@@ -63,12 +65,13 @@ _FLAGS = [
     switch("fast", "three short tasks and a small budget: two minutes on two cores."),
     repeated_flag("tasks", _TASK, name="task", metavar="TASK"),
     optimizers_flag("by default sgd and momentum."),
-    flag("seeds", SEEDS, (10,), "the seeds to judge with, or how many of them."),
+    flag("seeds", SEEDS, None, "the seeds to judge with, or how many of them; by default 10."),
     flag("iterations", int | None, None, "parameter updates of each run; by default each task has its own number."),
     flag("batch_size", int | None, None, "examples in each batch, likewise."),
     repeated_flag("grid", _GRID, metavar="[LABEL.]NAME=VALUES"),
     flag("search", Literal["random", "sobol", "grid"] | None, None, "how the trials are chosen."),
     flag("trials", int | None, None, "trials of each optimizer on each task; by default 8 with --fast, or else 16."),
+    flag("within", str | None, None, WITHIN_HELP, metavar="TIME"),
     flag("search_seed", int | None, None, "seed of the search's draws."),
     flag("tuning_seeds", int | None, None, "runs of each trial, with seeds that the judging does not use."),
     flag("rerun_trials", int | None, None, "trials of each optimizer, the best, that are run again; by default 3."),
@@ -91,7 +94,7 @@ def main(argv: Sequence[str], _: float) -> None:
     """
     arguments = parse(argv, "momentum-jax compare-tasks", DESCRIPTION, _FLAGS)
     optimizers, tasks = optimizers_of(arguments.optimizers) or _OPTIMIZERS, _tasks_of(arguments)
-    folder = arguments.out or pathlib.Path("runs") / _folder_name(tasks, optimizers, arguments.seeds)
+    folder = arguments.out or pathlib.Path("runs") / _folder_name(arguments, tasks, optimizers)
     compared = _compare(arguments, tasks, optimizers, folder)
     with having_saved("the runs are", folder):
         for name, own in compared.comparisons.items():
@@ -113,19 +116,21 @@ def _tasks_of(arguments: Any) -> dict[str, Config]:
     return {name: replace(cfg, **changes) for name, cfg in tasks.items()}
 
 
-def _folder_name(
-    tasks: Mapping[str, Config], optimizers: Mapping[str, OptimizerConfig], seeds: int | tuple[int, ...]
-) -> str:
-    """The name of the folder: after a digest of the config of each task, in any order."""
+def _folder_name(arguments: Any, tasks: Mapping[str, Config], optimizers: Mapping[str, OptimizerConfig]) -> str:
+    """The name of the folder: after a digest of the config of each task, in any order, and the time of all."""
+    seeds = 10 if arguments.seeds is None else arguments.seeds
     digests = {name: replace(cfg, optimizers=optimizers, seeds=seeds).digest for name, cfg in tasks.items()}
-    return f"tasks-{digest_of(dict(sorted(digests.items())))[:8]}"
+    name = f"tasks-{digest_of(dict(sorted(digests.items())))[:8]}"
+    return f"{name}-{arguments.within}" if arguments.within else name
 
 
 def _compare(
     arguments: Any, tasks: Mapping[str, Config], optimizers: Mapping[str, OptimizerConfig], folder: pathlib.Path
 ) -> TaskComparison:
     options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
-    if arguments.fast:
+    if arguments.within is not None:
+        options["within"] = seconds_of(arguments.within)
+    elif arguments.fast:
         options = {"trials": _FAST_TRIALS} | options
     if arguments.grid:
         options["space"] = space_of([parse_axis(text) for text in arguments.grid], optimizers)
@@ -134,7 +139,7 @@ def _compare(
         return compare_tasks(
             tasks,
             optimizers,
-            cfg=Config(seeds=arguments.seeds),
+            cfg=None if arguments.seeds is None else Config(seeds=arguments.seeds),
             level=arguments.level,
             folder=folder,
             layout=arguments.layout,

@@ -7,6 +7,7 @@ Exports `compare`, `compare_results`, `Comparison` and `answer_of`; `compare_tas
 - `planning.py`: what `compare` is given, checked and planned;
 - `protocols.py`: how optimizers are set beside each other, by learning rate or by effective learning rate;
 - `counts.py`: how many runs that will be;
+- `budget.py`: how many fit into a time;
 - `tuning.py`: the trials, seeds and held-out examples of the tuning, the reruns, and the best trial of each optimizer;
 - `metrics.py`, `arms.py`: what optimizers are judged by, and the runs of one optimizer with their values;
 - `target.py`: the target loss that the tuning gives, and the times to it;

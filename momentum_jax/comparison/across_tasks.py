@@ -2,15 +2,17 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from momentum_jax._base.errors import InputError, check_path, check_real, plain, shown, unknown
 from momentum_jax._base.progress import Progress
 from momentum_jax.analysis import simultaneous_level
-from momentum_jax.comparison.folder import HEAD, open_head
+from momentum_jax.comparison.budget import Stopwatch, check_within, choose, chosen_before
+from momentum_jax.comparison.folder import HEAD, open_head, seconds_within
 from momentum_jax.comparison.planning import PlannedComparison, plan_comparison
 from momentum_jax.comparison.procedure import compare, run_comparison, temporary_folder
 from momentum_jax.comparison.result import Comparison
@@ -29,7 +31,7 @@ _DEFAULTS = {
 }
 # What is set for each task, and what is no part of its plan.
 _SET = ("folder", "task", "target", "level", "progress")
-_UNPLANNED = ("task", "cluster")
+_UNPLANNED = ("task", "within", "cluster")
 
 
 @interruptible()
@@ -39,6 +41,7 @@ def compare_tasks(
     *,
     cfg: Config | None = None,
     level: float = 0.95,
+    within: float | None = None,
     folder: str | pathlib.Path | None = None,
     progress: Progress | Literal[False] | None = None,
     **options: Any,
@@ -60,6 +63,9 @@ def compare_tasks(
         of all tasks, such as 10. By default `Config(seeds=10)`. Its optimizers are not used.
       level: the confidence level of all verdicts by one metric together, over all tasks (Bonferroni), and of intervals
         over tasks.
+      within: seconds that all of it may take. The tasks get equal parts of it, and what a task leaves goes to those
+        after it. For each task `compare` chooses trials, seeds and iterations: the seeds if `cfg` is not given or has
+        only one. A task that is in the folder keeps its part and its plan.
       folder: where the runs are kept, in one folder for each task, named after it; by default nowhere. The same call
         goes on from there. A call with more tasks or seeds uses what is there. `TaskComparison.load` reads it.
       progress: as in `compare`, for each task anew.
@@ -71,45 +77,67 @@ def compare_tasks(
         without failing.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
     """
-    planned = _planned(tasks, optimizers, cfg, level, options, progress)
+    trials, layout, cluster = options.get("trials"), options.get("layout", "auto"), options.get("cluster")
+    check_within(within, cluster)
+    cfg = Config(seeds=10 if within is None else 1) if cfg is None else cfg
+    plans = _plans(tasks, optimizers, cfg, level, options, progress)
+    planned = {}
+    for name, plan in plans.items():
+        with _naming(name):
+            planned[name] = plan()
+    comparisons: dict[str, Comparison] = {}
     is_kept = folder is not None
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder()) if folder is None else _checked_folder(folder, planned)
+        if folder is None:
+            folder = stack.enter_context(temporary_folder())
+        else:
+            folder = _checked_folder(folder, planned, plans, within, trials)
         write_tasks_head(folder, list(planned), plain(level))
-        comparisons: dict[str, Comparison] = {}
-        layout, cluster = options.get("layout", "auto"), options.get("cluster")
         for name, of_task in planned.items():
-            own = folder / folder_of(name)
-            compared = run_comparison(of_task, own, layout, cluster, progress, by_reference=True)
+            own, budget = folder / folder_of(name), None
+            if within is not None:
+                watch, kept = Stopwatch(), seconds_within(own)
+                part = max(1.0, within / (len(planned) - len(comparisons))) if kept is None else kept
+                with _naming(name):
+                    of_task, budget = choose(part, trials, of_task, plans[name], layout, own, progress, watch)
+            compared = run_comparison(of_task, own, layout, cluster, progress, budget, by_reference=True)
             comparisons[name] = compared if is_kept else compared.in_memory()
+            if within is not None:
+                within -= watch.seconds if kept is None else kept
     return with_reference(comparisons, plain(level))
 
 
-def _planned(
+def _plans(
     tasks: Mapping[str, AnyTask] | Sequence[str],
     optimizers: Mapping[str, OptimizerConfig],
-    cfg: Config | None,
+    cfg: Config,
     level: float,
     options: Mapping[str, Any],
     progress: Progress | Literal[False] | None,
-) -> dict[str, PlannedComparison]:
-    """By name of the task, its comparison, all of them checked before the first is run; see `compare_tasks`.
+) -> dict[str, Callable[..., PlannedComparison]]:
+    """By name of the task, what checks and plans its comparison, or with another `cfg` and `trials` one like it.
 
     Raises:
       InputError: something that was given cannot be used.
     """
-    configs, own_tasks = _read(tasks, optimizers, Config(seeds=10) if cfg is None else cfg)
+    configs, own_tasks = _read(tasks, optimizers, cfg)
     check_real("level", level, 0.5, 1, below_high=True)
     _check_options(options)
     own = {"level": simultaneous_level(plain(level), len(configs)), "progress": progress}
     settings = {name: value for name, value in {**_DEFAULTS, **options, **own}.items() if name not in _UNPLANNED}
-    planned = {}
-    for name, of_task in configs.items():
-        try:
-            planned[name] = plan_comparison(of_task, (), task=own_tasks[name], **settings)
-        except InputError as error:
-            raise InputError(f"task {name!r}: {error}") from error
-    return planned
+    return {
+        name: functools.partial(plan_comparison, cfg=of_task, labels=(), task=own_tasks[name], **settings)
+        for name, of_task in configs.items()
+    }
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Says in what is refused which task it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"task {name!r}: {error}") from error
 
 
 def _read(
@@ -151,15 +179,25 @@ def _check_name(name: object, before: Sequence[str]) -> None:
             raise InputError(f"tasks {other!r} and {name!r} would have the same folder, {folder_of(name)!r}")
 
 
-def _checked_folder(folder: str | pathlib.Path, planned: Mapping[str, PlannedComparison]) -> pathlib.Path:
+def _checked_folder(
+    folder: str | pathlib.Path,
+    planned: Mapping[str, PlannedComparison],
+    plans: Mapping[str, Callable[..., PlannedComparison]],
+    within: float | None,
+    trials: int | None,
+) -> pathlib.Path:
     """The folder, unless it or that of one of the tasks holds something else."""
     check_path("folder", folder)
     folder = pathlib.Path(folder)
     if (folder / HEAD).exists():
         raise InputError(f"output folder {str(folder)!r} holds a comparison on one task; choose another folder")
     for name, of_task in planned.items():
-        if (folder / folder_of(name)).exists():
-            with open_head(folder / folder_of(name), of_task.values):
+        own = folder / folder_of(name)
+        asked: PlannedComparison | None = of_task
+        if within is not None:
+            asked = chosen_before(seconds_within(own) or within, trials, of_task, plans[name], own)
+        if asked is not None and own.exists():
+            with open_head(own, asked.values):
                 pass
     return folder
 

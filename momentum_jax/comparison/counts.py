@@ -19,6 +19,7 @@ class PlannedRuns(NamedTuple):
       tuning: runs of the tuning.
       rerun_trials: of each optimizer, the best of the tuning.
       rerunning: runs of these with fresh seeds.
+      seeds: to judge with.
       judging: runs of the judging at most; fewer if two protocols have a trial in common.
       pairs: of optimizers, in all protocols together, at most.
       seeds_needed: how many seeds to judge with verdicts take.
@@ -29,6 +30,7 @@ class PlannedRuns(NamedTuple):
     tuning: int
     rerun_trials: int
     rerunning: int
+    seeds: int
     judging: int
     pairs: int
     seeds_needed: int
@@ -56,7 +58,21 @@ def planned_runs(search: Search, cfg: Config, untuned: Mapping[str, PlannedProto
         tuning=trials * len(cfg.optimizers) * len(search.tuning_seeds),
         rerun_trials=rerun_trials,
         rerunning=rerun_trials * len(cfg.optimizers) * len(search.rerun_seeds),
+        seeds=len(cfg.seed_tuple),
         judging=to_judge * len(cfg.seed_tuple),
         pairs=pairs,
         seeds_needed=least_for_median(simultaneous_level(level, pairs)),
+    )
+
+
+def fewer_runs(planned: PlannedRuns, trials: int, seeds: int) -> PlannedRuns:
+    """What the same comparison trains with as many or fewer trials, and with other numbers of seeds to judge with."""
+    rerun_trials = min(trials, planned.rerun_trials)
+    return planned._replace(
+        trials=trials,
+        tuning=planned.tuning // planned.trials * trials,
+        rerun_trials=rerun_trials,
+        rerunning=planned.rerunning // planned.rerun_trials * rerun_trials,
+        seeds=seeds,
+        judging=planned.judging // planned.seeds * seeds,
     )

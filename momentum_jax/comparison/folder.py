@@ -2,12 +2,14 @@
 
 `comparison.json` holds "format" and "plan" from the beginning, "judging" and "protocols" from the end of the tuning,
 and "seconds_per_step" from the end of the judging. A protocol's "trials" are positions in the sweep of the judging.
+A comparison within a time has the time and what it was chosen from as "within" of the plan, and at its end the
+"seconds" that it took, if one call did all of it.
 """
 
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from momentum_jax._base.errors import InputError
@@ -39,6 +41,14 @@ _SCHEMA = {
         "effective_learning_rate": (str, type(None)),
         "own_task": bool,
         "contained": [[str]],
+        "within?": {
+            "seconds": float,
+            "asked": {"trials": (int, type(None)), "seeds": [int], "iterations": int},
+            "seeds": int,
+            "predicted": float,
+            "metric": str,
+            "resolves": (float, type(None)),
+        },
     },
     "judging?": {
         "judge_by": ([str], type(None)),
@@ -48,6 +58,7 @@ _SCHEMA = {
     },
     "protocols?": {str: {"title": str, "skipped": (str, type(None)), "trials": {str: int}}},
     "seconds_per_step?": {str: [[float]]},
+    "seconds?": float,
 }
 
 
@@ -55,7 +66,8 @@ _SCHEMA = {
 def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Opens a folder for this process alone, and gives what `comparison.json` holds; begins it in a new folder.
 
-    A comparison may go on with other seeds to judge with: they are in the plan that is given.
+    A comparison may go on with other seeds to judge with, or without a time to keep within: what holds is the plan
+    that is given.
 
     Raises:
       InputError: the folder cannot be written, is in use, or holds something else or another comparison.
@@ -69,23 +81,58 @@ def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[st
         except OSError as error:
             raise InputError(f"output folder {str(folder)!r} cannot be written: {reason(error)}") from error
         if HEAD not in there:
-            if there - {_LOCK}:
-                raise InputError(
-                    f"output folder {str(folder)!r} holds files that are not a comparison of this program; choose "
-                    "another"
-                )
+            _check_nothing_else(folder, there)
             write_head(folder, {"format": FORMAT, "plan": plan})
         head = read_head(folder)
-        difference = first_difference(_without_seeds(head["plan"]), _without_seeds(plan))
-        if difference is not None:
-            raise InputError(
-                f"output folder {str(folder)!r} holds another comparison: {difference}; choose another folder"
-            )
+        check_same(folder, _without_seeds(head["plan"]), _without_seeds(plan))
         yield {**head, "plan": plan}
 
 
+def check_same(folder: pathlib.Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuses a folder in which something else is than what is asked for.
+
+    Raises:
+      InputError: naming the first difference.
+    """
+    difference = first_difference(there, asked)
+    if difference is not None:
+        raise InputError(f"output folder {str(folder)!r} holds another comparison: {difference}; choose another folder")
+
+
+def _check_nothing_else(folder: pathlib.Path, there: Collection[str]) -> None:
+    """Refuses a folder with files that are not what a comparison begins with, or what a killed one left of that."""
+    if not all(name.startswith(f".{HEAD}.") for name in there):
+        raise InputError(
+            f"output folder {str(folder)!r} holds files that are not a comparison of this program; choose another"
+        )
+
+
 def _without_seeds(plan: Mapping[str, Any]) -> dict[str, Any]:
-    return {**plan, "config": {name: value for name, value in plan["config"].items() if name != "seeds"}}
+    config = {name: value for name, value in plan["config"].items() if name != "seeds"}
+    return {**{name: value for name, value in plan.items() if name != "within"}, "config": config}
+
+
+def read_plan(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The plan of the comparison in a folder; None if the folder is empty or not there.
+
+    Raises:
+      InputError: the folder holds something else, or `comparison.json` is damaged or has another format.
+    """
+    try:
+        there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise InputError(f"output folder {str(folder)!r} cannot be read: {reason(error)}") from error
+    if HEAD in there:
+        plan: dict[str, Any] = read_head(folder)["plan"]
+        return plan
+    _check_nothing_else(folder, there)
+    return None
+
+
+def seconds_within(folder: pathlib.Path) -> float | None:
+    """The time that the comparison in a folder was chosen for; None if there is none."""
+    plan = read_plan(folder)
+    return None if plan is None or "within" not in plan else float(plan["within"]["seconds"])
 
 
 def read_head(folder: pathlib.Path) -> dict[str, Any]:

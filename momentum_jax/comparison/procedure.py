@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import tempfile
 import warnings
@@ -12,6 +13,7 @@ from momentum_jax._base.errors import InputError, shown
 from momentum_jax._base.progress import Progress, Report, reporting_to
 from momentum_jax._base.reading import reason
 from momentum_jax.comparison.arms import Arm, arm_of
+from momentum_jax.comparison.budget import Budget, Stopwatch, check_within, choose, seeds_that_fit
 from momentum_jax.comparison.counts import PlannedRuns
 from momentum_jax.comparison.folder import JUDGING, RERUNNING, TUNING, open_head, write_head
 from momentum_jax.comparison.planning import (
@@ -47,6 +49,7 @@ def compare(
     space: Space | None = None,
     search: str = "sobol",
     trials: int | None = None,
+    within: float | None = None,
     search_seed: int = 0,
     tuning_seeds: int | Sequence[int] = 3,
     rerun_trials: int = 3,
@@ -88,6 +91,10 @@ def compare(
         logarithmic scale. The best trials lie along a line of equal effective learning rates.
       search: "sobol", "random" or "grid".
       trials: trials of each optimizer in the tuning, 16 by default. A grid must have as many for each optimizer.
+      within: seconds that all of it may take. Trials, seeds and iterations are then chosen by a short pilot: `trials`
+        if they are not given, the seeds to judge with if the config has only one, and fewer iterations than the
+        config's if nothing else fits. `notes` say what was chosen, and which differences it can resolve; a folder keeps
+        it for the same call. See `momentum_jax.comparison.budget`.
       search_seed: the seed of the search's draws.
       tuning_seeds: how many seeds each trial is run with, none of them the config's; or the seeds themselves.
       rerun_trials: how many of each optimizer's trials, the best ones, are run again before one is chosen.
@@ -114,14 +121,15 @@ def compare(
         apply to it, and seconds are not judged.
       layout: as in `train`.
       cluster: as in `sweep`. Iterations are timed on this machine all the same.
-      progress: as in `sweep`, with the phases "tuning", "rerunning", "judging" and "timing" beside "compiling". By
-        default the time left that is shown is that of all of them.
+      progress: as in `sweep`, with the phases "tuning", "rerunning", "judging" and "timing" beside "compiling", and
+        "planning" before them with `within`. By default the time left that is shown is that of all of them.
 
     Raises:
       InputError: something that was given cannot be used, and nothing has been trained; or no trial of any optimizer
-        finished without failing.
+        finished without failing; or the pilot finds `within` too short, and the message says what is needed.
       Interrupted: a KeyboardInterrupt; the same call goes on from there if there is a folder.
 
+    >>> import numpy as np
     >>> task = Task(
     ...     init=lambda key: np.zeros([], np.float32),
     ...     loss=lambda params, batch: ((params - batch) ** 2).mean(),
@@ -134,12 +142,13 @@ def compare(
     >>> print(comparison.verdict("same", "train_loss", "momentum", "sgd").outcome)
     better
     """
-    planned = plan_comparison(
-        cfg,
-        labels,
+    watch = Stopwatch()
+    check_within(within, cluster)
+    plan = functools.partial(
+        plan_comparison,
+        labels=labels,
         space=space,
         search=search,
-        trials=trials,
         search_seed=search_seed,
         tuning_seeds=tuning_seeds,
         rerun_trials=rerun_trials,
@@ -157,10 +166,14 @@ def compare(
         layout=layout,
         progress=progress,
     )
+    planned = plan(cfg, trials=trials)
     check_target(planned.options, planned.tuning.search)
     with contextlib.ExitStack() as stack:
         kept = pathlib.Path(folder) if folder is not None else stack.enter_context(temporary_folder())
-        compared = run_comparison(planned, kept, layout, cluster, progress)
+        budget = None
+        if within is not None:
+            planned, budget = choose(within, trials, planned, plan, layout, kept, progress, watch)
+        compared = run_comparison(planned, kept, layout, cluster, progress, budget)
         return compared if folder is not None else compared.in_memory()
 
 
@@ -170,6 +183,7 @@ def run_comparison(
     layout: str,
     cluster: str | None,
     progress: Progress | Literal[False] | None,
+    budget: Budget | None = None,
     *,
     by_reference: bool = False,
 ) -> Comparison:
@@ -181,6 +195,7 @@ def run_comparison(
       layout: as in `train`.
       cluster: as in `sweep`.
       progress: as in `compare`.
+      budget: what was chosen to keep within a time; None if there is none, or an earlier call has chosen.
       by_reference: whether the target is that of the first optimizer alone, see `reference_target`.
 
     Raises:
@@ -199,12 +214,18 @@ def run_comparison(
         trials_to_judge = _trials_to_judge(cfg, protocols)
         if by_reference:
             options = options._replace(target=reference_target(rerun or tuning, planned.values))
+        if budget is not None:
+            cfg = dataclasses.replace(cfg, seeds=cfg.seed_tuple[: seeds_that_fit(budget, budget.watch.seconds)])
+            head["plan"]["config"] = cfg.to_json()
         head |= {"judging": options._asdict(), "protocols": _positions(protocols, trials_to_judge)}
         write_head(folder, head)
         judging_plan = plan_sweep(cfg, trials_to_judge, task)
         judged = run_sweep(judging_plan, workers, stages.report_of("judging"), folder / JUDGING)
         if "seconds_per_step" not in head and not isinstance(task, HostTask):
             head["seconds_per_step"] = _seconds_per_step(judged, task, stages.report_of("timing"))
+            write_head(folder, head)
+        if budget is not None:
+            head["seconds"] = budget.watch.seconds
             write_head(folder, head)
         return comparison_of(head, tuning, rerun, judged)
 

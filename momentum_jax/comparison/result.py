@@ -33,6 +33,7 @@ from momentum_jax.comparison.wording import (
     notes_on_search,
     notes_on_skipped,
     notes_on_target,
+    notes_on_time,
     notes_on_tuning,
 )
 from momentum_jax.config import Config
@@ -237,7 +238,8 @@ def comparison_of(head: Mapping[str, Any], tuning: Result, rerun: Result | None,
             }
         protocols[name] = Protocol(entry["title"], arms, entry["skipped"])
     losses = tuning_losses(tuning, plan["tune_by"])
-    notes = [*notes_on_skipped(protocols), *notes_on_search(plan, tuning.config.iterations)]
+    notes = [*notes_on_time(plan, head.get("seconds")), *notes_on_skipped(protocols)]
+    notes += notes_on_search(plan, tuning.config.iterations)
     notes += notes_on_tuning(tuning, losses, plan["schedules_replaced"], plan["space"])
     stages = {"tuning": tuning, **({} if rerun is None else {"rerunning": rerun}), "judging": judged}
     notes += [note for stage, result in stages.items() for note in notes_on_errors(stage, result)]

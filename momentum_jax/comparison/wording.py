@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from momentum_jax._base.display import counted
+from momentum_jax._base.display import counted, time_text
 from momentum_jax._base.errors import is_number
 from momentum_jax.analysis import (
     best_of_another_search,
@@ -352,6 +352,40 @@ def note_on_few_seeds(seeds: int, pairs: int, level: float) -> str | None:
         f"verdicts need {needed} seeds, not {seeds}, for {held} at {100 * level:.3g} %; so there are only medians and "
         "ranges"
     )
+
+
+def resolution_text(within: Mapping[str, Any]) -> str:
+    """Which differences a plan that was chosen by a pilot can resolve; see `momentum_jax.comparison.budget`."""
+    if within["resolves"] is None:
+        return "which differences they can resolve is not known, since too many runs of the pilot failed"
+    title = "training loss" if within["metric"] == "train_loss" else metric_of(within["metric"]).title
+    percent = float(f"{100 * within['resolves']:.2g}")
+    return f"they can resolve differences in the {title} over about {percent:g} %"
+
+
+def notes_on_time(plan: Mapping[str, Any], seconds: float | None) -> Iterator[str]:
+    """What was chosen to keep within a time, what that can resolve, and the time that it took.
+
+    Args:
+      plan: of the comparison.
+      seconds: that it took; None if it is not finished, or was not done in one call.
+    """
+    within, config = plan.get("within"), plan["config"]
+    if within is None:
+        return
+    asked, seeds = within["asked"], len(config["seeds"])
+    whole, iterations = time_text(within["seconds"]), counted(config["iterations"], "iteration")
+    yield (
+        f"planned by a pilot to fit into {whole}: {counted(plan['trials'], 'trial')} of each optimizer, "
+        f"{counted(within['seeds'], 'seed')} to judge with, {iterations}; {resolution_text(within)}"
+    )
+    if config["iterations"] < asked["iterations"]:
+        yield f"in {whole} there is no time for the {asked['iterations']:,} iterations that were asked for"
+    if seeds < within["seeds"]:
+        yield f"the tuning was slower than the pilot: {counted(seeds, 'seed')} judge, not {within['seeds']}"
+    if seconds is not None:
+        of_whole = f"more than the {whole}" if seconds > within["seconds"] else f"of {whole}"
+        yield f"all of it took {time_text(seconds)}, {of_whole}; the pilot predicted {time_text(within['predicted'])}"
 
 
 def note_on_no_target(runs: int, suggested: float | None) -> str:

@@ -13,6 +13,7 @@ from momentum_jax.analysis import (
     Interval,
     least_for_median,
     mean_interval,
+    median_half_width,
     median_interval,
     paired_differences,
     proportion_difference_interval,
@@ -57,6 +58,7 @@ def test_a_level_that_is_no_probability_is_refused(level):
         lambda: simultaneous_level(level, 2),
         lambda: mean_interval(x, level),
         lambda: median_interval(x, level=level),
+        lambda: median_half_width(30, level),
         lambda: least_for_median(level),
         lambda: wins_interval(x, level=level),
         lambda: proportion_interval(1, 2, level),
@@ -131,6 +133,18 @@ def test_the_least_number_of_differences_is_the_first_with_an_interval(level):
     least = least_for_median(level)
     has_ends = [not math.isnan(median_interval(np.arange(float(n)), level=level).low) for n in (least - 1, least)]
     assert has_ends == [False, True]
+
+
+@pytest.mark.parametrize(("n", "level"), [(7, 0.983), (8, 0.9875), (12, 0.95), (30, 0.98), (100, 0.95)])
+def test_the_half_width_of_the_medians_interval_is_an_expected_order_statistic(n, level):
+    k = int(stats.binom.ppf((1 - level) / 2, n, 0.5))
+    # The k-th largest of n uniform numbers has a beta distribution. Blom's approximation is right to one percent.
+    expected = stats.beta(n + 1 - k, k).expect(stats.norm.ppf)
+    assert median_half_width(n, level) == pytest.approx(expected, rel=0.01)
+
+
+def test_without_an_interval_there_is_no_half_width():
+    assert np.isnan(median_half_width(5, 0.95))
 
 
 def test_95_percent_needs_six_differences_and_99_percent_eight():

@@ -59,6 +59,14 @@ def test_lines_begin_after_ten_seconds_and_are_ten_seconds_apart():
     assert stream.getvalue().count("\n") == 1 + 3
 
 
+def test_a_headline_that_is_empty_at_first_is_said_once_as_soon_as_it_is_known():
+    screen, headlines = Noted(), iter(["", "", "two trials"])
+    shown = Turned(screen, lambda: next(headlines))
+    for phase in ("planning", "planning", "tuning", "tuning"):
+        shown.display(phase, 0, 100)
+    assert screen.said == ["two trials"]
+
+
 @pytest.mark.parametrize(
     ("calls", "line"),
     [

@@ -1,5 +1,6 @@
 """`momentum-jax compare` and `momentum-jax report`."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -189,3 +190,36 @@ def test_too_few_seeds_are_said_in_one_line_before_the_training(main, capsys, id
     warning, *_, training = error.splitlines()
     assert warning.startswith("warning: verdicts need 8 seeds, not 2, for 4 pairs of optimizers")
     assert training == "momentum-jax: training begins"
+
+
+def test_the_plan_that_fits_into_a_time_is_said_before_the_training(main, capsys, idx, monkeypatch):
+    def train(*_, **__):
+        raise mj.InputError("training begins")
+
+    def choose(within, trials, planned, plan, *_):
+        cfg = planned.cfg
+        given = {"trials": trials, "seeds": list(cfg.seed_tuple), "iterations": cfg.iterations}
+        told = {"seconds": within, "asked": given, "seeds": 9, "predicted": 450.0, "metric": "train_loss"}
+        chosen = plan(cfg=dataclasses.replace(cfg, seeds=9, iterations=15), trials=4)
+        return chosen._replace(values=chosen.values | {"within": told | {"resolves": 0.04}}), None
+
+    monkeypatch.setattr(procedure, "run_sweep", train)
+    monkeypatch.setattr(procedure, "choose", choose)
+    error = refusal(main, capsys, "compare", "--dataset", str(idx), *SMALL, "--within", "10m")
+    assert error.splitlines()[-4:] == [
+        "trains at most 138 runs of 15 iterations: 24 to tune (2 optimizers x 4 trials x 3 seeds), 60 to rerun the "
+        "best 3 (10 seeds), then 54 to judge (9 seeds); at the end it times an iteration of each optimizer",
+        "9 seeds to judge with are enough for verdicts at 95 %, which take 8",
+        "planned to take about 7.5 min of 10 min; they can resolve differences in the training loss over about 4 %",
+        "momentum-jax: training begins",
+    ]
+    # Another time has another folder.
+    (folder,) = pathlib.Path("runs").iterdir()
+    assert folder.name.endswith("-10m")
+
+
+@pytest.mark.parametrize("text", ["10", "m", "10 min", "-5m", "1e2s", "infh"])
+def test_a_time_without_a_unit_is_refused(main, capsys, text):
+    error = refusal(main, capsys, "compare", f"--within={text}")
+    assert error == f"momentum-jax: --within must be a time such as 90s, 10m or 2h, not {text!r}\n"
+    assert not list(pathlib.Path.cwd().iterdir())

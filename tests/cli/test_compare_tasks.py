@@ -43,6 +43,13 @@ def test_the_answer_is_printed_and_the_page_links_to_that_of_each_task(asked, ma
     assert tasks == suite(fast=True)
     assert list(optimizers) == ["sgd", "momentum"]
     assert options["trials"] == 8
+    # A pilot chooses what is not given.
+    main(["compare-tasks", "--fast", "--within", "2h"])
+    _, (_, _, options) = asked
+    assert (options["within"], options["cfg"]) == (7200, None)
+    assert "trials" not in options
+    # Another time has another folder.
+    assert str(options["folder"]) == f"{folder}-2h"
 
 
 def test_tasks_budget_and_space_are_those_that_are_given_and_json_is_one_document(asked, main, capsys):
