@@ -38,6 +38,7 @@ STUDIES = (
     "batch_size",
     "batch_size_law",
     "log_time_momentum",
+    "noisy_quadratic",
     "loss_surface",
     "own_loop",
     "momentum_atlas",
