@@ -41,6 +41,7 @@ STUDIES = (
     "noisy_quadratic",
     "loss_surface",
     "own_loop",
+    "pytorch_replay",
     "momentum_atlas",
 )
 WIDTH = 120
