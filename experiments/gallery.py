@@ -38,8 +38,10 @@ STUDIES = (
     "batch_size",
     "batch_size_law",
     "log_time_momentum",
+    "noisy_quadratic",
     "loss_surface",
     "own_loop",
+    "pytorch_replay",
     "momentum_atlas",
 )
 WIDTH = 120

@@ -36,7 +36,7 @@ def test_a_script_says_what_it_is_for(name, monkeypatch, capsys):
 
 
 def marks_of(name):
-    needs_torch = name == "own_loop" and not importlib.util.find_spec("torch")
+    needs_torch = name in ("own_loop", "pytorch_replay") and not importlib.util.find_spec("torch")
     return [pytest.mark.exhaustive, *([pytest.mark.skip(reason="torch is not installed")] if needs_torch else [])]
 
 

@@ -1,5 +1,6 @@
 """PyTorch as the oracle of a whole run and as a peer; collected where torch is installed (in CI on Python 3.11)."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,11 +10,13 @@ import sys
 import numpy as np
 import peers
 import pytest
+import pytorch_replay
 import torch
 from numpy_tutorial import MiniSGD, Momentum
 from numpy_tutorial import train as train_with_numpy
 
 import momentum_jax as mj
+from momentum_jax.comparison.suite import suite
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,20 @@ def test_pytorch_replays_a_run_from_its_batches_and_initial_weights(mnist, resul
     # float64 on both sides; rounding grows by the curvature over 200 steps and stays far below 1e-9.
     np.testing.assert_allclose(result.losses_before[label][0], before, rtol=1e-9)
     np.testing.assert_allclose(result.losses[label][0], after, rtol=1e-9)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.parametrize("name", pytorch_replay.TASKS)
+def test_pytorch_repeats_the_tuned_run_of_momentum_on_tasks_of_the_suite(name):
+    written = json.loads(pathlib.Path(pytorch_replay.__file__).with_suffix(".json").read_text())["numbers"]["runs"]
+    (run,) = (run for run in written if (run["task"], run["optimizer"]) == (name, "momentum"))
+    tuned = {"momentum": mj.OptimizerConfig("momentum", **run["hyperparameters"])}
+    fields = {"optimizers": tuned, "iterations": 100, "seeds": (pytorch_replay.SEED,), "dtype": "float64"}
+    cfg = dataclasses.replace(suite()[name], **fields)
+    # float64 on both sides; over whole runs the differences are in the study's JSON.
+    theirs = pytorch_replay.replayed(name, cfg, "momentum")
+    np.testing.assert_allclose(theirs, mj.train(cfg).losses_before["momentum"][0], rtol=1e-9)
 
 
 def losses_after(params, batches):
