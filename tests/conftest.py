@@ -51,7 +51,12 @@ def compiled_quickly(monkeypatch):
     monkeypatch.setattr(programs, "_compile", compile_quickly)
 
 
-@pytest.fixture(params=["quickly", pytest.param("as for users", marks=pytest.mark.exhaustive)])
+@pytest.fixture(
+    params=[
+        pytest.param("quickly", marks=pytest.mark.contained),
+        pytest.param("as for users", marks=pytest.mark.exhaustive),
+    ]
+)
 def compiled(request):
     """For tests of bits: trainings compile quickly by default, and in CI as for users, which could change the bits."""
     if request.param == "quickly":

@@ -214,7 +214,12 @@ def test_a_run_that_diverges_is_recorded_and_does_not_touch_its_neighbours(whole
 
 
 @pytest.mark.parametrize(
-    "optimizers", [{"sgd": PAIR["sgd"]}, pytest.param(PAIR, marks=pytest.mark.exhaustive)], ids=list
+    "optimizers",
+    [
+        pytest.param({"sgd": PAIR["sgd"]}, marks=pytest.mark.contained),
+        pytest.param(PAIR, marks=pytest.mark.exhaustive),
+    ],
+    ids=list,
 )
 def test_metrics_of_ones_own_task_are_those_that_train_records(tmp_path, optimizers):
     cfg = small(seeds=2, record_every=4, optimizers=optimizers)

@@ -128,6 +128,7 @@ WAYS = {
 }
 
 
+@pytest.mark.contained
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("way", ["in chunks of 7", "with data on the host"])
 @pytest.mark.parametrize("name", ["convnet", "least_squares"])
