@@ -90,7 +90,9 @@ def draw_protocols(axes: Axes, compared: Comparison, metric: str) -> None:
                 f"{lost}/{len(own)}", (x, row.number), ha="center", va="center", fontsize="small", annotation_clip=False
             )
     axes.set_xlim(-0.5, len(protocols) - 0.5)
-    axes.set_xticks(range(len(protocols)), [_wrapped(s.title, 18) for s in protocols], parse_math=False)
+    axes.set_xticks(
+        range(len(protocols)), [_wrapped(s.title, 54 // len(protocols)) for s in protocols], parse_math=False
+    )
     axes.grid(axis="y", alpha=0.25)
 
 

@@ -59,9 +59,9 @@ def studies(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "file", "old", "new"),
     [
-        ("verdicts", "does_momentum_help.json", "0.07197 against", "0.07198 against"),
-        ("verdicts", "does_momentum_help.json", "has a lower accuracy", "has a higher accuracy"),
-        ("verdicts", "does_momentum_help.json", "best of 24 trials", "best of 25 trials"),
+        ("verdicts", "does_momentum_help.json", "0.07129 against", "0.07128 against"),
+        ("verdicts", "does_momentum_help.json", "has a higher accuracy", "has a lower accuracy"),
+        ("verdicts", "does_momentum_help.json", "best of 32 own trials", "best of 33 own trials"),
         ("claims", "contour_paths.json", "8.0334", "9.0334"),
         ("claims", "local_minima.json", "0.0335", "0.0445"),
         ("claims", "noise_floor.json", "9.769815", "8.769815"),
@@ -87,8 +87,11 @@ def test_what_is_better_is_told_by_the_metric():
     written = json.loads((korean.HERE / "does_momentum_help.json").read_text())
     said = [[korean.verdict(sentence)[-2] for sentence in sentences] for sentences in written.values()]
     alike = "차이를 찾지 못함"
-    # The loss and the iterations are lower, the accuracy higher; then nothing; then SGD's accuracy is higher.
-    assert said == [["Momentum 우세"] * 3, [alike] * 3, [alike, "SGD 우세", alike]]
+    # The loss and the iterations are lower, the accuracy higher; then nothing; then fewer iterations by its own trials.
+    assert said == [["Momentum 우세"] * 3, [alike] * 3, [alike] * 3, [alike, alike, "Momentum 우세"]]
+    medians = "96.86 % against 96.95 % (−0.3 to −0.02 percentage points; 30 seeds)"
+    behind = f"momentum has a lower accuracy on the test set than sgd: {medians}."
+    assert korean.verdict(behind)[-2] == "SGD 우세"
 
 
 @pytest.mark.parametrize(

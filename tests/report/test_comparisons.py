@@ -1,9 +1,11 @@
 """Figures of comparisons, from results made by hand."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from momentum_jax.report import curves_figure, save_figure, three_way_figure, tuning_figure, writing
 from momentum_jax.report.comparisons import COLUMN
@@ -30,6 +32,24 @@ def test_the_three_ways_show_each_median_in_its_place_with_the_runs_around_it(co
     np.testing.assert_array_equal(runs[0].get_ydata(), arms[0].values["test_loss"])
     assert "loss on the test set (nats)" in texts_of(figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(LABELS)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_titles_of_protocols_side_by_side_do_not_overlap(compared, count):
+    titles = (
+        "each at its best of 32 own and up to 32 shared trials",
+        "same effective learning rate, 0.1",
+        "each at its best of 32 own trials",
+        "same learning rate, 0.01",
+    )[:count]
+    tuned = compared.protocols["tuned"]
+    several = {title: tuned._replace(title=title) for title in titles}
+    figure = three_way_figure(dataclasses.replace(compared, protocols=several), ["test_loss"])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) == count
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def failing(compared, metric, bad):
