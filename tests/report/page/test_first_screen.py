@@ -29,14 +29,17 @@ MAKERS = {
     "a sweep in which all failed": lambda: sweep_document(sweep_of({"m": DIVERGING}, (0, 1)), "momentum-jax sweep"),
 }
 ALWAYS = ("a comparison of nine", "a training", "a sweep")
+# Every kind of element, by its classes, its parent's and its attributes, is in one of these pages.
+EVERY_ELEMENT = (*ALWAYS, "a comparison over tasks")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[name if name in ALWAYS else pytest.param(name, marks=pytest.mark.exhaustive) for name in MAKERS],
-)
+def each(names):
+    return [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.exhaustive) for name in names]
+
+
+@pytest.fixture(scope="module", params=each(MAKERS))
 def kind(request, browser, tmp_path_factory):
-    """A page of each kind. A test must leave it at the size 1280 × 480."""
+    """A page of each kind, of the size that the test before gave it: to draw the figures again takes long."""
     file = tmp_path_factory.mktemp("kinds") / "page.html"
     shown = Shown(browser, file, page(MAKERS[request.param]()))
     yield shown
@@ -48,46 +51,13 @@ def resize(shown, width, height):
     shown.tab.set_viewport_size({"width": width, "height": height})
     shown.settle()
     # Resizing is slow to reach the last figure.
-    shown.until(f"[...document.querySelectorAll('.plot .main-svg')].every((s) => s.clientWidth <= {width})")
+    fits = "(s) => s.clientWidth <= s.closest('.plot').clientWidth"
+    shown.until(f"[...document.querySelectorAll('.plot .main-svg')].every({fits})")
 
 
-@pytest.mark.parametrize("size", [(1400, 900), (390, 844)], ids=["desktop", "telephone"])
-def test_the_first_screen_holds_the_answer_and_most_of_a_figure(kind, size):
-    width, height = size
-    resize(kind, width, height)
-    try:
-        kind.tab.evaluate("scrollTo(0, 0)")
-        answer = kind.tab.locator("#answer-sentences").bounding_box()
-        figure = kind.tab.locator("#first-figure .plot").first.bounding_box()
-        assert answer["height"] > 20
-        assert answer["x"] >= 0
-        assert answer["x"] + answer["width"] <= width
-        assert answer["y"] + answer["height"] <= height
-        assert figure["height"] > 100
-        assert figure["y"] >= answer["y"] + answer["height"]
-        # On a telephone the end of a tall figure may be below the fold.
-        assert (height - figure["y"]) / figure["height"] >= (1 if width > 1000 else 0.6)
-        if width > 1000:
-            sure = kind.tab.locator("#answer-sure").bounding_box()
-            assert sure["y"] + sure["height"] <= height
-    finally:
-        resize(kind, 1280, 480)
-
-
-def test_on_the_smallest_telephone_the_page_does_not_scroll_sideways(kind):
-    resize(kind, 360, 740)
-    try:
-        assert kind.tab.evaluate("document.documentElement.scrollWidth") == 360
-        cut = """[...document.querySelectorAll('#answer p, #answer li, #verdicts :is(th, button, p)')]
-            .filter((e) => e.checkVisibility() && !e.closest('svg'))
-            .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > 361)
-            .map((e) => `${e.tagName} ${e.className} ${e.textContent}`)"""
-        assert kind.tab.evaluate(cut) == []
-    finally:
-        resize(kind, 1280, 480)
-
-
+@pytest.mark.parametrize("kind", each(EVERY_ELEMENT), indirect=True)
 def test_axe_finds_nothing_serious_in_either_theme(kind):
+    resize(kind, 1280, 480)
     # A figure is an image with a name; what plotly builds it of would take most of the time.
     context = {"exclude": [[".main-svg"]]}
 
@@ -104,3 +74,33 @@ def test_axe_finds_nothing_serious_in_either_theme(kind):
     kind.tab.evaluate("document.querySelectorAll('details:first-of-type').forEach((e) => { e.open = true; })")
     kind.settle()
     assert serious() == []
+
+
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)], ids=["desktop", "telephone"])
+def test_the_first_screen_holds_the_answer_and_most_of_a_figure(kind, size):
+    width, height = size
+    resize(kind, width, height)
+    kind.tab.evaluate("scrollTo(0, 0)")
+    answer = kind.tab.locator("#answer-sentences").bounding_box()
+    figure = kind.tab.locator("#first-figure .plot").first.bounding_box()
+    assert answer["height"] > 20
+    assert answer["x"] >= 0
+    assert answer["x"] + answer["width"] <= width
+    assert answer["y"] + answer["height"] <= height
+    assert figure["height"] > 100
+    assert figure["y"] >= answer["y"] + answer["height"]
+    # On a telephone the end of a tall figure may be below the fold.
+    assert (height - figure["y"]) / figure["height"] >= (1 if width > 1000 else 0.6)
+    if width > 1000:
+        sure = kind.tab.locator("#answer-sure").bounding_box()
+        assert sure["y"] + sure["height"] <= height
+
+
+def test_on_the_smallest_telephone_the_page_does_not_scroll_sideways(kind):
+    resize(kind, 360, 740)
+    assert kind.tab.evaluate("document.documentElement.scrollWidth") == 360
+    cut = """[...document.querySelectorAll('#answer p, #answer li, #verdicts :is(th, button, p)')]
+        .filter((e) => e.checkVisibility() && !e.closest('svg'))
+        .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > 361)
+        .map((e) => `${e.tagName} ${e.className} ${e.textContent}`)"""
+    assert kind.tab.evaluate(cut) == []
