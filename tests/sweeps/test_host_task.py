@@ -41,6 +41,29 @@ def importable(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
 
 
+class Here:
+    """In place of `Processes`: makes the calls in this process."""
+
+    def __init__(self, function, most):
+        del most
+        self._function = function
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def call(self, arguments):
+        return ((position, self._function(*given)) for position, given in enumerate(arguments))
+
+
+@pytest.fixture
+def without_processes(monkeypatch):
+    """For tests that are not about processes, each of which takes seconds to import JAX."""
+    monkeypatch.setattr("momentum_jax.sweeps.workers.Processes", Here)
+
+
 def config(**changes):
     return mj.Config(**{"iterations": 20, "batch_size": 10, "seeds": 2, "optimizers": OPTIMIZERS, **changes})
 
@@ -97,6 +120,7 @@ def test_a_run_gets_its_optimizers_defaults_its_name_and_the_batch_size():
     assert not any(map(callable, adamw.values()))
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_what_a_run_gets_is_what_the_sweep_asks_for():
     result = mj.sweep(
         one(iterations=9), {"batch_size": [6]}, task=mj.HostTask(host_runs.says_what_it_got, data="tuning")
@@ -107,6 +131,7 @@ def test_what_a_run_gets_is_what_the_sweep_asks_for():
     assert "('optimizer', 'sgd')" in said
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_every_so_many_th_loss_is_recorded(tmp_path):
     cfg = one(record_every=8)
     result = mj.sweep(cfg, {}, task=TASK, folder=tmp_path)
@@ -115,6 +140,7 @@ def test_every_so_many_th_loss_is_recorded(tmp_path):
     assert mj.Result.load(tmp_path) == result
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_run_that_raises_is_a_failed_run_whose_error_is_kept(tmp_path):
     cfg = config(seeds=(4, 2))
     result = mj.sweep(cfg, SPACE, task=mj.HostTask(host_runs.fails_at_high_rates), folder=tmp_path)
@@ -282,6 +308,7 @@ def test_a_script_that_calls_sweep_when_it_is_imported_is_told_how_to_do_it(tmp_
     assert "a script calls this under if __name__ == '__main__':" in last
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_other_versions_data_and_functions_are_other_sweeps(tmp_path):
     mj.sweep(one(), {}, task=TASK, folder=tmp_path)
     for changes, words in [
@@ -298,6 +325,7 @@ def test_other_versions_data_and_functions_are_other_sweeps(tmp_path):
         mj.sweep(one(), {}, folder=tmp_path)
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_folder_grows_by_what_is_missing(tmp_path, monkeypatch):
     notes = tmp_path / "notes"
     monkeypatch.setenv("HOST_NOTES", str(notes))
@@ -452,6 +480,7 @@ def test_an_optimizer_whose_space_contains_anothers_takes_its_trial_where_that_i
     } < set(comparison.notes)
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_errors_are_noted_in_a_comparison():
     space = {"learning_rate": [0.05, 0.15]}
     task = mj.HostTask(host_runs.fails_at_high_rates)
@@ -464,6 +493,7 @@ def test_errors_are_noted_in_a_comparison():
     assert comparison.protocols["same"].arms["sgd"].failed.all()
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_comparison_in_which_every_run_raises_says_what():
     with pytest.warns(UserWarning, match="verdicts need"):
         comparison = mj.compare(config(), trials=1, tuning_seeds=1, rerun_seeds=1, task=mj.HostTask(host_runs.fails))
@@ -481,6 +511,7 @@ def test_a_page_is_made_of_a_sweep_and_of_a_comparison(compared, tmp_path):
     assert "sgd, momentum on a task of one's own: a sweep" in html.unescape((tmp_path / "sweep.html").read_text())
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_page_of_a_sweep_says_which_runs_raised_an_error(tmp_path):
     result = mj.sweep(one(), {"learning_rate": [0.05, 0.2]}, task=mj.HostTask(host_runs.fails_at_high_rates))
     write_page([result], tmp_path / "sweep.html")
