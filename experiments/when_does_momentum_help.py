@@ -6,10 +6,12 @@ point named by `--points` is run in any case, alone:
 
     python experiments/when_does_momentum_help.py --points logistic-regression-128
 
-A target is the loss that nine of ten runs of tuned SGD reach in three quarters of the iterations, and the gain is the
-ratio of the iterations to it. No run has weight decay or clipping, but where a point's name says so. The batch size
-from which momentum should help is predicted at initialisation, by `momentum_jax.analysis.predict_rates` on 1,024
-examples. With batch normalisation the examples of a batch depend on each other, so batches of 16 stand for examples.
+A target is the loss that nine of ten runs of tuned SGD reach in three quarters of the iterations. With each optimizer
+tuned, the gain is the ratio of the iterations to it. At equal learning rates most runs of SGD miss it, so there the
+gain is the ratio of the training losses at the end. No run has weight decay or clipping, but where a point's name says
+so. The batch size from which momentum should help is predicted at initialisation, from the curvatures of 1,024 examples
+(`momentum_jax.analysis.heavy_ball_crossover_batch`). With batch normalisation the examples of a batch depend on each
+other, so batches of 16 stand for examples.
 """
 
 import argparse
@@ -18,7 +20,6 @@ import json
 import math
 import pathlib
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from matplotlib.figure import Figure
 from study import Study, run, write_numbers
 
 import momentum_jax as mj
+from momentum_jax._base.display import counted
 from momentum_jax._base.errors import check_choice
 from momentum_jax._base.machine import cores
 from momentum_jax.analysis.curvature import directional_curvatures
@@ -40,6 +42,7 @@ from momentum_jax.comparison.protocols import plan_untuned
 from momentum_jax.comparison.task_comparison import TIME
 from momentum_jax.comparison.task_folder import folder_of
 from momentum_jax.comparison.tuning import plan_search
+from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.report import STYLES
 from momentum_jax.report.drawing import make_logarithmic
 from momentum_jax.space import EFFECTIVE, Space, Trial
@@ -68,15 +71,27 @@ SPACE: dict[str, dict[str, Any]] = {
     "Lion": {"learning_rate": mj.LogUniform(1e-6, 0.01), "b1": MOMENTA},
 }
 FEW = (SGD, BALL, NESTEROV)
-# What the middle batch is also tried with: SGD and the heavy ball alone.
-VARIANTS = COSINE, COUPLED, DECOUPLED = "warm-up and cosine", "coupled decay", "decoupled decay"
+# What the middle batch is also tried with: SGD and the heavy ball alone, or SGD and the references, which have no
+# effective learning rate: with them among the others there would be no comparison at the same one.
+VARIANTS = COSINE, COUPLED, DECOUPLED, REFERENCES = (
+    *("warm-up and cosine", "coupled decay", "decoupled decay"),
+    "adaptive references",
+)
 DECAY = 5e-4
 # The range of gains in which ends of intervals are drawn that runs without a time leave open.
 SHOWN = (0.1, 100.0)
 # The examples that curvatures are measured on, and how many stand for one with batch normalisation.
 EXAMPLES, GROUP = 1024, 16
+# The seconds that a point takes besides its iterations: compiling, evaluating, writing.
+OVERHEAD = 60
 FASHION = "/usr/share/datasets/fashion-mnist"
-PROTOCOLS = {"same": "same learning rate", "matched": "same effective learning rate", "tuned": "each tuned"}
+LOSS = "train_loss"
+# What the figure shows of the heavy ball, by protocol: the metric of the gain, and the title.
+PANELS = {
+    "tuned": (TIME, "each tuned: iterations to the target"),
+    "same": (LOSS, "same learning rate: training loss"),
+    "matched": (LOSS, "same effective learning rate: training loss"),
+}
 
 
 class Setting(NamedTuple):
@@ -145,8 +160,10 @@ class Point(NamedTuple):
     @property
     def optimizers(self) -> dict[str, mj.OptimizerConfig]:
         if self.variant is None:
-            return OPTIMIZERS if self.is_middle else {label: OPTIMIZERS[label] for label in FEW}
-        return {label: self._varied(OPTIMIZERS[label]) for label in (SGD, BALL)}
+            labels = (*FEW, "QHM", "AggMo") if self.is_middle else FEW
+        else:
+            labels = (SGD, "Adam", "Lion") if self.variant == REFERENCES else (SGD, BALL)
+        return {label: self._varied(OPTIMIZERS[label]) for label in labels}
 
     def _varied(self, optimizer: mj.OptimizerConfig) -> mj.OptimizerConfig:
         values = optimizer.hyperparameters
@@ -156,7 +173,7 @@ class Point(NamedTuple):
             values["learning_rate"] = mj.Schedule(
                 "warmup_cosine", peak_value=peak, warmup_steps=max(1, steps // 10), decay_steps=steps
             )
-        else:
+        elif self.variant in (COUPLED, DECOUPLED):
             values["weight_decay"] = DECAY
             # Without a velocity both decays are the same.
             if self.variant == DECOUPLED and optimizer.name != "sgd":
@@ -205,19 +222,30 @@ def numbers_of(points: Mapping[str, Point], found: Mapping[str, Any]) -> dict[st
 
 
 def estimate(point: Point) -> float:
-    """The seconds that a point takes: its runs on all cores, each as long as SGD's iterations alone."""
+    """The seconds that a point takes: its runs on all cores, each iteration as long as SGD's alone.
+
+    An iteration takes as long as the difference of 150 and 50 says, without what a training begins with.
+    """
     cfg = point.config
     search = plan_search(cfg, point.space, "sobol", point.setting.trials, 0, 3, 3, 10)
     runs = planned_runs(search, cfg, plan_untuned(cfg, None, None), 0.95)
     trial = Trial(cfg.optimizers[SGD], cfg.batch_size)
-    short = dataclasses.replace(cfg, iterations=min(100, cfg.iterations))
-    rounds = measure_steps(short, {SGD: [trial]}, resolve_task(cfg, None), lambda *_, **__: None)
-    return (runs.tuning + runs.rerunning + runs.judging) * cfg.iterations * float(np.median(rounds[SGD][0])) / cores()
+    task = resolve_task(cfg, None)
+
+    def seconds(count: int) -> float:
+        short = dataclasses.replace(cfg, iterations=count)
+        return count * float(np.median(measure_steps(short, {SGD: [trial]}, task, silent)[SGD][0]))
+
+    iteration = max(0.0, seconds(150) - seconds(50)) / 100
+    return OVERHEAD + (runs.tuning + runs.rerunning + runs.judging) * cfg.iterations * iteration / cores()
+
+
+def silent(*_: Any, **__: Any) -> None:
+    """Progress that is not shown."""
 
 
 def measure(point: Point, folder: pathlib.Path | None) -> dict[str, Any]:
     """The numbers of a point, as JSON types."""
-    began = time.monotonic()
     compared = mj.compare_tasks(
         {point.task: point.config},
         point.optimizers,
@@ -226,15 +254,12 @@ def measure(point: Point, folder: pathlib.Path | None) -> dict[str, Any]:
         trials=point.setting.trials,
         folder=folder and folder / point.name,
     ).comparisons[point.task]
-    scores = [name for name in ("test_accuracy", "test_bits_per_character", "test_loss") if name in judged(compared)][
-        :1
-    ]
+    scores = [name for name in ("test_accuracy", "test_bits_per_character", "test_loss") if name in judged(compared)]
     return {
         "task": point.task,
         "config": point.config.to_json(),
         "variant": point.variant,
         "trials": point.setting.trials,
-        "seconds": round(time.monotonic() - began, 1),
         "target": compared.target,
         "notes": list(compared.notes),
         "predicted": predicted(point),
@@ -243,9 +268,9 @@ def measure(point: Point, folder: pathlib.Path | None) -> dict[str, Any]:
                 label: {
                     "optimizer": arm.trial.optimizer.to_json(),
                     "medians": {
-                        name: number(median_of(name, arm.values[name])) for name in (TIME, "train_loss", *scores)
+                        metric: number(median_of(metric, arm.values[metric])) for metric in (TIME, LOSS, *scores[:1])
                     },
-                    "gain": gain(compared, name, label),
+                    "gains": gains(compared, name, label),
                 }
                 for label, arm in protocol.arms.items()
             }
@@ -263,16 +288,20 @@ def number(value: float) -> float | None:
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def gain(compared: mj.Comparison, protocol: str, label: str) -> dict[str, Any] | None:
-    """SGD's iterations to the target over those of another optimizer, with the verdict on them.
+def gains(compared: mj.Comparison, protocol: str, label: str) -> dict[str, Any]:
+    """By metric, SGD's iterations or loss over those of another optimizer, with the verdict on them.
 
     It is that of the median paired difference. An end of the interval is None where runs miss the target.
     """
-    if label == SGD or TIME not in judged(compared) or SGD not in compared.protocols[protocol].arms:
-        return None
-    verdict = compared.verdict(protocol, TIME, label, SGD)
-    times = (verdict.median_b + difference for difference in verdict.difference[:3])
-    value, low, high = (number(verdict.median_b / time) if time > 0 else None for time in times)
+    if label == SGD or SGD not in compared.protocols[protocol].arms:
+        return {}
+    metrics = [metric for metric in (TIME, LOSS) if metric in judged(compared)]
+    return {metric: gain(compared.verdict(protocol, metric, label, SGD)) for metric in metrics}
+
+
+def gain(verdict: Verdict) -> dict[str, Any]:
+    values = (verdict.median_b + difference for difference in verdict.difference[:3])
+    value, low, high = (number(verdict.median_b / own) if own > 0 else None for own in values)
     return {"outcome": verdict.outcome, "value": value, "low": high, "high": low}
 
 
@@ -311,32 +340,40 @@ def find(numbers: Mapping[str, Any]) -> str:
     if not plain:
         return f"Nothing yet: none of {numbers['planned']} points is finished."
     parts = [overall(plain)]
-    parts += [f"{tasks_of(plain)}.", prediction(plain), *others(plain), *varied(points)]
+    parts += [f"{tasks_of(plain)}.", prediction(plain), *others(points), *varied(points)]
     unfinished = numbers["planned"] - len(points)
     if unfinished:
         parts.append(f"Of {numbers['planned']} points {unfinished} are not run yet.")
     return " ".join(filter(None, parts))
 
 
-def outcomes(points: Mapping[str, Any], protocol: str, label: str) -> list[str]:
-    """The verdicts on the iterations to the target, of an optimizer against SGD, one of each point that has one."""
-    own = (point["protocols"].get(protocol, {}).get(label) for point in points.values())
-    return [arm["gain"]["outcome"] for arm in own if arm and arm["gain"]]
+def gain_of(point: Mapping[str, Any], protocol: str, label: str, metric: str) -> dict[str, Any] | None:
+    """The gain of an optimizer over SGD at a point, if it has one."""
+    gain: dict[str, Any] | None = point["protocols"].get(protocol, {}).get(label, {}).get("gains", {}).get(metric)
+    return gain
+
+
+def outcomes(points: Mapping[str, Any], protocol: str, label: str, metric: str = TIME) -> list[str]:
+    """The verdicts on an optimizer against SGD, one of each point that has one."""
+    own = (gain_of(point, protocol, label, metric) for point in points.values())
+    return [gain["outcome"] for gain in own if gain]
 
 
 def tally(found: Sequence[str]) -> str:
     ahead, behind = found.count("better"), found.count("worse")
-    return f"ahead of SGD at {ahead} of {len(found)} points" + (f" and behind at {behind}" if behind else "")
+    told = f"ahead of SGD at {ahead} of {counted(len(found), 'point')}"
+    return told + (f" and behind at {behind}" if behind else "")
 
 
 def overall(plain: Mapping[str, Any]) -> str:
     """In how many points the heavy ball is ahead, by protocol; the answer first."""
-    tuned, same, matched = (outcomes(plain, protocol, BALL) for protocol in ("tuned", "same", "matched"))
+    tuned, same, matched = (outcomes(plain, protocol, BALL, metric) for protocol, (metric, _) in PANELS.items())
     ahead = tuned.count("better")
     answer = "Mostly" if 2 * ahead > len(tuned) else "Sometimes" if ahead else "Not here"
     return (
-        f"{answer}: with each optimizer tuned, the heavy ball is {tally(tuned)}; at the same learning rate it is "
-        f"{tally(same)}, and at the same effective learning rate {tally(matched)}."
+        f"{answer}: with each optimizer tuned, the heavy ball is {tally(tuned)} by the iterations to a target. By the "
+        f"training loss it is {tally(same)} at the same learning rate, and {tally(matched)} at the same effective "
+        "learning rate."
     )
 
 
@@ -344,8 +381,8 @@ def tasks_of(plain: Mapping[str, Any]) -> str:
     """The tuned heavy ball's gain with each batch size, by task."""
     by_task: dict[str, list[str]] = {}
     for point in plain.values():
-        arm = point["protocols"]["tuned"].get(BALL)
-        said = told(arm["gain"]) if arm and arm["gain"] else "no time"
+        gain = gain_of(point, "tuned", BALL, TIME)
+        said = told(gain) if gain else "no time"
         by_task.setdefault(point["task"], []).append(f"{said} with batches of {point['config']['batch_size']:,}")
     listed = "; ".join(f"{task}: {', '.join(texts)}" for task, texts in by_task.items())
     return f"Tuned SGD needs so many times the iterations of the tuned heavy ball: {listed}"
@@ -365,19 +402,20 @@ def prediction(plain: Mapping[str, Any]) -> str:
         crossover = point["predicted"]["crossover"]
         if crossover is not None:
             sides[point["config"]["batch_size"] >= crossover] += outcomes({name: point}, "tuned", BALL)
-    above, below = (f"{tally(found)}" for found in (sides[True], sides[False]))
+    above, below = (tally(found) for found in (sides[True], sides[False]))
     return (
         "Predicted was that it helps from the batch size at which the heavy ball's limit of stability in mean square "
         f"is half of the full batch's. From there on it is {above}, below {below}."
     )
 
 
-def others(plain: Mapping[str, Any]) -> Iterator[str]:
-    """How often the optimizers that only the middle batches have are ahead of SGD, each tuned."""
+def others(points: Mapping[str, Any]) -> Iterator[str]:
+    """How often the other optimizers are ahead of SGD, each tuned: Nesterov everywhere, the rest at middle batches."""
+    own = {name: point for name, point in points.items() if point["variant"] in (None, REFERENCES)}
     texts = [
         f"{label} {tally(found)}"
         for label in OPTIMIZERS
-        if label not in (SGD, BALL) and (found := outcomes(plain, "tuned", label))
+        if label not in (SGD, BALL) and (found := outcomes(own, "tuned", label))
     ]
     if texts:
         yield f"Each tuned, {', '.join(texts)}."
@@ -385,18 +423,18 @@ def others(plain: Mapping[str, Any]) -> Iterator[str]:
 
 def varied(points: Mapping[str, Any]) -> Iterator[str]:
     """What warm-up and cosine decay, and weight decay, change at the middle batch."""
-    for variant in VARIANTS:
+    for variant in (COSINE, COUPLED, DECOUPLED):
         if own := {name: point for name, point in points.items() if point["variant"] == variant}:
             yield f"With {variant}, the tuned heavy ball is {tally(outcomes(own, 'tuned', BALL))}."
 
 
 def draw(numbers: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    panels = figure.subplots(1, len(PROTOCOLS), sharex=True, sharey=True)
-    for axes, (protocol, title) in zip(panels, PROTOCOLS.items(), strict=True):
-        draw_gains(axes, numbers["points"], protocol)
+    panels = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
+    for axes, (protocol, (metric, title)) in zip(panels, PANELS.items(), strict=True):
+        draw_gains(axes, numbers["points"], protocol, metric)
         axes.set_title(title, fontsize=11)
-    panels[0].set_ylabel("iterations of SGD over those of the heavy ball")
+    panels[0].set_ylabel("gain: SGD's over the heavy ball's")
     figure.supxlabel("batch size over the batch size from which momentum should help", fontsize=10)
     handles, labels = panels[-1].get_legend_handles_labels()
     if handles:
@@ -404,11 +442,11 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_gains(axes: Axes, points: Mapping[str, Any], protocol: str) -> None:
-    """A line for each task: the heavy ball's gain with its interval; an arrow where it has no upper end."""
-    styles = dict(zip(FULL, STYLES, strict=False))
-    for task, style in styles.items():
-        rows = sorted(row_of(point, protocol) for point in points.values() if is_drawn(point, task, protocol))
+def draw_gains(axes: Axes, points: Mapping[str, Any], protocol: str, metric: str) -> None:
+    """A line for each task: the heavy ball's gain with its interval, whose ends are within the figure."""
+    for task, style in zip(FULL, STYLES, strict=False):
+        own = (point for point in points.values() if point["task"] == task and point["variant"] is None)
+        rows = sorted(row for point in own if (row := row_of(point, protocol, metric)))
         if not rows:
             continue
         x, value, low, high = np.array(rows).T
@@ -421,17 +459,13 @@ def draw_gains(axes: Axes, points: Mapping[str, Any], protocol: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def is_drawn(point: Mapping[str, Any], task: str, protocol: str) -> bool:
-    arm = point["protocols"].get(protocol, {}).get(BALL)
-    drawn = arm and arm["gain"] and arm["gain"]["value"] and point["predicted"]["crossover"]
-    return point["task"] == task and point["variant"] is None and bool(drawn)
-
-
-def row_of(point: Mapping[str, Any], protocol: str) -> tuple[float, float, float, float]:
-    """The batch size over the predicted crossover, the gain, and its ends within the figure."""
-    gain = point["protocols"][protocol][BALL]["gain"]
+def row_of(point: Mapping[str, Any], protocol: str, metric: str) -> tuple[float, float, float, float] | None:
+    """The batch size over the predicted crossover, the gain, and its ends; None where one of the first is missing."""
+    gain, crossover = gain_of(point, protocol, BALL, metric), point["predicted"]["crossover"]
+    if not (gain and gain["value"] and crossover):
+        return None
     low, high = gain["low"] or SHOWN[0], gain["high"] or SHOWN[1]
-    return point["config"]["batch_size"] / point["predicted"]["crossover"], gain["value"], low, high
+    return point["config"]["batch_size"] / crossover, gain["value"], low, high
 
 
 def main(argv: Sequence[str] | None = None) -> None:
