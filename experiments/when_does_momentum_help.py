@@ -45,8 +45,7 @@ from momentum_jax.comparison.tuning import plan_search
 from momentum_jax.comparison.verdict import Verdict
 from momentum_jax.report import STYLES
 from momentum_jax.report.drawing import make_logarithmic
-from momentum_jax.space import EFFECTIVE, Space, Trial
-from momentum_jax.training.cost import measure_steps
+from momentum_jax.space import EFFECTIVE, Space
 from momentum_jax.training.validate import resolve_task
 
 MOMENTUM, RATE = 0.9, 0.01
@@ -82,8 +81,10 @@ DECAY = 5e-4
 SHOWN = (0.1, 100.0)
 # The examples that curvatures are measured on, and how many stand for one with batch normalisation.
 EXAMPLES, GROUP = 1024, 16
-# The seconds that a point takes besides its iterations: compiling, evaluating, writing.
-OVERHEAD = 60
+# One seed for each trial, since the best trials are run again.
+TUNING_SEEDS = 1
+# The seconds that a point takes besides its runs, for compiling above all.
+OVERHEAD = 30
 FASHION = "/usr/share/datasets/fashion-mnist"
 LOSS = "train_loss"
 # What the figure shows of the heavy ball, by protocol: the metric of the gain, and the title.
@@ -113,17 +114,17 @@ class Setting(NamedTuple):
 
 
 FULL = {
-    "logistic regression": Setting("logistic", {8: 2000, 128: 1000, 1024: 500}, 64, 20),
+    "logistic regression": Setting("logistic", {2: 2000, 16: 1000, 128: 500}, 64, 20),
     "least squares": Setting(
         "least_squares,dimensions=64,mu=0.001,spectrum=power,noise=0.1", {4: 2000, 32: 1000, 256: 500}, 64, 20
     ),
-    "MNIST MLP": Setting("mlp", {8: 2000, 128: 1000, 1024: 300}, 32, 16),
-    "deep autoencoder": Setting("autoencoder,hidden_sizes=(100,50),code=10", {8: 1500, 64: 750, 512: 300}, 32, 12),
+    "MNIST MLP": Setting("mlp", {4: 2000, 32: 1000, 256: 300}, 32, 16),
+    "deep autoencoder": Setting("autoencoder,hidden_sizes=(100,50),code=10", {4: 1500, 32: 750, 256: 300}, 32, 12),
     "Fashion-MNIST convnet": Setting(
-        "convnet,channels=(4,8),batch_norm=true,shift=2", {8: 1000, 64: 500, 512: 150}, 32, 12, FASHION
+        "convnet,channels=(4,8),batch_norm=true,shift=2", {8: 500, 32: 300, 128: 150}, 32, 12, FASHION
     ),
     "Shakespeare transformer": Setting(
-        "char_transformer,layers=1,width=16,context=16", {4: 1500, 32: 750, 256: 250}, 32, 12
+        "char_transformer,layers=1,width=16,context=16", {2: 1500, 16: 750, 128: 250}, 32, 12
     ),
 }
 FAST = {"least squares": Setting("least_squares,mu=0.01,noise=0.1", {4: 40}, 2, 2)}
@@ -159,6 +160,7 @@ class Point(NamedTuple):
 
     @property
     def optimizers(self) -> dict[str, mj.OptimizerConfig]:
+        labels: tuple[str, ...]
         if self.variant is None:
             labels = (*FEW, "QHM", "AggMo") if self.is_middle else FEW
         else:
@@ -222,26 +224,25 @@ def numbers_of(points: Mapping[str, Point], found: Mapping[str, Any]) -> dict[st
 
 
 def estimate(point: Point) -> float:
-    """The seconds that a point takes: its runs on all cores, each iteration as long as SGD's alone.
+    """The seconds that a point takes: its runs on all cores, each as long as one of SGD.
 
     An iteration takes as long as the difference of 150 and 50 says, without what a training begins with.
     """
     cfg = point.config
-    search = plan_search(cfg, point.space, "sobol", point.setting.trials, 0, 3, 3, 10)
+    search = plan_search(cfg, point.space, "sobol", point.setting.trials, 0, TUNING_SEEDS, 3, 10)
     runs = planned_runs(search, cfg, plan_untuned(cfg, None, None), 0.95)
-    trial = Trial(cfg.optimizers[SGD], cfg.batch_size)
-    task = resolve_task(cfg, None)
+    alone = dataclasses.replace(cfg, optimizers={SGD: cfg.optimizers[SGD]}, seeds=cores())
 
-    def seconds(count: int) -> float:
-        short = dataclasses.replace(cfg, iterations=count)
-        return count * float(np.median(measure_steps(short, {SGD: [trial]}, task, silent)[SGD][0]))
+    def seconds(count: int) -> dict[str, float]:
+        short = dataclasses.replace(alone, iterations=count)
+        found: dict[str, float] = mj.train(short, progress=False).provenance["seconds"]
+        return found
 
-    iteration = max(0.0, seconds(150) - seconds(50)) / 100
-    return OVERHEAD + (runs.tuning + runs.rerunning + runs.judging) * cfg.iterations * iteration / cores()
-
-
-def silent(*_: Any, **__: Any) -> None:
-    """Progress that is not shown."""
+    few, more = seconds(50), seconds(150)
+    iteration = max(0.0, more["training"] - few["training"]) / 100
+    evaluation = min(few["evaluating"], more["evaluating"])
+    count = runs.tuning + runs.rerunning + runs.judging
+    return OVERHEAD + count * (cfg.iterations * iteration + evaluation) / cores()
 
 
 def measure(point: Point, folder: pathlib.Path | None) -> dict[str, Any]:
@@ -252,6 +253,7 @@ def measure(point: Point, folder: pathlib.Path | None) -> dict[str, Any]:
         cfg=mj.Config(seeds=point.setting.seeds),
         space=point.space,
         trials=point.setting.trials,
+        tuning_seeds=TUNING_SEEDS,
         folder=folder and folder / point.name,
     ).comparisons[point.task]
     scores = [name for name in ("test_accuracy", "test_bits_per_character", "test_loss") if name in judged(compared)]
