@@ -43,6 +43,18 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    """Forgets compiled programs before there are too many.
+
+    Each has some ten memory maps, and Linux kills a process that needs more than 65,530.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def compiled_quickly(monkeypatch):
     """Trainings compile without XLA's optimisations. Not for tests of bits, roundings or speed."""

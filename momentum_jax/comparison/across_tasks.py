@@ -12,7 +12,7 @@ from momentum_jax._base.errors import InputError, check_path, check_real, plain,
 from momentum_jax._base.progress import Progress
 from momentum_jax.analysis import simultaneous_level
 from momentum_jax.comparison.budget import Stopwatch, check_within, choose, chosen_before
-from momentum_jax.comparison.folder import HEAD, open_head, seconds_within
+from momentum_jax.comparison.folder import HEAD, check_begun, seconds_within
 from momentum_jax.comparison.planning import PlannedComparison, plan_comparison
 from momentum_jax.comparison.procedure import compare, run_comparison, temporary_folder
 from momentum_jax.comparison.result import Comparison
@@ -196,9 +196,8 @@ def _checked_folder(
         asked: PlannedComparison | None = of_task
         if within is not None:
             asked = chosen_before(seconds_within(own) or within, trials, of_task, plans[name], own)
-        if asked is not None and own.exists():
-            with open_head(own, asked.values):
-                pass
+        if asked is not None:
+            check_begun(own, asked.values)
     return folder
 
 

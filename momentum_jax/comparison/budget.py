@@ -22,7 +22,7 @@ from momentum_jax.comparison.metrics import median
 from momentum_jax.comparison.planning import PlannedComparison
 from momentum_jax.config import Config
 from momentum_jax.results.result import Result
-from momentum_jax.space import Trial
+from momentum_jax.space import Trial, make_trials
 from momentum_jax.sweeps.driver import run_sweep
 from momentum_jax.sweeps.plan import HostPlan, SweepPlan, plan_sweep
 from momentum_jax.sweeps.workers import Workers, make_workers
@@ -158,11 +158,12 @@ def choose(
     # One seed is what a config has by default, and gives no verdict.
     given_seeds = len(planned.cfg.seed_tuple) if len(planned.cfg.seed_tuple) > 1 else None
     given_trials = None if trials is None and planned.tuning.search.kind != "grid" else planned.runs.trials
+    most = _most_trials(planned) if given_trials is None else given_trials
     largest = plan(
         cfg=planned.cfg if given_seeds else dataclasses.replace(planned.cfg, seeds=MOST_SEEDS),
-        trials=MOST_TRIALS if given_trials is None else trials,
+        trials=most if given_trials is None else trials,
     )
-    ladder = ladder_of(given_trials, given_seeds, largest.runs.seeds_needed)
+    ladder = ladder_of(given_trials, given_seeds, largest.runs.seeds_needed, most)
     try:
         with reporting_to(progress) as report, make_workers(None, None, layout, planned.task) as workers:
             budget = fit(within, largest, ladder, workers, report, watch)
@@ -214,18 +215,26 @@ def _with(planned: PlannedComparison, told: dict[str, Any]) -> PlannedComparison
     return planned._replace(values=planned.values | {"within": told})
 
 
-def ladder_of(trials: int | None, seeds: int | None, needed: int) -> list[tuple[int, int]]:
+def _most_trials(planned: PlannedComparison) -> int:
+    """How many trials each optimizer can have at most: a space of listed values may have no more."""
+    search = planned.tuning.search
+    trials = make_trials(planned.cfg, search.axes, search=search.kind, budget=MOST_TRIALS, search_seed=search.seed)
+    return min(map(len, trials.values()))
+
+
+def ladder_of(trials: int | None, seeds: int | None, needed: int, most: int) -> list[tuple[int, int]]:
     """Plans to choose from, the smallest first: trials of each optimizer, and seeds to judge with.
 
     Args:
       trials: if they are given.
       seeds: how many, if they are given.
       needed: how many seeds verdicts take.
+      most: how many trials of each optimizer there can be.
 
-    >>> ladder_of(None, None, 8)[0], ladder_of(None, None, 8)[-1], ladder_of(5, 20, 8)
-    ((4, 8), (64, 30), [(5, 20)])
+    >>> ladder_of(None, None, 8, 64)[0], ladder_of(None, None, 8, 9)[-1], ladder_of(5, 20, 8, 64)
+    ((4, 8), (9, 30), [(5, 20)])
     """
-    return list(dict.fromkeys((trials or own, seeds or max(count, needed)) for own, count in _LADDER))
+    return list(dict.fromkeys((trials or min(own, most), seeds or max(count, needed)) for own, count in _LADDER))
 
 
 def fit(

@@ -77,15 +77,23 @@ def open_head(folder: pathlib.Path, plan: Mapping[str, Any]) -> Iterator[dict[st
         try:
             stack.enter_context(lock(folder / _LOCK, f"output folder {str(folder)!r}", "comparison"))
             remove_left_behind(folder, HEAD)
-            there = {path.name for path in folder.iterdir()}
         except OSError as error:
             raise InputError(f"output folder {str(folder)!r} cannot be written: {reason(error)}") from error
-        if HEAD not in there:
-            _check_nothing_else(folder, there)
+        if check_begun(folder, plan) is None:
             write_head(folder, {"format": FORMAT, "plan": plan})
-        head = read_head(folder)
-        check_same(folder, _without_seeds(head["plan"]), _without_seeds(plan))
-        yield {**head, "plan": plan}
+        yield {**read_head(folder), "plan": plan}
+
+
+def check_begun(folder: pathlib.Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The plan in a folder that may go on as another one; None if the folder is empty or not there.
+
+    Raises:
+      InputError: the folder holds something else or another comparison, or `comparison.json` is damaged.
+    """
+    begun = read_plan(folder)
+    if begun is not None:
+        check_same(folder, _without_seeds(begun), _without_seeds(json.loads(json_bytes(dict(plan)))))
+    return begun
 
 
 def check_same(folder: pathlib.Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

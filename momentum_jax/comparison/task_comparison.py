@@ -23,7 +23,7 @@ from momentum_jax.analysis import (
 from momentum_jax.analysis.profiles import LIMIT
 from momentum_jax.comparison.answer_sentences import name_of
 from momentum_jax.comparison.folder import has_judged_runs
-from momentum_jax.comparison.metrics import median
+from momentum_jax.comparison.metrics import TIMES, median
 from momentum_jax.comparison.protocols import Protocol
 from momentum_jax.comparison.result import Comparison, load_comparison
 from momentum_jax.comparison.target import LEAST_RUNS
@@ -203,10 +203,16 @@ def relative_time_text(time: Interval) -> str:
 def with_reference(comparisons: Mapping[str, Comparison], level: float, notes: Sequence[str] = ()) -> TaskComparison:
     """`task_comparison_of` comparisons whose targets are those of the first optimizer, with notes on these."""
     known = {
-        name: compared if compared.plan["target"] is not None else dataclasses.replace(compared, target=None)
+        name: compared if compared.plan["target"] is not None else _without_times(compared)
         for name, compared in comparisons.items()
     }
     return task_comparison_of(known, level, [*notes, *_notes_on_targets(known)])
+
+
+def _without_times(compared: Comparison) -> Comparison:
+    """The comparison without the target that all its runs have given it, and without verdicts on the times to that."""
+    verdicts = tuple(verdict for verdict in compared.verdicts if verdict.metric not in TIMES)
+    return dataclasses.replace(compared, target=None, verdicts=verdicts)
 
 
 def _notes_on_targets(comparisons: Mapping[str, Comparison]) -> Iterator[str]:

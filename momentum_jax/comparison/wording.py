@@ -276,7 +276,8 @@ def _is_end(axis: str, end: str, value: float) -> bool:
         return value <= values.at(0.25) if end == "lowest" else value >= values.at(0.75)
     # Two values or more: one alone has nothing to either side that was left out.
     numbers = sorted(set(filter(is_number, values)))
-    return len(numbers) > 1 and value == (numbers[0] if end == "lowest" else numbers[-1])
+    # An effective learning rate comes back from the learning rate that was computed from it, to 12 digits.
+    return len(numbers) > 1 and math.isclose(value, numbers[0] if end == "lowest" else numbers[-1], rel_tol=1e-11)
 
 
 def _has_rate(trial: Trial) -> bool:

@@ -189,6 +189,16 @@ def test_another_comparison_in_the_folder_of_a_later_task_is_refused_before_the_
     assert (folder / TASKS).read_bytes() == before
 
 
+def test_a_folder_that_is_there_and_empty_stays_so_where_a_later_task_is_refused(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(across_tasks, "run_comparison", lambda *_, **__: pytest.fail("trained"))
+    folder = tmp_path / "t"
+    (folder / folder_of(FIRST)).mkdir(parents=True)
+    shutil.copytree(small[1] / folder_of(SECOND), folder / folder_of(SECOND))
+    with pytest.raises(mj.InputError, match="holds another comparison"):
+        mj.compare_tasks(TWO, OPTIMIZERS, cfg=FEW, folder=folder, **SMALL, search_seed=1)
+    assert list((folder / folder_of(FIRST)).iterdir()) == []
+
+
 def test_an_interrupt_before_anything_is_trained_is_one_of_a_comparison(monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

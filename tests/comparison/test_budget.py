@@ -120,6 +120,16 @@ def test_a_grid_is_as_large_as_it_is(planned):
     assert (plan["trials"], len(plan["config"]["seeds"])) == (2, 12)
 
 
+def rates(count):
+    return {"learning_rate": np.linspace(0.01, 0.1, count).tolist()}
+
+
+@pytest.mark.parametrize(("space", "trials"), [(rates(3), 3), ({"sgd": rates(20), "momentum": rates(40)}, 20)])
+def test_a_space_of_few_values_gives_no_more_trials_than_all_have(planned, space, trials):
+    plan = planned(10_000, space=space)
+    assert (plan["trials"], len(plan["config"]["seeds"])) == (trials, 30)
+
+
 def test_larger_batches_of_a_space_count_by_their_size(planned):
     # Twice the 16 examples of the config on the average, which the timing of an iteration takes to be all alike.
     larger = {"space": {"batch_size": [16, 48], "learning_rate": [0.05, 0.1]}, "search": "grid"}

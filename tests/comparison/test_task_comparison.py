@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import momentum_jax as mj
 from momentum_jax.analysis import interval_over_tasks, log_time_ratios
+from momentum_jax.comparison.metrics import TIMES
 from momentum_jax.comparison.task_answer import answer_of_tasks
 from momentum_jax.comparison.task_comparison import TIME, task_comparison_of, with_reference
 from momentum_jax.report.document import tasks_document
@@ -130,13 +131,19 @@ def test_a_task_without_a_target_is_left_out_and_without_any_nothing_can_be_told
 
 def test_notes_say_which_tasks_have_no_target_and_what_the_others_rest_on():
     labels = {"my rule": sooner(1)["sgd"], "momentum": sooner(1)["sgd"]}
-    few = with_reference({"a": timed(labels), "b": timed(labels, target=None)}, 0.95)
+    # The runs that are judged have given b a target of their own.
+    of_all = timed(labels)
+    of_all = replace(of_all, plan=of_all.plan | {"target": None})
+    few = with_reference({"a": timed(labels), "b": of_all}, 0.95)
     assert few.notes == (
         "b has no target and is left out: too many runs of the best trial of 'my rule' failed",
         "targets rest on 9 reruns of 'my rule'; runs that miss one count as never, and 10 reruns make a target that "
         "nine of ten runs reach",
     )
     assert few.profiles["tuned"].left_out == {"b": "it has no target"}
+    metrics = {name: {verdict.metric for verdict in own.verdicts} for name, own in few.comparisons.items()}
+    assert TIME in metrics["a"]
+    assert metrics["b"] == metrics["a"] - set(TIMES)
     many = timed(labels)
     assert with_reference({"a": replace(many, plan=many.plan | {"rerun_seeds": list(range(10))})}, 0.95).notes == ()
 

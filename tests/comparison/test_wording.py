@@ -266,6 +266,10 @@ def test_the_ends_of_what_was_searched_are_those_of_the_space():
     for best in range(4):
         ends = open_ends(grid, best, {"effective_learning_rate": "0.1,0.7"})
         assert ends == {"effective_learning_rate": ("lowest", 0.1)}
+    # A third has no end of digits; what comes back has twelve.
+    thirds = [trial(rate * (1 - 0.9), 0.9) for rate in (1 / 30, 0.5)]
+    lowest = open_ends(thirds, 0, {"effective_learning_rate": f"{1 / 30},0.5"})
+    assert lowest == {"effective_learning_rate": ("lowest", pytest.approx(1 / 30))}
 
 
 def test_the_warnings_of_a_comparison_are_on_what_was_searched():
