@@ -198,8 +198,9 @@ def find(numbers: Mapping[str, Any]) -> str:
     """The finding, from what `summarize` says of each run."""
     runs: Sequence[Mapping[str, Any]] = numbers["runs"]
     agree = [run["float64"]["largest"] <= TOLERANCE for run in runs]
+    answer = "No" if all(agree) else "In part" if any(agree) else "Yes"
     return (
-        f"{'No' if all(agree) else 'In part' if any(agree) else 'Yes'}: in float64 PyTorch repeats {sum(agree)} of {len(runs)} tuned runs of "
+        f"{answer}: in float64 PyTorch repeats {sum(agree)} of {len(runs)} tuned runs of "
         f"{numbers['iterations']:,} iterations, every loss to a relative {TOLERANCE:.0e}. Each optimizer is the best "
         f"of {numbers['trials']} trials. The largest relative differences of a loss before an update are as follows. "
         f"{'. '.join(told(name, [run for run in runs if run['task'] == name]) for name in TASKS)}."
