@@ -26,6 +26,7 @@ STUDIES = (
     "blog_losses",
     "rate_and_momentum",
     "does_momentum_help",
+    "when_does_momentum_help",
     "own_model",
     "contour_paths",
     "local_minima",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import korean
 from gallery import read
+from when_does_momentum_help import effective, overall, without_variants
 
 from momentum_jax.optimizers import CONVENTIONS, FAMILY, Convention, Hyperparameter, available
 from momentum_jax.optimizers.registry import WRAPPERS
@@ -23,7 +24,7 @@ from momentum_jax.optimizers.registry import WRAPPERS
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 # The studies that README names; experiments/README.md has all of them.
-HEADLINES = ("rate_and_momentum", "batch_size", "own_model", "noise_floor", "local_minima", "saddle_escape")
+HEADLINES = ("rate_and_momentum", "noise_floor", "noisy_quadratic", "local_minima")
 # Options that several methods have, in a table of their own.
 SHARED = ("weight_decay", "decoupled_weight_decay", "mask", "accumulator_dtype")
 CACHES = {"empty": "an empty", "warm": "a warm"}
@@ -119,6 +120,12 @@ def coincidence(name: str, convention: Convention) -> str:
         return rate
     forms = "ν = 1 is the heavy ball and ν = m Nesterov" if "nu" in convention.arguments else "the heavy ball only"
     return f"{rate}, at a constant m; η is its rate times 1 − m; {forms}"
+
+
+def when() -> str:
+    """What the study of many tasks and batch sizes says first."""
+    plain = without_variants(json.loads((HERE / "when_does_momentum_help.json").read_text())["numbers"]["points"])
+    return " ".join([f"**{overall(plain)}**", *effective(plain)])
 
 
 def answer() -> str:
@@ -227,7 +234,7 @@ def _coverage_table(part: str, unit: str, head: str) -> str:
 
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"momentum-jax": command_output, "answer": answer, "studies": studies, "speed": speed},
+    "README.md": {"when": when, "momentum-jax": command_output, "answer": answer, "studies": studies, "speed": speed},
     "momentum_jax/optimizers/README.md": {
         "optimizers": optimizers,
         "family": family,

@@ -92,12 +92,24 @@ def test_the_finding_counts_verdicts_by_protocol_side_of_the_crossover_and_varia
     assert "2.00 (1.00 to ∞) with batches of 64" in finding
     assert "MNIST MLP: no number, since runs miss the target, with batches of 128" in finding
     assert (
-        "From there on it is ahead of SGD at 1 of 2 points and behind at 1, below ahead of SGD at 0 of 1 point."
+        "From there on it is ahead of SGD at 1 of 2 points and behind at 1; below, it is ahead of SGD at 0 of 1 point."
         in finding
     )
     assert "With warm-up and cosine, the tuned heavy ball is ahead of SGD at 1 of 1 point." in finding
     assert finding.endswith("Of 42 points 37 are not run yet.")
     study.draw({"points": points, "planned": 42})
+
+
+def test_the_finding_says_what_the_tutorial_saw_where_the_effective_rate_explains_it():
+    explained = point("least squares", 8, "better", 2.0)
+    matched = {study.BALL: {"gains": {study.LOSS: {"outcome": "no difference found", "value": 1.05}}}}
+    explained["protocols"] = explained["protocols"] | {"matched": matched}
+    (said,) = study.effective({"a": explained})
+    assert said.startswith("SGD's training loss is 2.0 times the heavy ball's at the same learning rate and 1.05 times")
+    # Of a gain of 1.2 a tenth is less than 1.05.
+    explained["protocols"]["same"][study.BALL]["gains"][study.LOSS]["value"] = 1.2
+    assert not list(study.effective({"a": explained}))
+    assert not list(study.effective({"a": point("least squares", 8, "better", None)}))
 
 
 def test_without_a_point_the_finding_says_so():
