@@ -63,18 +63,25 @@ def by_hand(cfg, label, seed, task):
     params, state = mj.initial_params(cfg, seed, label, task=task)
     optimizer = optax.adam(0.1) if label == "adam" else mj.momentum(0.1, 0.9)
     opt_state = optimizer.init(params)
-    before, after = [], []
-    for iteration, rows in enumerate(mj.batch_indices(cfg, seed, task=task)):
-        keys = mj.step_keys(seed, iteration)
-        batch = task.augment(keys.augment, jnp.asarray(task.train[rows]))
+
+    @jax.jit
+    def step(params, state, opt_state, batch, keys):
+        batch = task.augment(keys.augment, batch)
         (value, state), grads = jax.value_and_grad(task.loss, has_aux=True)(params, state, batch, keys.loss)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
-        before.append(value)
-        after.append(task.loss(params, state, batch, keys.loss)[0])
+        return params, state, opt_state, value, task.loss(params, state, batch, keys.loss)[0]
+
+    before, after = [], []
+    for iteration, rows in enumerate(mj.batch_indices(cfg, seed, task=task)):
+        keys = mj.step_keys(seed, iteration)
+        params, state, opt_state, *losses = step(params, state, opt_state, jnp.asarray(task.train[rows]), keys)
+        before.append(losses[0])
+        after.append(losses[1])
     return np.array(before), np.array(after), *jax.device_get((params, state))
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("label", OPTIMIZERS)
 def test_each_step_has_the_state_of_the_step_before_and_its_own_key(label):
     cfg = config(seeds=(4,), dtype="float64")
@@ -83,7 +90,7 @@ def test_each_step_has_the_state_of_the_step_before_and_its_own_key(label):
     # Optax's Adam computes with Python's floats and integers.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         before, after, params, state = by_hand(cfg, label, 4, task)
-    # Float64, 30 iterations: the order of additions differs between one program and single operations.
+    # Float64, 30 iterations: the order of additions differs between one program and one for each iteration.
     close = {"rtol": 1e-12, "atol": 1e-14}
     np.testing.assert_allclose(result.losses_before[label][0], before, **close)
     np.testing.assert_allclose(result.losses[label][0], after, **close)
@@ -97,7 +104,8 @@ def test_each_step_has_the_state_of_the_step_before_and_its_own_key(label):
 
 @pytest.mark.parametrize("chunk", [1, pytest.param(7, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
-def test_state_and_keys_have_the_same_bits_in_any_pieces_on_any_devices_and_alone(chunk, devices):
+def test_state_and_keys_have_the_same_bits_in_any_pieces_on_any_devices_and_alone(chunk, devices, compiled):
+    del compiled
     whole = mj.train(config(), task=FULL)
     same_bits(mj.train(config(), task=FULL, chunk=chunk, devices=jax.devices()[:devices]), whole)
     alone = mj.train(config(seeds=(1,), optimizers={"adam": OPTIMIZERS["adam"]}), task=FULL)
@@ -116,6 +124,7 @@ def test_a_run_of_make_run_has_the_bits_of_train():
     assert int(trained.evaluation["steps"]) == 30
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_an_interrupted_training_goes_on_with_the_same_state_and_keys(tmp_path):
     def stop(phase, done, total):
         if phase == "training" and done >= 20:
@@ -128,6 +137,7 @@ def test_an_interrupted_training_goes_on_with_the_same_state_and_keys(tmp_path):
     same_bits(mj.train(config(), task=FULL, chunk=10, checkpoint=tmp_path / "c.npz"), mj.train(config(), task=FULL))
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_sweep_keeps_parameters_and_state_as_init_gives_them(tmp_path):
     space = {"learning_rate": [0.05, 0.1]}
     kept = mj.sweep(config(), space, task=FULL, keep_params=True, folder=tmp_path / "sweep")
@@ -138,6 +148,7 @@ def test_a_sweep_keeps_parameters_and_state_as_init_gives_them(tmp_path):
     same_trees(jax.tree.map(lambda a: a[1], kept.params["adam"]), whole.params["adam"])
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_metric_gets_the_state_after_the_iteration_last():
     def steps(params, opt_state, grads, state):
         del params, opt_state, grads
@@ -147,6 +158,7 @@ def test_a_metric_gets_the_state_after_the_iteration_last():
     assert result.metrics["steps"]["momentum"][0].tolist() == list(range(1, 31))
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_method_that_evaluates_twice_sees_the_same_key_and_its_state_is_discarded():
     def twice(learning_rate):
         def update(updates, state, params=None, *, value, value_fn, **_):
