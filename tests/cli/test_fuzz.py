@@ -11,7 +11,7 @@ from momentum_jax.cli import COMMANDS, compare, jax_setup, paths, sweep
 from momentum_jax.cli.arguments import Field, config_flags, output_flags
 from tests.cli.commands import tree
 
-SECONDS = 30
+SECONDS = 120
 FLAGS: dict[str, list[Field]] = {
     "train": [*config_flags(), *output_flags("")],
     "sweep": [*config_flags(), *sweep._FLAGS, *output_flags("")],
