@@ -409,11 +409,11 @@ def effective(plain: Mapping[str, Any]) -> Iterator[str]:
     )
     if not same or not matched:
         return
-    gain, left = float(np.median(same)), float(np.median(matched))
+    whole, left = float(np.median(same)), float(np.median(matched))
     # The effective learning rate explains all but a tenth of the gain, by its logarithm.
-    if 10 * abs(math.log(left)) < math.log(gain):
+    if 10 * abs(math.log(left)) < math.log(whole):
         yield (
-            f"SGD's training loss is {gain:.1f} times the heavy ball's at the same learning rate and {left:.2f} times "
+            f"SGD's training loss is {whole:.1f} times the heavy ball's at the same learning rate and {left:.2f} times "
             "at the same effective one, in the median over points: what the tutorial saw is the larger effective "
             "learning rate."
         )
